@@ -1,0 +1,51 @@
+# cython: language_level=3
+"""The bytes between a capture and a worker.
+
+    one message = Header (64 bytes)  Record frame  Record frame  …        all numbers little-endian, as the machine has them
+                                     |40|    |caplen, padded to 8|
+
+A Record carries what the capture already found out about its frame, so that the worker does not look for it again. What a
+Record says is checked against the message's own length by BatchReader before anybody reads a byte of the frame.
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    HEADER_BYTES = 64
+    RECORD_BYTES = 40
+    VERSION = 1
+    FLAG_END = 1                # the capture is done: nothing follows on this link
+
+
+cdef struct Header:
+    uint8_t magic[4]            # "HCB1"
+    uint16_t capture            # which capture process (index of its interface)
+    uint16_t flags
+    uint64_t epoch              # start of the capture process, ns
+    uint64_t sequence           # of this batch on its link, from 0 in each epoch
+    uint64_t cumulative         # frames sent on this link before this batch, over all epochs of a run
+    uint32_t frames
+    uint32_t length             # bytes of the whole message
+    uint64_t sealed_ns          # CLOCK_MONOTONIC when the batch was closed
+    uint64_t last_ts_ns         # time stamp of its last frame
+    uint64_t reserved
+
+
+cdef struct Record:
+    uint64_t ts_ns              # since the epoch of 1970
+    uint64_t hash               # keyed flow hash
+    uint64_t vlans              # locate.pxd
+    uint32_t caplen
+    uint32_t wirelen
+    uint32_t tcp_length
+    uint16_t net                # offsets from the start of the frame, proven by locate: at least 20 bytes at tcp
+    uint16_t tcp
+
+
+cdef class BatchReader:
+    cdef const uint8_t[::1] message
+    cdef const uint8_t* data    # the message's first byte; message keeps it alive
+    cdef Header header
+    cdef uint32_t at
+    cdef uint32_t left          # records not yet read
+    cdef int open(self, message) except -1
+    cdef const uint8_t* next(self, Record* out) except? NULL

@@ -1,0 +1,41 @@
+# cython: language_level=3
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from appliance.batch cimport Header
+from appliance.flow cimport HashKey
+from appliance.locate cimport VERDICTS_END
+
+cdef enum:
+    MAX_WORKERS = 256
+
+
+cdef struct Slot:               # the open batch of one worker
+    uint8_t* data               # NULL while none is open
+    uint32_t used
+    uint32_t capacity
+    uint32_t frames
+    uint64_t last_ts_ns
+    uint64_t opened_ns          # CLOCK_MONOTONIC of its first frame
+
+
+cdef class Sharder:
+    cdef readonly int workers
+    cdef readonly int link_type
+    cdef HashKey key
+    cdef uint32_t batch_bytes
+    cdef uint64_t epoch
+    cdef int capture
+    cdef Slot slots[MAX_WORKERS]
+    cdef list buffers           # the bytearray behind each slot
+    cdef list spare             # bytearrays to be used again
+    cdef list sealed            # (worker, frames, memoryview)
+    cdef uint64_t offered[MAX_WORKERS]
+    cdef uint64_t rejected[<int>VERDICTS_END]
+    cdef uint64_t frames
+    cdef uint64_t bytes
+    cdef uint64_t wire_bytes
+    cdef uint64_t truncated
+    cdef uint64_t last_ts_ns
+    cdef int add(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, uint32_t wirelen) except -1
+    cdef int open_slot(self, int worker, uint32_t need) except -1
+    cdef int seal_slot(self, int worker, int flags) except -1

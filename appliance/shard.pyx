@@ -1,0 +1,176 @@
+# cython: language_level=3
+"""Sharder: frames in, batches out, one open batch per worker.
+
+In: frames, as pointers that are valid during the call only. Out: sealed batches, each a memoryview over a buffer that is
+the caller's until it is handed back with recycle(). Per frame: locate, one hash, one copy; no Python object.
+A frame that holds no TCP segment goes nowhere: its verdict is counted. frames = sum(offered) + sum(rejected), always.
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from appliance.batch cimport FLAG_END, HEADER_BYTES, RECORD_BYTES, Header, Record
+from appliance.flow cimport FlowKey, flow_hash, flow_key, hash_key
+from appliance.locate cimport FOUND, Location, Verdict, locate
+
+from appliance.locate import VERDICTS
+
+MAX_SPARE = 64                  # buffers kept for reuse; the rest go back to the allocator
+
+
+cdef uint64_t monotonic_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef class Sharder:
+    """Spreads the frames of one source over the workers by keyed flow hash.
+
+    key: 16 secret bytes, the same in every capture of a run. batch_bytes: a batch is sealed when the next frame does not
+    fit. A frame longer than that gets a batch of its own.
+    """
+
+    def __init__(self, bytes key not None, int workers, int batch_bytes=1 << 20, uint64_t epoch=0, int capture=0,
+                 int link_type=1):
+        if not 1 <= workers <= MAX_WORKERS:
+            raise ValueError(f"workers: 1 to {MAX_WORKERS}, not {workers}")
+        if batch_bytes < 4096:
+            raise ValueError(f"batch_bytes: at least 4096, not {batch_bytes}")
+        self.key = hash_key(key)
+        self.workers = workers
+        self.batch_bytes = batch_bytes
+        self.epoch = epoch
+        self.capture = capture
+        self.link_type = link_type
+        self.buffers = [None] * workers
+        self.spare = []
+        self.sealed = []
+
+    cdef int add(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, uint32_t wirelen) except -1:
+        """Takes one frame (caplen bytes readable during this call)."""
+        cdef Location place
+        cdef FlowKey flow
+        cdef Record record
+        cdef Slot* slot
+        cdef int worker
+        cdef uint32_t need
+        cdef Verdict verdict = locate(self.link_type, frame, caplen, wirelen, &place)
+        self.frames += 1
+        self.bytes += caplen
+        self.wire_bytes += wirelen
+        self.truncated += caplen < wirelen
+        self.last_ts_ns = ts_ns
+        if verdict != FOUND:
+            self.rejected[<int>verdict] += 1
+            return 0
+        flow_key(frame + place.net, frame + place.tcp, place.vlans, &flow)
+        record.hash = flow_hash(&self.key, &flow)
+        worker = <int>(((record.hash >> 32) * <uint64_t>self.workers) >> 32)
+        slot = &self.slots[worker]
+        need = RECORD_BYTES + ((caplen + 7) & ~<uint32_t>7)
+        if slot.data == NULL or slot.used + need > slot.capacity:
+            self.open_slot(worker, need)
+        record.ts_ns = ts_ns
+        record.vlans = place.vlans
+        record.caplen = caplen
+        record.wirelen = wirelen
+        record.tcp_length = place.tcp_length
+        record.net = <uint16_t>place.net        # both fit: the bounded chains of locate end far below 64 KiB
+        record.tcp = <uint16_t>place.tcp
+        memcpy(slot.data + slot.used, &record, RECORD_BYTES)
+        memcpy(slot.data + slot.used + RECORD_BYTES, frame, caplen)
+        slot.used += need
+        slot.frames += 1
+        slot.last_ts_ns = ts_ns
+        self.offered[worker] += 1
+        return 0
+
+    cdef int open_slot(self, int worker, uint32_t need) except -1:
+        """Makes room for `need` bytes: seals the open batch of the worker, if any, and starts another."""
+        cdef Slot* slot = &self.slots[worker]
+        cdef bytearray buffer
+        cdef uint32_t capacity = max(self.batch_bytes, HEADER_BYTES + need)
+        if slot.data != NULL:
+            self.seal_slot(worker, 0)
+        if self.spare and len(<bytearray>self.spare[-1]) >= capacity:
+            buffer = self.spare.pop()
+        else:
+            buffer = bytearray(capacity)
+        self.buffers[worker] = buffer
+        slot.data = <uint8_t*>buffer
+        slot.capacity = <uint32_t>len(buffer)
+        slot.used = HEADER_BYTES
+        slot.frames = 0
+        slot.last_ts_ns = 0
+        slot.opened_ns = monotonic_ns()
+        return 0
+
+    cdef int seal_slot(self, int worker, int flags) except -1:
+        cdef Slot* slot = &self.slots[worker]
+        cdef Header header
+        memset(&header, 0, sizeof(Header))
+        memcpy(header.magic, <const char*>b"HCB1", 4)
+        header.capture = <uint16_t>self.capture
+        header.flags = <uint16_t>flags
+        header.epoch = self.epoch
+        header.frames = slot.frames
+        header.length = slot.used
+        header.sealed_ns = monotonic_ns()
+        header.last_ts_ns = slot.last_ts_ns
+        memcpy(slot.data, &header, HEADER_BYTES)
+        self.sealed.append((worker, slot.frames, memoryview(self.buffers[worker])[:slot.used]))
+        self.buffers[worker] = None
+        slot.data = NULL
+        return 0
+
+    def push(self, uint64_t ts_ns, frame not None, wirelen=None):
+        """Takes one frame from Python: for sources other than libpcap, and for tests."""
+        cdef const uint8_t[::1] view = frame if len(frame) else b"\0"
+        cdef uint32_t caplen = len(frame)
+        self.add(ts_ns, &view[0], caplen, caplen if wirelen is None else wirelen)
+
+    def seal(self, uint64_t age_ns=0):
+        """Seals every open batch whose first frame came at least age_ns ago (0: every one)."""
+        cdef int worker
+        cdef uint64_t now = monotonic_ns()
+        for worker in range(self.workers):
+            if self.slots[worker].data != NULL and now - self.slots[worker].opened_ns >= age_ns:
+                self.seal_slot(worker, 0)
+
+    def take(self):
+        """[(worker, frames, message)] sealed so far, oldest first; each is stamped by the sender and then recycled."""
+        sealed = self.sealed
+        self.sealed = []
+        return sealed
+
+    def end(self):
+        """The last batches: seals what is open, then one empty batch per worker that says END."""
+        cdef int worker
+        self.seal()
+        for worker in range(self.workers):
+            self.open_slot(worker, 0)
+            self.seal_slot(worker, FLAG_END)
+        return self.take()
+
+    def recycle(self, message not None):
+        """Gives the buffer behind a taken message back, once nobody reads it any more."""
+        buffer = message.obj
+        message.release()
+        if len(self.spare) < MAX_SPARE and len(buffer) == self.batch_bytes:
+            self.spare.append(buffer)
+
+    @property
+    def ready(self):
+        """How many sealed batches wait to be taken."""
+        return len(self.sealed)
+
+    def counts(self):
+        """Counters of this process so far, by the slot names of its stats page."""
+        counts = {"frames": self.frames, "bytes": self.bytes, "wire_bytes": self.wire_bytes,
+                  "truncated_frames": self.truncated, "last_frame_ns": self.last_ts_ns}
+        for number, name in enumerate(VERDICTS, 1):
+            counts[f"rejected.{name}"] = self.rejected[number]
+        for worker in range(self.workers):
+            counts[f"offered.{worker}"] = self.offered[worker]
+        return counts

@@ -1,0 +1,1 @@
+"""What happens to a batch of frames: reassembly, HTTP, events. Runs in processes of its own, one per shard."""

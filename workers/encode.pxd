@@ -1,0 +1,38 @@
+# cython: language_level=3
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from workers.message cimport Message, Span
+from workers.tally cimport Tally
+from workers.transaction cimport Flow, Transaction
+
+cdef enum:
+    TOPICS = 6
+
+
+cdef struct Output:             # the growing body of one topic
+    uint8_t* data
+    size_t used
+    size_t capacity
+    uint64_t events
+
+
+cdef class Encoder:
+    cdef Output outputs[TOPICS]
+    cdef readonly uint64_t events       # waiting for take(), all topics
+    cdef readonly uint64_t size         # their bytes
+    cdef bytes observer                 # JSON text of the observer's name
+    cdef list interfaces                # JSON text of each interface's name
+    cdef bint all_headers
+    cdef frozenset headers              # lower-case names to report, as bytes
+    cdef frozenset redacted             # lower-case names whose values are hidden, as bytes
+    cdef uint64_t second                # the second that second_text shows
+    cdef uint8_t[20] second_text        # "2026-11-22T10:00:00"
+
+    cdef int write(self, Transaction transaction, Tally tally) except -1
+    cdef bytes connection_json(self, Flow flow)
+    cdef bytes headers_json(self, Message message)
+    cdef uint8_t* time(self, uint8_t* out, uint64_t ns) noexcept
+    cdef uint8_t* url(self, uint8_t* out, Message request) noexcept
+    cdef uint8_t* request(self, uint8_t* out, Message request, bytes headers) noexcept
+    cdef uint8_t* response(self, uint8_t* out, Message response, bytes headers) noexcept
+    cdef uint8_t* own(self, uint8_t* out, Transaction transaction) noexcept

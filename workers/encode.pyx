@@ -1,0 +1,551 @@
+# cython: language_level=3
+"""Encoder: a Transaction to one line of JSON, written straight into a growing buffer.
+
+The contract is workers/events.py: what is written here decodes as its Event, and a test keeps it so. About 1 µs an event.
+
+Text from the wire is UTF-8 as it stands. A byte that is not is written as the four characters \\xNN, and so that this can be
+undone, a backslash of the wire that stands before x and two hexadecimal digits is written as \\x5c. Control characters, DEL,
+C1 controls and the line separators U+2028 and U+2029 are JSON escapes: an event is one line and never moves a terminal.
+
+Length proof: write() adds up the longest that an event can become (six bytes for each byte of text, BOILERPLATE for all
+keys and numbers) and makes that much room before it writes; the functions below it only append.
+"""
+import base64
+import hashlib
+import json
+import socket
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memcpy, strlen
+
+from appliance.flow cimport FlowKey, HashKey, siphash
+from workers.message cimport Message, Span
+from workers.tally cimport CLASSES_END, Tally
+from workers.transaction cimport Flow, Transaction
+
+from workers.message import anomaly_names
+from workers.tally import PAIRINGS
+
+ALWAYS_REDACTED = ("authorization", "proxy-authorization", "cookie", "set-cookie")
+REDACTED = b"[redacted]"
+
+cdef enum:
+    BOILERPLATE = 4096          # more than all literals and numbers of one event
+    FIRST_CAPACITY = 1 << 16
+
+cdef const char* HEX = b"0123456789abcdef"
+cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
+cdef uint8_t[256] PLAIN         # bytes that stand for themselves in a JSON string
+for c in range(32, 127):
+    PLAIN[c] = chr(c) not in '"\\'
+
+
+cdef inline uint8_t* put(uint8_t* out, const char* literal) noexcept nogil:
+    cdef size_t size = strlen(literal)
+    memcpy(out, literal, size)
+    return out + size
+
+
+cdef inline uint8_t* put_bytes(uint8_t* out, bytes text) noexcept:
+    memcpy(out, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    return out + PyBytes_GET_SIZE(text)
+
+
+cdef uint8_t* put_number(uint8_t* out, uint64_t value) noexcept nogil:
+    cdef uint8_t[20] digits
+    cdef int i = 20
+    while True:
+        i -= 1
+        digits[i] = <uint8_t>(48 + value % 10)
+        value //= 10
+        if value == 0:
+            break
+    memcpy(out, &digits[i], 20 - i)
+    return out + (20 - i)
+
+
+cdef inline uint8_t* put_bool(uint8_t* out, bint value) noexcept nogil:
+    return put(out, b"true" if value else b"false")
+
+
+cdef inline bint is_hex(uint8_t c) noexcept nogil:
+    return 48 <= c <= 57 or 97 <= (c | 0x20) <= 102
+
+
+cdef size_t utf8_length(const uint8_t* p, size_t size) noexcept nogil:
+    """Bytes of the well-formed UTF-8 sequence at p (RFC 3629), 0 if there is none; p[0] >= 0x80."""
+    cdef uint8_t c = p[0]
+    cdef uint8_t low = 0x80, high = 0xBF
+    cdef size_t n, i
+    if 0xC2 <= c <= 0xDF:
+        n = 2
+    elif 0xE0 <= c <= 0xEF:
+        n = 3
+        if c == 0xE0:
+            low = 0xA0
+        elif c == 0xED:
+            high = 0x9F
+    elif 0xF0 <= c <= 0xF4:
+        n = 4
+        if c == 0xF0:
+            low = 0x90
+        elif c == 0xF4:
+            high = 0x8F
+    else:
+        return 0
+    if n > size or not low <= p[1] <= high:
+        return 0
+    for i in range(2, n):
+        if p[i] & 0xC0 != 0x80:
+            return 0
+    return n
+
+
+cdef uint8_t* put_text(uint8_t* out, const uint8_t* p, size_t size) noexcept nogil:
+    """The inside of a JSON string; at most six bytes for each one of p."""
+    cdef size_t at = 0, n
+    cdef uint8_t c
+    while at < size:
+        c = p[at]
+        if PLAIN[c]:
+            out[0] = c
+            out += 1
+            at += 1
+            continue
+        if c < 0x80:
+            if c == 92 and at + 3 < size and p[at + 1] == 120 and is_hex(p[at + 2]) and is_hex(p[at + 3]):
+                out = put(out, b"\\\\x5c")
+            elif c == 92 or c == 34:
+                out[0] = 92
+                out[1] = c
+                out += 2
+            else:
+                out = put(out, b"\\u00")
+                out[0] = HEX[c >> 4]
+                out[1] = HEX[c & 15]
+                out += 2
+            at += 1
+            continue
+        n = utf8_length(p + at, size - at)
+        if n == 0:
+            out = put(out, b"\\\\x")
+            out[0] = HEX[c >> 4]
+            out[1] = HEX[c & 15]
+            out += 2
+            at += 1
+        elif c == 0xC2 and p[at + 1] < 0xA0:            # C1 controls
+            out = put(out, b"\\u00")
+            out[0] = HEX[p[at + 1] >> 4]
+            out[1] = HEX[p[at + 1] & 15]
+            out += 2
+            at += 2
+        elif c == 0xE2 and p[at + 1] == 0x80 and (p[at + 2] == 0xA8 or p[at + 2] == 0xA9):
+            out = put(out, b"\\u2028" if p[at + 2] == 0xA8 else b"\\u2029")
+            at += 3
+        else:
+            memcpy(out, p + at, n)
+            out += n
+            at += n
+    return out
+
+
+cdef inline uint8_t* put_span(uint8_t* out, Message message, Span span) noexcept:
+    return put_text(out, <const uint8_t*>PyBytes_AS_STRING(message.head) + span.at, span.length)
+
+
+def text_json(bytes text not None):
+    """The JSON string (with its quotes) in which these bytes of the wire appear in an event."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, 6 * len(text) + 2)
+    cdef uint8_t* start = <uint8_t*>PyBytes_AS_STRING(out)
+    cdef uint8_t* end
+    start[0] = 34
+    end = put_text(start + 1, <const uint8_t*>PyBytes_AS_STRING(text), len(text))
+    end[0] = 34
+    return out[:end + 1 - start]
+
+
+cdef class Encoder:
+    """Encodes the transactions of one pipeline, one growing body per topic.
+
+    observer: name of this sensor. interfaces: names by capture index. http: the configuration's section.
+    """
+
+    def __init__(self, str observer not None, interfaces, http):
+        self.observer = json.dumps(observer).encode()
+        self.interfaces = [json.dumps(name).encode() for name in interfaces]
+        names = [name.lower().encode() for name in http.headers]
+        self.all_headers = b"all" in names
+        self.headers = frozenset(names)
+        hidden = (*ALWAYS_REDACTED, *http.redact) if http.redaction else http.redact
+        self.redacted = frozenset(name.lower().encode() for name in hidden)
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(TOPICS):
+            free(self.outputs[i].data)
+
+    def take(self):
+        """[(topic index, events, body)] since the last take(); bodies have no newline at the end."""
+        cdef int i
+        taken = []
+        for i in range(TOPICS):
+            if self.outputs[i].events:
+                taken.append((i, self.outputs[i].events,
+                              PyBytes_FromStringAndSize(<char*>self.outputs[i].data, self.outputs[i].used - 1)))
+                self.outputs[i].used = self.outputs[i].events = 0
+        self.events = self.size = 0
+        return taken
+
+    cdef int write(self, Transaction transaction, Tally tally) except -1:
+        """Appends the event of a finished transaction to the body of its topic."""
+        cdef Message request = transaction.request, response = transaction.response
+        cdef Message first = request if request is not None else response
+        cdef Flow flow = transaction.flow
+        cdef bytes request_headers = None, response_headers = None
+        cdef size_t bound = BOILERPLATE
+        cdef Output* output
+        cdef uint8_t* out
+        cdef uint8_t* grown
+        cdef uint64_t end_ns
+        cdef int topic = TOPICS - 1
+        cdef uint64_t[2] seed
+        cdef uint64_t word
+        cdef HashKey key
+        cdef int i
+        if response is not None and response.status // 100 <= CLASSES_END:
+            topic = response.status // 100 - 1
+        if flow.json is None:
+            flow.json = self.connection_json(flow)
+        bound += PyBytes_GET_SIZE(flow.json) + PyBytes_GET_SIZE(self.observer)
+        if request is not None:
+            bound += 6 * (PyBytes_GET_SIZE(request.head) + 2 * request.target.length)   # the target is written twice or thrice
+            if self.headers:
+                request_headers = self.headers_json(request)
+                bound += PyBytes_GET_SIZE(request_headers)
+        if response is not None:
+            bound += 6 * PyBytes_GET_SIZE(response.head)
+            if self.headers:
+                response_headers = self.headers_json(response)
+                bound += PyBytes_GET_SIZE(response_headers)
+        if transaction.informational is not None:
+            bound += 4 * len(transaction.informational)
+        output = &self.outputs[topic]
+        if output.capacity - output.used < bound:
+            grown = <uint8_t*>realloc(output.data, max(2 * output.capacity, output.used + bound, <size_t>FIRST_CAPACITY))
+            if grown == NULL:
+                raise MemoryError
+            output.data = grown
+            output.capacity = max(2 * output.capacity, output.used + bound, <size_t>FIRST_CAPACITY)
+        out = output.data + output.used
+
+        end_ns = first.last_ns
+        if response is not None:
+            end_ns = max(end_ns, response.last_ns)
+        out = put(out, b'{"@timestamp":"')
+        out = self.time(out, first.first_ns)
+        out = put(out, b'","ecs":{"version":"8.11.0"},"event":{"kind":"event","category":["web","network"],'
+                       b'"dataset":"appliance.http","id":"')
+        key.k0 = flow.identity[0]
+        key.k1 = flow.identity[1]
+        seed[0] = first.first_ns
+        seed[1] = <uint64_t>transaction.index << 1
+        for i in range(2):
+            word = siphash(&key, seed, sizeof(seed), 2, 4)
+            seed[1] |= 1
+            out = put_hex(out, word)
+        out = put(out, b'","start":"')
+        out = self.time(out, first.first_ns)
+        out = put(out, b'","end":"')
+        out = self.time(out, end_ns)
+        out = put(out, b'","duration":')
+        out = put_number(out, end_ns - first.first_ns if end_ns > first.first_ns else 0)
+        out = put(out, b',"outcome":"')
+        out = put(out, b"unknown" if response is None else b"success" if response.status < 400 else b"failure")
+        out = put(out, b'"},')
+        out = put_bytes(out, flow.json)
+        if request is not None:
+            out = self.url(out, request)
+        out = put(out, b'"http":{"version":"')
+        out = put_number(out, first.major)
+        out = put(out, b".")
+        out = put_number(out, first.minor)
+        out = put(out, b'"')
+        if request is not None:
+            out = self.request(out, request, request_headers)
+        if response is not None:
+            out = self.response(out, response, response_headers)
+        out = put(out, b"},")
+        out = self.own(out, transaction)
+        out = put(out, b"}\n")
+        self.size += (out - output.data) - output.used
+        output.used = out - output.data
+        output.events += 1
+        self.events += 1
+        tally.made[topic] += 1
+        return 0
+
+    cdef bytes connection_json(self, Flow flow):
+        """observer, network, source and destination: the same for every event of a connection."""
+        cdef FlowKey key = flow.key
+        size = 4 if key.family == 4 else 16
+        family = socket.AF_INET if key.family == 4 else socket.AF_INET6
+        low = ((<object>key.low[0] << 64) | key.low[1]).to_bytes(16, "big")[16 - size:]
+        high = ((<object>key.high[0] << 64) | key.high[1]).to_bytes(16, "big")[16 - size:]
+        endpoints = ((low, key.low_port), (high, key.high_port))
+        client, server = endpoints if flow.client_low else endpoints[::-1]
+        # Community ID 1, seed 0: the endpoint order of the key is the one it asks for.
+        packed = b"\0\0" + low + high + b"\x06\0" + key.low_port.to_bytes(2, "big") + key.high_port.to_bytes(2, "big")
+        community = "1:" + base64.b64encode(hashlib.sha1(packed, usedforsecurity=False).digest()).decode()
+        digest = hashlib.blake2b(packed + key.vlans.to_bytes(8, "little"), digest_size=16).digest()
+        flow.identity[0] = int.from_bytes(digest[:8], "little")
+        flow.identity[1] = int.from_bytes(digest[8:], "little")
+        tags = [key.vlans >> shift & 0xFFF for shift in (0, 16, 32) if key.vlans >> shift & 0x8000]
+        network = {"transport": "tcp", "type": f"ipv{key.family}", "protocol": "http", "community_id": community}
+        if tags:
+            network["vlan"] = {"id": str(tags[0])}
+        if len(tags) > 1:
+            network["inner"] = {"vlan": {"id": str(tags[-1])}}
+        text = json.dumps({
+            "network": network,
+            "source": {"ip": socket.inet_ntop(family, client[0]), "port": client[1]},
+            "destination": {"ip": socket.inet_ntop(family, server[0]), "port": server[1]},
+        }, separators=(",", ":"))
+        return b'"observer":{"name":%b,"ingress":{"interface":{"name":%b}}},%b,' % (
+            self.observer, self.interfaces[flow.capture], text[1:-1].encode())
+
+    cdef bytes headers_json(self, Message message):
+        """{"name":["value",…],…} of the headers asked for, in order of appearance; hidden values say so."""
+        found = {}
+        last = None
+        for line in message.head.split(b"\n")[1:]:
+            line = line.removesuffix(b"\r")
+            if line[:1] in (b" ", b"\t") and last is not None:
+                if last[-1] != REDACTED:
+                    last[-1] += b" " + line.strip(b" \t")       # RFC 9112 section 5.2
+                continue
+            name, colon, value = line.partition(b":")
+            name = name.rstrip(b" \t").lower()
+            last = None
+            if not colon or not (self.all_headers or name in self.headers):
+                continue
+            last = found.setdefault(name, [])
+            last.append(REDACTED if name in self.redacted else value.strip(b" \t"))
+        return b"{%b}" % b",".join(
+            b"%b:[%b]" % (text_json(name), b",".join(text_json(value) for value in values))
+            for name, values in found.items())
+
+    cdef uint8_t* time(self, uint8_t* out, uint64_t ns) noexcept:
+        """RFC 3339 in UTC with nine digits. The text of a second is made once and kept."""
+        cdef uint64_t second = ns // 1000000000
+        cdef uint32_t rest = <uint32_t>(ns % 1000000000)
+        cdef int i
+        if second != self.second or self.second_text[0] == 0:
+            put_second(self.second_text, second)
+            self.second = second
+        memcpy(out, self.second_text, 19)
+        out[19] = 46
+        for i in range(28, 19, -1):
+            out[i] = <uint8_t>(48 + rest % 10)
+            rest //= 10
+        out[29] = 90
+        return out + 30
+
+    cdef uint8_t* url(self, uint8_t* out, Message request) noexcept:
+        """url and user_agent. The authority is the target's own if it has one (RFC 9112 section 3.2.2), else Host."""
+        cdef const uint8_t* head = <const uint8_t*>PyBytes_AS_STRING(request.head)
+        cdef Span target = request.target, authority = request.host, path = target, query, port
+        cdef const uint8_t* mark
+        cdef const uint8_t* p = head + target.at
+        cdef bint digits = True
+        cdef uint32_t i
+        query.at = query.length = 0
+        if request.method_number == 5:                      # CONNECT host:port
+            authority = target
+            path.length = 0
+        elif target.length > 7 and (p[0] | 0x20) == 104 and (p[3] | 0x20) == 112 and p[4] == 58 and p[5] == 47 and p[6] == 47:
+            authority.at = target.at + 7
+            authority.length = target.length - 7
+            for i in range(authority.length):
+                if head[authority.at + i] == 47 or head[authority.at + i] == 63:
+                    authority.length = i
+                    break
+            path.at = authority.at + authority.length
+            path.length = target.at + target.length - path.at
+        elif p[0] == 42 and target.length == 1:             # OPTIONS *
+            path.length = 0
+        mark = <const uint8_t*>memchr(head + path.at, 63, path.length) if path.length else NULL
+        if mark != NULL:
+            query.at = <uint32_t>(mark - head) + 1
+            query.length = path.at + path.length - query.at
+            path.length = query.at - 1 - path.at
+        port.at = authority.at + authority.length
+        port.length = 0
+        while port.at > authority.at and 48 <= head[port.at - 1] <= 57:
+            port.at -= 1
+            port.length += 1
+        if port.at > authority.at and head[port.at - 1] == 58 and port.length <= 5:
+            authority.length = port.at - 1 - authority.at
+        else:
+            port.length = 0
+        if authority.length >= 2 and head[authority.at] == 91 and head[authority.at + authority.length - 1] == 93:
+            authority.at += 1                               # [IPv6]
+            authority.length -= 2
+        out = put(out, b'"url":{"original":"')
+        out = put_span(out, request, target)
+        if authority.length:
+            out = put(out, b'","domain":"')
+            out = put_span(out, request, authority)
+        if path.length:
+            out = put(out, b'","path":"')
+            out = put_span(out, request, path)
+        if mark != NULL:
+            out = put(out, b'","query":"')
+            out = put_span(out, request, query)
+        out = put(out, b'","scheme":"http"')
+        if port.length:
+            out = put(out, b',"port":')
+            out = put_number(out, span_number(request, port))
+        out = put(out, b"},")
+        if request.user_agent.length:
+            out = put(out, b'"user_agent":{"original":"')
+            out = put_span(out, request, request.user_agent)
+            out = put(out, b'"},')
+        return out
+
+    cdef uint8_t* request(self, uint8_t* out, Message request, bytes headers) noexcept:
+        out = put(out, b',"request":{"method":"')
+        out = put_span(out, request, request.method)
+        out = put(out, b'"')
+        if request.referrer.length:
+            out = put(out, b',"referrer":"')
+            out = put_span(out, request, request.referrer)
+            out = put(out, b'"')
+        return put_sizes(out, request, headers)
+
+    cdef uint8_t* response(self, uint8_t* out, Message response, bytes headers) noexcept:
+        out = put(out, b',"response":{"status_code":')
+        out = put_number(out, response.status)
+        if response.reason.length:
+            out = put(out, b',"reason":"')
+            out = put_span(out, response, response.reason)
+            out = put(out, b'"')
+        return put_sizes(out, response, headers)
+
+    cdef uint8_t* own(self, uint8_t* out, Transaction transaction) noexcept:
+        """What is ours: how sure the event is, and its timing."""
+        cdef Message request = transaction.request, response = transaction.response
+        cdef uint64_t anomalies = 0
+        cdef bint comma = False
+        out = put(out, b'"appliance":{"transaction":')
+        out = put_number(out, transaction.index)
+        out = put(out, b',"pairing":"')
+        out = put_bytes(out, <bytes>PAIRING_TEXT[<int>transaction.pairing])
+        out = put(out, b'"')
+        if request is not None:
+            anomalies |= request.anomalies
+            out = put_completeness(out, b',"request":{"complete":', request)
+        if response is not None:
+            anomalies |= response.anomalies
+            out = put_completeness(out, b',"response":{"complete":', response)
+        out = put(out, b',"timing":{')
+        if request is not None and request.complete:
+            out = put(out, b'"send_ns":')
+            out = put_number(out, request.last_ns - request.first_ns)
+            comma = True
+            if response is not None and response.first_ns >= request.last_ns:
+                out = put(out, b',"wait_ns":')
+                out = put_number(out, response.first_ns - request.last_ns)
+        if response is not None and response.complete:
+            out = put(out, b',"receive_ns":' if comma else b'"receive_ns":')
+            out = put_number(out, response.last_ns - response.first_ns)
+        out = put(out, b'},"midstream":')
+        out = put_bool(out, transaction.flow.midstream)
+        if anomalies:
+            out = put(out, b',"anomalies":')
+            out = put_bytes(out, json.dumps(anomaly_names(anomalies), separators=(",", ":")).encode())
+        if transaction.informational is not None:
+            out = put(out, b',"informational":')
+            out = put_bytes(out, json.dumps(transaction.informational, separators=(",", ":")).encode())
+        return put(out, b"}")
+
+
+cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:
+    """The part that requests and responses share: type, sizes, headers; closes the object."""
+    cdef Span mime = message.content_type
+    cdef const uint8_t* head = <const uint8_t*>PyBytes_AS_STRING(message.head)
+    cdef const uint8_t* mark = NULL
+    if mime.length:
+        mark = <const uint8_t*>memchr(head + mime.at, 59, mime.length)
+        if mark != NULL:
+            mime.length = <uint32_t>(mark - head) - mime.at
+        while mime.length and head[mime.at + mime.length - 1] == 32:
+            mime.length -= 1
+    if mime.length:
+        out = put(out, b',"mime_type":"')
+        out = put_span(out, message, mime)
+        out = put(out, b'"')
+    out = put(out, b',"bytes":')
+    out = put_number(out, message.bytes)
+    out = put(out, b',"body":{"bytes":')
+    out = put_number(out, message.body_bytes)
+    out = put(out, b"}")
+    if headers is not None:
+        out = put(out, b',"headers":')
+        out = put_bytes(out, headers)
+    return put(out, b"}")
+
+
+cdef uint8_t* put_completeness(uint8_t* out, const char* start, Message message) noexcept:
+    out = put(out, start)
+    out = put_bool(out, message.complete)
+    out = put(out, b',"missing_bytes":')
+    out = put_number(out, message.missing)
+    return put(out, b"}")
+
+
+cdef uint8_t* put_hex(uint8_t* out, uint64_t value) noexcept nogil:
+    cdef int i
+    for i in range(16):
+        out[i] = HEX[value >> (60 - 4 * i) & 15]
+    return out + 16
+
+
+cdef uint64_t span_number(Message message, Span span) noexcept:
+    """The value of a few digits."""
+    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(message.head) + span.at
+    cdef uint64_t value = 0
+    cdef uint32_t i
+    for i in range(span.length):
+        value = value * 10 + (p[i] - 48)
+    return value
+
+
+cdef void put_second(uint8_t* out, uint64_t second) noexcept nogil:
+    """2026-11-22T10:00:00 of a POSIX time: days to a date in the proleptic Gregorian calendar, years from March on."""
+    cdef uint64_t days = second // 86400, clock = second % 86400
+    cdef uint64_t z = days + 719468                     # from 0000-03-01
+    cdef uint64_t era = z // 146097
+    cdef uint64_t doe = z - era * 146097
+    cdef uint64_t yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    cdef uint64_t doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    cdef uint64_t mp = (5 * doy + 2) // 153
+    cdef uint64_t day = doy - (153 * mp + 2) // 5 + 1
+    cdef uint64_t month = mp + 3 if mp < 10 else mp - 9
+    cdef uint64_t year = yoe + era * 400 + (1 if month <= 2 else 0)
+    put_two(out, year // 100 % 100)
+    put_two(out + 2, year % 100)
+    out[4] = out[7] = 45
+    put_two(out + 5, month)
+    put_two(out + 8, day)
+    out[10] = 84
+    put_two(out + 11, clock // 3600)
+    out[13] = out[16] = 58
+    put_two(out + 14, clock // 60 % 60)
+    put_two(out + 17, clock % 60)
+
+
+cdef inline void put_two(uint8_t* out, uint64_t value) noexcept nogil:
+    out[0] = <uint8_t>(48 + value // 10)
+    out[1] = <uint8_t>(48 + value % 10)

@@ -1,0 +1,15 @@
+# cython: language_level=3
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef class Limits:
+    cdef readonly uint64_t max_connections
+    cdef readonly uint64_t idle_timeout_ns
+    cdef readonly uint64_t closed_linger_ns
+    cdef readonly uint64_t gap_timeout_ns
+    cdef readonly uint64_t settle_ns
+    cdef readonly uint64_t max_pending_bytes
+    cdef readonly uint64_t max_total_pending_bytes
+    cdef readonly uint32_t max_pending_segments
+    cdef readonly uint32_t max_head_bytes
+    cdef readonly uint32_t max_pipelined

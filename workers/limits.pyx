@@ -1,0 +1,18 @@
+# cython: language_level=3
+"""The limits of [tcp] and [http], as numbers the hot rooms read. What each means stands in appliance/config.py."""
+
+
+cdef class Limits:
+    """Built once from the configuration's tcp and http sections; times in ns, sizes in bytes."""
+
+    def __init__(self, tcp, http):
+        self.max_connections = tcp.max_connections
+        self.idle_timeout_ns = int(tcp.idle_timeout_s * 1e9)
+        self.closed_linger_ns = int(tcp.closed_linger_s * 1e9)
+        self.gap_timeout_ns = int(tcp.gap_timeout_s * 1e9)
+        self.settle_ns = tcp.settle_ms * 1_000_000
+        self.max_pending_bytes = tcp.max_pending_bytes
+        self.max_total_pending_bytes = tcp.max_total_pending_bytes
+        self.max_pending_segments = tcp.max_pending_segments
+        self.max_head_bytes = http.max_head_bytes
+        self.max_pipelined = http.max_pipelined

@@ -1,0 +1,71 @@
+# cython: language_level=3
+"""Message: one HTTP request or response, as far as it was seen."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef struct Span:               # a range of Message.head
+    uint32_t at
+    uint32_t length
+
+
+cdef enum Anomaly:              # bits of Message.anomalies; names in message.pyx, in this order
+    LENGTH_AND_CHUNKED = 1 << 0
+    LENGTHS_DIFFER = 1 << 1
+    BAD_LENGTH = 1 << 2
+    BAD_CHUNK = 1 << 3
+    BARE_LF = 1 << 4
+    FOLDED_HEADER = 1 << 5
+    SPACE_BEFORE_COLON = 1 << 6
+    BAD_HEADER_LINE = 1 << 7
+    HEAD_TOO_LONG = 1 << 8
+    CHUNKED_NOT_LAST = 1 << 9
+    UNKNOWN_CODING = 1 << 10
+    SPACES_IN_TARGET = 1 << 11
+    BODY_CUT = 1 << 12
+
+
+cdef enum Head:                 # what a start line and header block turned out to be
+    HEAD_BAD
+    HEAD_REQUEST
+    HEAD_RESPONSE
+
+
+cdef class Message:
+    cdef bytes head             # start line and header lines as on the wire, without the empty line
+    cdef bint is_request
+    cdef bint complete          # its end was seen (or it was cut only by the limits of its framing)
+    cdef Span method
+    cdef Span target
+    cdef Span reason
+    cdef Span host
+    cdef Span user_agent
+    cdef Span referrer
+    cdef Span content_type
+    cdef int status
+    cdef int major
+    cdef int minor
+    cdef int method_number      # place in stats.METHODS
+    cdef bint has_length
+    cdef uint64_t content_length
+    cdef bint chunked
+    cdef bint close             # Connection: close, or HTTP/1.0 without keep-alive
+    cdef bint upgrade           # an Upgrade header was there
+    cdef uint64_t anomalies
+    cdef uint64_t first_ns      # time of the frame with its first byte
+    cdef uint64_t last_ns       # … with its last byte so far
+    cdef uint64_t bytes         # on the wire, head and framing included, missing ones too
+    cdef uint64_t body_bytes    # of the body without chunk framing, missing ones too
+    cdef uint64_t missing       # of all these, bytes that were not captured
+    cdef int64_t start          # offset of its first byte in its stream
+    cdef int64_t head_end       # offset behind its head
+    cdef int64_t peer_ack       # offset in the other stream that the frame with its first byte acknowledged; -1 unknown
+    cdef Head parse(self) except <Head>-1
+    cdef int parse_start_line(self, const uint8_t* p, uint32_t end) except -1
+    cdef int parse_header(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
+    cdef int parse_connection(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
+    cdef int parse_length(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
+    cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
+
+
+cdef bint is_token(uint8_t c) noexcept nogil
+cdef bint same_word(const uint8_t* p, const char* lower, size_t length) noexcept nogil

@@ -1,0 +1,24 @@
+# cython: language_level=3
+"""Segment: the TCP header of a frame and the range of its payload, as values. RFC 9293 section 3.1."""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from appliance.batch cimport Record
+
+cdef enum:
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    ACK = 0x10
+
+
+cdef struct Segment:
+    const uint8_t* payload      # `captured` bytes readable, inside the batch
+    uint32_t captured           # payload bytes that were captured
+    uint32_t length             # payload bytes on the wire; the rest was cut off by the snapshot length
+    uint32_t seq
+    uint32_t ack
+    uint8_t flags
+    uint64_t ts_ns
+
+
+cdef bint read_segment(const uint8_t* frame, const Record* record, Segment* out) noexcept nogil

@@ -1,0 +1,60 @@
+# cython: language_level=3
+"""What the hot rooms count: plain 64-bit integers, read once per batch."""
+from libc.stdint cimport uint64_t
+
+cdef enum:
+    METHODS_END = 10
+    CLASSES_END = 5
+    PAIRINGS_END = 5
+    BUCKETS_END = 14
+    TOPICS_END = 6
+
+
+cdef class Tally:
+    # frames
+    cdef uint64_t segments
+    cdef uint64_t bad_header
+    cdef uint64_t no_connection
+    # connections
+    cdef uint64_t flows                 # now
+    cdef uint64_t flows_opened
+    cdef uint64_t ended_fin
+    cdef uint64_t ended_rst
+    cdef uint64_t ended_timeout
+    cdef uint64_t ended_evicted
+    cdef uint64_t ended_reused
+    cdef uint64_t ended_shutdown
+    # payload bytes: payload = delivered + duplicate + conflicting + out_of_window + evicted + past_limit + ignored + pending
+    cdef uint64_t payload
+    cdef uint64_t delivered
+    cdef uint64_t duplicate
+    cdef uint64_t conflicting
+    cdef uint64_t out_of_window
+    cdef uint64_t evicted
+    cdef uint64_t past_limit
+    cdef uint64_t ignored
+    cdef uint64_t pending               # now
+    # loss
+    cdef uint64_t gaps
+    cdef uint64_t gap_bytes
+    cdef uint64_t out_of_order
+    cdef uint64_t ack_unseen
+    cdef uint64_t midstream
+    # messages: started = complete + truncated + failed + open
+    cdef uint64_t started
+    cdef uint64_t complete
+    cdef uint64_t truncated
+    cdef uint64_t failed
+    cdef uint64_t requests[METHODS_END]
+    cdef uint64_t responses[CLASSES_END]
+    cdef uint64_t pairings[PAIRINGS_END]
+    cdef uint64_t parse_errors
+    cdef uint64_t resyncs
+    cdef uint64_t not_http
+    cdef uint64_t tunnels
+    cdef uint64_t body_request
+    cdef uint64_t body_response
+    cdef uint64_t response_buckets[BUCKETS_END]
+    cdef uint64_t response_sum_ns
+    cdef uint64_t made[TOPICS_END]
+    cdef void response_time(self, uint64_t ns) noexcept nogil
