@@ -1,0 +1,373 @@
+"""The options of the appliance: one frozen structure per stage, each field with its default and its meaning.
+
+A field's metadata says its unit, why its default is what it is, what happens when it is reached and which metric moves
+then. The checks, their messages and the commented default file are made from it (config.py), so none of them can drift.
+"""
+
+import os
+from typing import Annotated
+
+import msgspec
+
+MAX_WORKERS = 256  # the sharder's table of open batches
+
+
+def note(
+    text: str,
+    *,
+    unit: str = "",
+    reached: str = "",
+    counter: str = "",
+    ge: float | None = None,
+    le: float | None = None,
+) -> msgspec.Meta:
+    """What a field means: reason, unit, range, what happens at the limit, and the metric that shows it."""
+    extra = {"unit": unit, "reached": reached, "counter": counter}
+    return msgspec.Meta(description=text, ge=ge, le=le, extra=extra)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One section of the file. The docstring of a section is its heading there."""
+
+
+class Source(Section, frozen=True):
+    """Where frames come from: interfaces, or one capture file."""
+
+    interfaces: Annotated[
+        list[str], note("Interfaces to capture on, one process each; two for the two halves of a TAP.")
+    ] = []
+    file: Annotated[str, note('A pcap or pcapng file to read instead of interfaces; "-" is standard input.')] = ""
+    filter: Annotated[
+        str, note("Capture filter in BPF syntax, run in the kernel. Frames it refuses are never seen, nor counted.")
+    ] = ""
+
+
+class Capture(Section, frozen=True):
+    """The capture process, one per interface."""
+
+    snaplen: Annotated[
+        int,
+        note(
+            "Longest part of a frame that is kept. The default is libpcap's own maximum: it holds any frame, even one "
+            "that offloading made larger than the MTU.",
+            unit="bytes",
+            ge=64,
+            le=1 << 24,
+            reached="the frame is cut; the missing end is a gap in its stream",
+            counter="appliance_capture_truncated_frames_total",
+        ),
+    ] = 262144
+    ring_bytes: Annotated[
+        int,
+        note(
+            "The kernel's buffer, per interface. The default rides out a stall of a second at 2 Gbit/s.",
+            unit="bytes",
+            ge=1 << 20,
+            le=(1 << 31) - 1,
+            reached="the kernel drops the newest frames",
+            counter='appliance_capture_dropped_frames_total{stage="kernel"}',
+        ),
+    ] = 268435456
+    promiscuous: Annotated[bool, note("Take frames that are not addressed to this host: what a TAP or SPAN sends.")] = (
+        True
+    )
+    timeout_ms: Annotated[
+        int,
+        note(
+            "How long the kernel holds a block of frames that is not full. Short wakes up often; long adds latency.",
+            unit="milliseconds",
+            ge=1,
+            le=1000,
+        ),
+    ] = 50
+    vlan_aware: Annotated[
+        bool,
+        note("The filter also matches frames inside VLAN tags; without it `tcp port 80` sees untagged frames only."),
+    ] = True
+
+
+class Shard(Section, frozen=True):
+    """The links from a capture to the workers."""
+
+    batch_bytes: Annotated[
+        int,
+        note(
+            "Size of a batch of frames. Large batches cost less per frame; a longer frame gets a batch of its own.",
+            unit="bytes",
+            ge=4096,
+            le=1 << 26,
+            reached="the batch is sent",
+        ),
+    ] = 1048576
+    batch_age_ms: Annotated[
+        int,
+        note(
+            "Longest time a frame waits for its batch to fill; most of the latency on a quiet network.",
+            unit="milliseconds",
+            ge=1,
+            le=10000,
+            reached="the batch is sent",
+        ),
+    ] = 20
+    link_bytes: Annotated[
+        int,
+        note(
+            "What may wait between a capture and one worker: the memory that a slow or restarting worker costs.",
+            unit="bytes per worker",
+            ge=8192,
+            le=1 << 36,
+            reached="live, the batch is dropped; from a file, reading waits",
+            counter='appliance_frames_outcome_total{stage="link",outcome="dropped_backlog"}',
+        ),
+    ] = 67108864
+
+
+class Workers(Section, frozen=True):
+    """The processes that reassemble and parse."""
+
+    count: Annotated[
+        int,
+        note(
+            "How many; 0 is one less than this machine's usable cores, at least 1.",
+            unit="processes",
+            ge=0,
+            le=MAX_WORKERS,
+        ),
+    ] = 0
+
+
+class Tcp(Section, frozen=True):
+    """Limits of TCP reassembly, each per worker. All are on by default: the traffic is not to be trusted."""
+
+    max_connections: Annotated[
+        int,
+        note(
+            "Connections followed at a time. The table must not grow with a flood of SYNs.",
+            unit="connections",
+            ge=16,
+            le=1 << 26,
+            reached="the connection idle for longest is given up, its open messages end truncated",
+            counter='appliance_tcp_flows_total{end="evicted"}',
+        ),
+    ] = 1000000
+    idle_timeout_s: Annotated[
+        float,
+        note(
+            "A connection without a frame for so long is over. Longer than the usual keep-alive of a server.",
+            unit="seconds",
+            ge=0.1,
+            le=86400,
+            reached="the connection is closed, its open messages end truncated",
+            counter='appliance_tcp_flows_total{end="timeout"}',
+        ),
+    ] = 300.0
+    closed_linger_s: Annotated[
+        float,
+        note(
+            "How long a closed connection is remembered, so that its late frames do not open a new one.",
+            unit="seconds",
+            ge=0,
+            le=3600,
+            reached="it is forgotten",
+        ),
+    ] = 5.0
+    gap_timeout_s: Annotated[
+        float,
+        note(
+            "How long missing bytes are waited for. A retransmission comes after 0.2 s or more; 1 s covers the second.",
+            unit="seconds",
+            ge=0,
+            le=300,
+            reached="the bytes become a gap and the stream goes on behind it",
+            counter="appliance_tcp_gaps_total",
+        ),
+    ] = 1.0
+    settle_ms: Annotated[
+        int,
+        note(
+            "How far the two directions of a connection may be apart in time: skew of the two halves of a TAP.",
+            unit="milliseconds",
+            ge=0,
+            le=10000,
+            reached="the direction that is ahead is processed without the other",
+        ),
+    ] = 100
+    max_pending_bytes: Annotated[
+        int,
+        note(
+            "Bytes held behind a hole of one stream: a window of 1 MiB is rarely exceeded.",
+            unit="bytes per stream",
+            ge=1024,
+            le=1 << 32,
+            reached="the oldest hole becomes a gap and what waited behind it is delivered",
+            counter="appliance_tcp_gaps_total",
+        ),
+    ] = 1048576
+    max_pending_segments: Annotated[
+        int,
+        note(
+            "Segments held behind a hole of one stream: tiny ones cost more by their number than by their bytes.",
+            unit="segments per stream",
+            ge=1,
+            le=1 << 20,
+            reached="the oldest hole becomes a gap and what waited behind it is delivered",
+            counter="appliance_tcp_gaps_total",
+        ),
+    ] = 4096
+    max_total_pending_bytes: Annotated[
+        int,
+        note(
+            "Bytes held behind holes by all streams of a worker: bounds its memory whatever the traffic does.",
+            unit="bytes per worker",
+            ge=1024,
+            le=1 << 40,
+            reached="bytes that wait are given up",
+            counter='appliance_tcp_payload_bytes_total{outcome="evicted"}',
+        ),
+    ] = 268435456
+
+
+class Http(Section, frozen=True):
+    """Limits of the HTTP parser, and what of a message goes into its event."""
+
+    max_head_bytes: Annotated[
+        int,
+        note(
+            "Longest start line with header fields. Servers allow 8 to 64 KiB.",
+            unit="bytes",
+            ge=256,
+            le=1 << 24,
+            reached="the message fails and the parser looks for the next one",
+            counter="appliance_http_parse_errors_total",
+        ),
+    ] = 65536
+    max_pipelined: Annotated[
+        int,
+        note(
+            "Requests of one connection that may wait for their responses.",
+            unit="requests",
+            ge=1,
+            le=1 << 20,
+            reached="the oldest is reported without a response",
+            counter='appliance_http_transactions_total{pairing="request_only"}',
+        ),
+    ] = 512
+    headers: Annotated[list[str], note('Header fields to put into events, by name; ["all"] for every one.')] = []
+    redact: Annotated[
+        list[str],
+        note("More fields whose value is replaced, beside authorization, proxy-authorization, cookie and set-cookie."),
+    ] = []
+    redaction: Annotated[bool, note("false lets even credentials through, into every event and every output.")] = True
+
+
+class Output(Section, frozen=True):
+    """Events as JSON Lines."""
+
+    path: Annotated[str, note('File that receives every event, one per line; "-" is standard output, "" is none.')] = ""
+
+
+class Feed(Section, frozen=True):
+    """The ZeroMQ feed."""
+
+    bind: Annotated[str, note('Where subscribers connect: tcp://HOST:PORT, ipc://PATH or "off".')] = (
+        "tcp://127.0.0.1:5556"
+    )
+    replay: Annotated[str, note('Where lost messages are asked for again, same forms; "off" whenever bind is.')] = (
+        "tcp://127.0.0.1:5557"
+    )
+    subscriber_queue: Annotated[
+        int,
+        note(
+            "Messages that may wait for one subscriber.",
+            unit="messages",
+            ge=1,
+            le=1 << 24,
+            reached="that subscriber, and no other, loses messages; it sees a hole in the sequence",
+        ),
+    ] = 1000
+    heartbeat_s: Annotated[
+        float,
+        note(
+            "Time between heartbeats, which show a quiet subscriber what it missed.", unit="seconds", ge=0.05, le=3600
+        ),
+    ] = 1.0
+    event_batch_bytes: Annotated[
+        int,
+        note(
+            "Size of a batch of events on its way to the feed.", unit="bytes", ge=1024, le=1 << 26, reached="it is sent"
+        ),
+    ] = 262144
+    event_batch_age_ms: Annotated[
+        int,
+        note(
+            "Longest time an event waits for its batch to fill.",
+            unit="milliseconds",
+            ge=1,
+            le=10000,
+            reached="the batch is sent",
+        ),
+    ] = 20
+
+
+class Metrics(Section, frozen=True):
+    """Prometheus metrics and /healthz."""
+
+    bind: Annotated[str, note('Where /metrics and /healthz are served: HOST:PORT or "off".')] = "127.0.0.1:9470"
+
+
+class Run(Section, frozen=True):
+    """The run as a whole."""
+
+    directory: Annotated[
+        str, note('Private directory for sockets and counters; "" makes one in memory and removes it.')
+    ] = ""
+    observer: Annotated[str, note('Name of this sensor in its events; "" is the name of the host.')] = ""
+    ledger: Annotated[str, note('File that receives the ledger as JSON at the end; "" is none.')] = ""
+    drain_s: Annotated[
+        float,
+        note(
+            "How long a stop may take to bring out what is on its way.",
+            unit="seconds",
+            ge=0,
+            le=3600,
+            reached="the processes still running are killed; the ledger says what was lost",
+            counter="appliance_frames_unaccounted",
+        ),
+    ] = 5.0
+    allow_remote: Annotated[
+        bool,
+        note("Feed and metrics may be bound beyond this host. Neither asks who is there: use it behind a firewall."),
+    ] = False
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every option, one section per stage."""
+
+    source: Source = Source()
+    capture: Capture = Capture()
+    shard: Shard = Shard()
+    workers: Workers = Workers()
+    tcp: Tcp = Tcp()
+    http: Http = Http()
+    output: Output = Output()
+    feed: Feed = Feed()
+    metrics: Metrics = Metrics()
+    run: Run = Run()
+
+    @property
+    def lossless(self) -> bool:
+        """A file waits for the slowest stage; live capture never waits."""
+        return bool(self.source.file)
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers.count or max(1, len(os.sched_getaffinity(0)) - 1)
+
+    @property
+    def capture_count(self) -> int:
+        return len(self.interface_names)
+
+    @property
+    def interface_names(self) -> list[str]:
+        """One name per capture process: the interface, or the file's name without its directory."""
+        return [os.path.basename(self.source.file)] if self.source.file else list(self.source.interfaces)
