@@ -1,0 +1,168 @@
+"""What each stage of the data path costs, one at a time: nanoseconds a frame, microseconds a transaction.
+
+    python ops/bench/stages.py FILE.pcap … [--frames N] [--rounds N]
+
+read       libpcap alone
+shard      libpcap, locate, flow hash, copied into batches, the batches dropped
+pipeline   batches from memory through reassembly and HTTP to encoded events
+link       batches from memory over ZeroMQ ipc to another process that drops them
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import zmq
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from appliance.shard import Sharder  # noqa: E402
+from workers.pipeline import Pipeline  # noqa: E402
+
+from appliance import pcap  # noqa: E402
+from appliance.config import resolve  # noqa: E402
+
+_KEY = bytes(range(16))
+_STEP = 8192  # frames read between two looks at the sealed batches
+_QUEUE = 64  # batches on the link
+_PATIENCE_MS = 30_000  # without a message: the other process died
+
+
+def read(file: Path) -> int:
+    """Frames of a file, handed out by libpcap to an empty callback."""
+    handle = pcap.open_offline(str(file))
+    try:
+        return int(handle.drain())
+    finally:
+        handle.close()
+
+
+def shard(file: Path, frames: int, keep: Callable[[Any], object] | None = None) -> int:
+    """Reads up to `frames` frames into batches for one worker; `keep` gets each message, which is then used again."""
+    handle = pcap.open_offline(str(file))
+    sharder = Sharder(_KEY, 1, link_type=handle.link_type)
+    done = 0
+    try:
+        while done < frames:
+            count = handle.shard(sharder, min(_STEP, frames - done))
+            if count < 0:
+                break
+            done += count
+            for _, _, message in sharder.take():
+                if keep:
+                    keep(message)
+                sharder.recycle(message)
+        for _, _, message in sharder.end():
+            if keep:
+                keep(message)
+    finally:
+        handle.close()
+    return done
+
+
+def pipeline(file: Path, batches: Sequence[bytes]) -> int:
+    """Events made of the batches of a file."""
+    line = Pipeline(resolve(None, {"source.file": str(file)}))
+    events = 0
+    for batch in batches:
+        line.feed(batch)
+        events += sum(count for _, count, _ in line.take())
+    line.finish()
+    return events + sum(count for _, count, _ in line.take())
+
+
+def link(batches: Sequence[bytes]) -> float:
+    """Seconds to send the batches to another process, until it says that it has them all; its start does not count."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as directory, zmq.Context() as context:
+        endpoint = f"ipc://{directory}/link"
+        with context.socket(zmq.PUSH) as out, context.socket(zmq.PULL) as back:
+            out.sndhwm = _QUEUE
+            for socket in (out, back):
+                socket.linger = 0
+                socket.rcvtimeo = socket.sndtimeo = _PATIENCE_MS
+            back.bind(f"{endpoint}-back")
+            out.connect(endpoint)
+            child = subprocess.Popen([sys.executable, __file__, "--sink", endpoint, str(len(batches))])
+            try:
+                back.recv()
+                begun = time.perf_counter()
+                for batch in batches:
+                    out.send(batch, copy=False)
+                back.recv()
+                return time.perf_counter() - begun
+            finally:
+                child.kill()  # it has said all it had to say
+                child.wait()
+
+
+def sink(endpoint: str, messages: int) -> int:
+    """The other process of link(): takes what comes and drops it."""
+    with zmq.Context() as context, context.socket(zmq.PULL) as source, context.socket(zmq.PUSH) as back:
+        source.rcvhwm = _QUEUE
+        source.rcvtimeo = _PATIENCE_MS
+        source.bind(endpoint)
+        back.connect(f"{endpoint}-back")
+        back.send(b"ready")
+        for _ in range(messages):
+            source.recv(copy=False)
+        back.send(b"done")
+    return 0
+
+
+def timed(action: Callable[[], object]) -> tuple[float, object]:
+    """Seconds an action took, and what it gave."""
+    begun = time.perf_counter()
+    given = action()
+    return time.perf_counter() - begun, given
+
+
+def report(file: Path, frames: int, rounds: int) -> None:
+    """Measure all stages on one file, in turns, and print the medians."""
+    batches: list[bytes] = []
+    held = shard(file, frames, lambda message: batches.append(bytes(message)))
+    total = read(file)
+    seconds: dict[str, list[float]] = {"read": [], "shard": [], "pipeline": [], "link": []}
+    events = 0
+    for _ in range(rounds):
+        seconds["read"].append(timed(lambda: read(file))[0] * held / total)
+        seconds["shard"].append(timed(lambda: shard(file, frames))[0])
+        spent, made = timed(lambda: pipeline(file, batches))
+        events = int(str(made))
+        seconds["pipeline"].append(spent)
+        seconds["link"].append(link(batches))
+    size = sum(map(len, batches))
+    print(f"\n{file.name}: {held:,} frames in {len(batches):,} batches, {size / 1e6:,.0f} MB; {events:,} events")
+    print(f"{'stage':10}{'ns/frame':>10}{'us/trans':>10}{'Gbit/s':>8}{'min ns':>8}{'max ns':>8}")
+    for stage, values in seconds.items():
+        middle = median(values)
+        each = f"{middle / events * 1e6:.2f}" if events else "-"
+        least, most = min(values) / held * 1e9, max(values) / held * 1e9
+        rate = size * 8 / middle / 1e9
+        print(f"{stage:10}{middle / held * 1e9:>10.0f}{each:>10}{rate:>8.1f}{least:>8.0f}{most:>8.0f}", flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line."""
+    if arguments[:1] == ["--sink"]:
+        return sink(arguments[1], int(arguments[2]))
+    parser = argparse.ArgumentParser(prog="stages.py", description="What each stage of the data path costs.")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--frames", type=int, default=500_000, help="at most so many, for they are held in memory")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    for file in options.files:
+        report(file, options.frames, options.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
