@@ -37,7 +37,7 @@ cdef class Pipeline:
         self.limits = Limits(config.tcp, config.http)
         self.tally = Tally()
         self.table = Table(self.limits, self.tally)
-        self.encoder = Encoder(config.observer_name, config.interface_names, config.http)
+        self.encoder = Encoder(config.run.observer, config.interface_names, config.http)
         self.finished = []
 
     def feed(self, message not None):
