@@ -32,6 +32,11 @@ cdef Half new_half():
     return half
 
 
+cdef bint behind_hole(Stream stream, Stream peer) noexcept:
+    """Does this direction wait for bytes of the other that themselves wait behind a hole?"""
+    return stream.waits_for_peer() and peer.held is not None and not peer.waits_for_peer()
+
+
 @cython.final
 cdef class Connection:
     cdef int open(self, Flow flow, uint64_t hash) except -1:
@@ -112,7 +117,7 @@ cdef class Connection:
                 self.read(mine, peer, &piece, limits, tally, out)
                 idle = 0
             if mine.stream.over_limit(limits, tally):
-                self.gap(mine, mine.stream.give_up(peer.stream, now, tally), limits, tally, out)
+                self.give_up(mine, peer, now, limits, tally, out)
                 idle = 0
                 continue
             if mine.stream.fin_seen and not mine.stream.finished and mine.stream.anchored \
@@ -229,6 +234,15 @@ cdef class Connection:
             step = mine.reader.close(tally)
         return 0
 
+    cdef int give_up(self, Half mine, Half peer, uint64_t now, Limits limits, Tally tally, list out) except -1:
+        """Ends the wait of one direction; if it waits for the other, and that one for a hole, the hole's.
+
+        Otherwise responses would be read while the requests they answer stand behind that hole.
+        """
+        if behind_hole(mine.stream, peer.stream):
+            mine, peer = peer, mine
+        return self.gap(mine, mine.stream.give_up(peer.stream, now, tally), limits, tally, out)
+
     cdef bint waits(self) noexcept:
         """Does something in this connection wait for time to pass?"""
         return self.ending == OPEN and (self.low.stream.held is not None or self.high.stream.held is not None
@@ -245,8 +259,9 @@ cdef class Connection:
         for turn in range(2):
             stream = mine.stream
             patience = limits.gap_timeout_ns if stream.anchored else limits.settle_ns
-            if stream.held is not None and now - stream.held_since >= patience:
-                self.gap(mine, stream.give_up(peer.stream, now, tally), limits, tally, out)
+            if stream.held is not None and now - stream.held_since >= patience \
+                    and not behind_hole(stream, peer.stream):
+                self.give_up(mine, peer, now, limits, tally, out)
                 self.drain(now, limits, tally, out)
             mine, peer = peer, mine
         if self.reset_ns and now - self.reset_ns >= limits.settle_ns and self.ending == OPEN:
@@ -266,7 +281,7 @@ cdef class Connection:
         while mine.stream.held is not None or peer.stream.held is not None:
             for turn in range(2):
                 if mine.stream.held is not None:
-                    self.gap(mine, mine.stream.give_up(peer.stream, now, tally), limits, tally, out)
+                    self.give_up(mine, peer, now, limits, tally, out)
                     self.drain(now, limits, tally, out)
                 mine, peer = peer, mine
         self.close(self.low, limits, tally, out)

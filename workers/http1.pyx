@@ -58,7 +58,13 @@ cdef bint may_start(const uint8_t* p, size_t size) noexcept nogil:
         return True
     if at == 4 and p[at] == 47:
         return same_word(p, b"http", 4)
-    return at > 0 and p[at] == SP and (at + 1 == size or p[at + 1] > SP)
+    return at > 0 and p[at] == SP and (at + 1 == size or p[at + 1] >= SP)
+
+
+cdef bint is_good(Message message) except -1:
+    """Parses message.head: is it one that may_start() lets in, in one piece or byte by byte?"""
+    return message.parse() != HEAD_BAD and (not message.is_request or (
+        message.method.length <= LONGEST_METHOD and (<const uint8_t*>message.head)[message.target.at] > SP))
 
 
 cdef bint surely_starts(const uint8_t* p, size_t size) noexcept nogil:
@@ -195,12 +201,12 @@ cdef class MessageReader:
         """Is the first line, now that it is whole, a request line or a status line?"""
         cdef Message trial = Message.__new__(Message)
         trial.head = bytes(self.partial[:self.partial.find(b"\n") + 1])
-        return trial.parse() != HEAD_BAD
+        return is_good(trial)
 
     cdef Step head(self, Input* source, Tally tally) except <Step>-1:
         """The head is whole."""
         self.message.head_end = source.offset
-        if self.message.parse() == HEAD_BAD:
+        if not is_good(self.message):
             self.lose(tally)
             return NEED_MORE
         self.http = True
@@ -217,7 +223,7 @@ cdef class MessageReader:
         message.head = bytes(self.partial[:whole])
         message.head_end = message.start + len(self.partial)
         self.partial = None
-        if message.parse() == HEAD_BAD:
+        if not is_good(message):
             return NEED_MORE
         self.http = True
         self.cut = True
@@ -294,15 +300,17 @@ cdef class MessageReader:
                     self.digits = 0
                 elif c != CR:
                     return 0
-            else:                                   # TRAILER: lines up to an empty one
+            else:                                   # TRAILER: lines up to an empty one, which has at most a CR
+                if self.digits == 0 and c != CR and c != LF:
+                    self.digits = 1
                 lf = <const uint8_t*>memchr(p, LF, source.end - p)
                 if lf == NULL:
-                    self.digits += <uint32_t>(source.end - p) - (source.end[-1] == CR)
+                    self.digits = <uint32_t>min(<uint64_t>self.digits + <uint64_t>(source.end - p), <uint64_t>1 << 30)
                     p = source.end
                     break
-                self.digits += <uint32_t>(lf - p) - (lf > p and lf[-1] == CR)
+                self.digits = <uint32_t>min(<uint64_t>self.digits + <uint64_t>(lf - p), <uint64_t>1 << 30)
                 p = lf + 1
-                if self.digits == 0:
+                if self.digits <= 1:
                     self.message.complete = True
                     self.state = ENDING
                     break

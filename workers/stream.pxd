@@ -54,6 +54,7 @@ cdef class Stream:
     cdef int hold(self, const Segment* segment, int64_t offset, uint64_t now, Tally tally) except -1
     cdef int keep(self, int position, int64_t offset, bytes data, uint32_t missing, const Segment* segment,
                   Tally tally) except -1
+    cdef bint waits_for_peer(self) noexcept
     cdef bint over_limit(self, Limits limits, Tally tally) noexcept
     cdef int pull(self, Stream peer, uint64_t now, Piece* out, Tally tally) except -1
     cdef int64_t give_up(self, Stream peer, uint64_t now, Tally tally) except -1

@@ -22,7 +22,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from workers.limits cimport Limits
-from workers.segment cimport ACK, Segment
+from workers.segment cimport ACK, SYN, Segment
 from workers.tally cimport Tally
 
 cdef enum:
@@ -69,6 +69,9 @@ cdef class Stream:
             self.held_bytes -= <uint32_t>len(first.data)
             tally.pending -= len(first.data)
             tally.out_of_window += len(first.data)
+        if not self.held:
+            self.held = None
+            self.held_since = 0
         return 0
 
     cdef int settle(self, Tally tally) except -1:
@@ -91,7 +94,7 @@ cdef class Stream:
 
     cdef int offer(self, const Segment* segment, Stream peer, uint64_t now, Piece* out, Tally tally) except -1:
         """Takes a segment that has payload; 1 if `out` is its piece, to be handled before the next call."""
-        cdef int64_t offset = self.offset_of(segment.seq)
+        cdef int64_t offset = self.offset_of(segment.seq + (1 if segment.flags & SYN else 0))     # RFC 7413: a SYN with data
         if (offset == self.next and self.held is None and self.anchored and not self.finished
                 and not (segment.flags & ACK and peer.unseen(segment.ack))):
             out.data = segment.payload
@@ -182,6 +185,14 @@ cdef class Stream:
         tally.pending += len(data)
         return 0
 
+    cdef bint waits_for_peer(self) noexcept:
+        """Is no hole in the way of what is held, only bytes of the other direction?"""
+        cdef Held first
+        if self.held is None or not self.anchored:
+            return False
+        first = self.held[0]
+        return first.offset <= self.next
+
     cdef bint over_limit(self, Limits limits, Tally tally) noexcept:
         """Is more held than is worth waiting for?"""
         return self.held is not None and (
@@ -232,9 +243,6 @@ cdef class Stream:
         self.held_since = now
         if not self.anchored:
             self.settle(tally)
-            if self.held is None or not self.held:
-                self.held = None
-                self.held_since = 0
             return 0
         first = self.held[0]
         if first.offset > self.next:

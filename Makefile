@@ -1,0 +1,35 @@
+# The first command in a fresh clone may be any of these; each sets up what it needs.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint bench clean
+
+python := .venv/bin/python
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+setup:  ## .venv with the compiled package (installs what is missing)
+	@PYTHON="$(PYTHON)" sh ops/setup.sh run
+
+run: setup  ## the appliance on a sample capture; SOURCE=eth0 captures live
+	@$(python) ops/demo.py $(SOURCE)
+
+test: test-setup  ## every test
+	@$(python) -m pytest -q
+
+lint: test-setup  ## ruff, mypy --strict, cython-lint
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+	$(python) -m cython_lint appliance workers
+
+bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that are installed
+	@$(python) ops/bench/bench.py
+
+clean:  ## everything that was made here, .venv too
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -f appliance/*.so appliance/*.c workers/*.so workers/*.c
+	find appliance workers tests ops -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: test-setup
+test-setup:
+	@PYTHON="$(PYTHON)" sh ops/setup.sh test

@@ -1,0 +1,350 @@
+"""The capture process: one source, its frames spread over the workers.
+
+`python -m appliance.capture RUN_DIR INDEX` opens interface INDEX of the configuration (or its file) and sends every TCP
+frame to the worker that its flow belongs to. A live capture never blocks: what a worker does not take is dropped and
+counted. Reading a file never drops: it waits. Every count is in the stats page before the thing it counts can be lost,
+so that a killed process leaves an account that its successor can close.
+Ends with 0 when all is sent, 1 when the source failed on the way, 2 when it could not be opened as asked.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import stat
+import struct
+import sys
+import termios
+import time
+from pathlib import Path
+
+from appliance import pcap
+from appliance.batch import stamp
+from appliance.books import close_capture
+from appliance.bus import Bus, BusError, FrameLink
+from appliance.config import load_resolved
+from appliance.options import Config
+from appliance.shard import Sharder
+from appliance.station import Station
+from appliance.stats import DONE, DRAINING, READY, Page
+
+TURN_FRAMES = 8192  # frames per turn of the loop: some ms of work between two looks at signals and ages
+RING_DRAIN_S = 1.0  # how long the frames already in the kernel's ring are waited for at a stop
+STATS_S = 1.0  # libpcap's counters are 32 bits wide and wrap after 4.8 minutes at 14.88 million frames a second
+LINGER_S = 1.0  # how long a failing live capture, which will be back, lets its queues leave
+END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
+KEY_BYTES = 16
+ETHERNET = 1  # DLT_EN10MB
+GAUGES = ("last_frame_ns",)
+MIRRORS = ("lo", "any")  # where libpcap reads every loopback frame twice and throws the outgoing copy away
+
+
+def shared_key(run_dir: Path) -> bytes:
+    """The secret hash key that all captures of a run share: whoever comes first makes it."""
+    path = run_dir / "key"
+    mine = run_dir / f"key.{os.getpid()}"
+    mine.write_bytes(os.urandom(KEY_BYTES))
+    try:
+        os.link(mine, path)  # atomic: the file is never seen half written, and the first one stays
+    except FileExistsError:
+        pass
+    mine.unlink()
+    return path.read_bytes()
+
+
+def vlan_aware(text: str) -> str:
+    """The filter, and the same inside one and two VLAN tags.
+
+    In this order: `vlan` moves the offsets of everything behind it (pcap-filter(7))."""
+    return f"({text}) or (vlan and (({text}) or (vlan and ({text}))))"
+
+
+def tell(text: str) -> None:
+    """One line for a person."""
+    print(f"appliance: {text}", file=sys.stderr, flush=True)
+
+
+class Capture:
+    """One source on its way to the workers. `run` does everything, once."""
+
+    def __init__(self, config: Config, run_dir: Path, index: int, page: Page, station: Station) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.index = index
+        self.page = page
+        self.station = station
+        self.live = not config.lossless
+        self.deadline: float | None = None  # time.monotonic(); set by a stop: the end of all waiting
+        close_capture(page, config.worker_count)
+        if self.live:  # frames of a predecessor that died before it asked the kernel
+            page["kernel_received"] = max(page["kernel_received"], page["frames"])
+        self.base = page.snapshot()
+        self.key = shared_key(run_dir)
+        self.bus = Bus()
+        self.links = [FrameLink(self.bus, config, run_dir, worker) for worker in range(config.worker_count)]
+        self.sequences = [0] * config.worker_count
+        self.sharder = self._sharder(ETHERNET)  # replaced when the source says what its frames are
+        self.handle: pcap.Handle | None = None
+        self.input = -1  # descriptor of the file being read
+        self.stats_at = 0.0
+        self.received_before = 0  # kernel_received − kernel_dropped of this process at the last reading
+
+    def _sharder(self, link_type: int) -> Sharder:
+        config = self.config
+        return Sharder(
+            self.key, config.worker_count, config.shard.batch_bytes, time.time_ns(), self.index, link_type=link_type
+        )
+
+    # -- the source --------------------------------------------------------------------------------------------------
+
+    def open(self) -> pcap.Handle:
+        """Opens and filters the source. Raises PcapError."""
+        settings, source = self.config.capture, self.config.source
+        if self.live:
+            handle = pcap.open_live(
+                source.interfaces[self.index],
+                snaplen=settings.snaplen,
+                promiscuous=settings.promiscuous,
+                timeout_ms=settings.timeout_ms,
+                ring_bytes=settings.ring_bytes,
+            )
+        else:
+            handle = pcap.open_offline(source.file)
+        if handle.warning:
+            tell(handle.warning)
+        if source.filter:
+            self._filter(handle, source.filter)
+        self.page["link_type"] = handle.link_type
+        self.sharder = self._sharder(handle.link_type)
+        return handle
+
+    def _filter(self, handle: pcap.Handle, text: str) -> None:
+        if self.config.capture.vlan_aware and handle.link_type == ETHERNET:
+            try:
+                handle.set_filter(vlan_aware(text))
+                return
+            except pcap.PcapError:
+                pass  # not every expression may stand behind `vlan`; if it is wrong by itself, the next line says so
+        handle.set_filter(text)
+
+    def run(self) -> int:
+        """The whole life of the process; its exit code."""
+        code = 0
+        try:
+            self.handle = self.open()
+        except pcap.PcapError as error:
+            tell(str(error))
+            self.page["error"] = 1
+            return self._finish(2)
+        try:
+            if self.live:
+                self._follow(self.handle)
+            elif self.page["starts"] > 1 and self.base["frames"]:
+                tell("reading was interrupted and cannot be resumed: the events of the rest of the file are missing")
+                self.page["error"] = code = 1
+            else:
+                self.station.state(READY)
+                self._read(self.handle)
+        except pcap.TruncatedCapture as warning:
+            tell(f"{warning}; every whole frame before that was read")
+        except pcap.PcapError as error:
+            if not self.station.stopping:
+                tell(str(error))
+                self.page["error"] = code = 1
+        return self._finish(code)
+
+    def _follow(self, handle: pcap.Handle) -> None:
+        """Live: until SIGTERM, then the frames that the kernel had taken by then."""
+        waiting = select.poll()
+        waiting.register(handle.fileno(), select.POLLIN)
+        age_ns = self.config.shard.batch_age_ms * 1_000_000
+        self._kernel_stats(handle)
+        self.station.state(READY)
+        while not self.station.stopping:
+            self.station.turn()
+            frames = handle.shard(self.sharder, TURN_FRAMES)
+            self.sharder.seal(age_ns)
+            self._pass_on()
+            if time.monotonic() >= self.stats_at:
+                self._kernel_stats(handle)
+            if frames == 0:
+                waiting.poll(self.config.shard.batch_age_ms)
+        self.station.state(DRAINING)
+        self.deadline = time.monotonic() + self.config.run.drain_s
+        handle.stop_accepting()
+        self._drain_ring(handle, waiting)
+
+    def _drain_ring(self, handle: pcap.Handle, waiting: select.poll) -> None:
+        settings = self.config.capture
+        end = time.monotonic() + max(RING_DRAIN_S, 3 * settings.timeout_ms / 1000)
+        quiet_since = time.monotonic()
+        mirror = self._mirror
+        while time.monotonic() < end:
+            self.station.turn()
+            if handle.shard(self.sharder, TURN_FRAMES):
+                quiet_since = time.monotonic()
+                self._pass_on()
+                continue
+            received, dropped, _ = handle.stats()
+            if not mirror and received - dropped <= self.sharder.counts()["frames"]:
+                break
+            if mirror and time.monotonic() - quiet_since > 3 * settings.timeout_ms / 1000:
+                break  # on a mirror the frames to come cannot be told from those thrown away: no block is open any more
+            waiting.poll(10)
+        self._kernel_stats(handle, final=True)
+
+    @property
+    def _mirror(self) -> bool:
+        return self.config.source.interfaces[self.index] in MIRRORS
+
+    def _kernel_stats(self, handle: pcap.Handle, *, final: bool = False) -> None:
+        received, dropped, if_dropped = handle.stats()
+        frames = self.sharder.counts()["frames"]
+        self._count()
+        base = self.base
+        self.page["kernel_received"] = base["kernel_received"] + received
+        self.page["kernel_dropped"] = base["kernel_dropped"] + dropped
+        self.page["kernel_if_dropped"] = base["kernel_if_dropped"] + if_dropped
+        if self._mirror:
+            # What the kernel took and we never saw is thrown away or still in the ring. The difference to the last
+            # reading's count is surely thrown away: its frames have left the ring since.
+            known = received - dropped if final else self.received_before
+            looped = base["looped_frames"] + max(0, known - frames)
+            self.page["looped_frames"] = looped if final else max(looped, self.page["looped_frames"])
+        self.received_before = received - dropped
+        self.stats_at = time.monotonic() + STATS_S
+
+    def _read(self, handle: pcap.Handle) -> None:
+        """A file: to its end, or to SIGTERM."""
+        self.input = handle.fileno() if handle.fileno() >= 0 else 0
+        about = os.stat(self.input) if self.config.source.file == "-" else os.stat(self.config.source.file)
+        regular = stat.S_ISREG(about.st_mode)
+        if regular:
+            self.page["input_bytes_total"] = about.st_size
+        age_ns = self.config.shard.batch_age_ms * 1_000_000
+        while not self.station.stopping:
+            self.station.turn()
+            limit = TURN_FRAMES if regular else self._stream_limit()
+            frames = handle.shard(self.sharder, limit) if limit else 0
+            if frames < 0:
+                break
+            if not regular:
+                self.sharder.seal(age_ns)
+            self._pass_on()
+            self.page["input_bytes_read"] = handle.tell()
+        else:
+            self.deadline = time.monotonic() + self.config.run.drain_s
+        self.page["input_bytes_read"] = about.st_size if regular and self.deadline is None else handle.tell()
+
+    def _stream_limit(self) -> int:
+        """How many frames can be read from a pipe without waiting in libpcap for the rest; 0 when none, after a moment.
+
+        Frames that libpcap has read ahead show up with the next bytes: its buffer is 4 KiB."""
+        ready = select.poll()
+        ready.register(self.input, select.POLLIN)
+        if not ready.poll(self.config.shard.batch_age_ms):
+            return 0
+        there = struct.unpack("i", fcntl.ioctl(self.input, termios.FIONREAD, b"\0\0\0\0"))[0]
+        counts = self.sharder.counts()
+        mean = counts["bytes"] // counts["frames"] + 16 if counts["frames"] else 1 << 20
+        return int(max(1, min(TURN_FRAMES, there // (2 * mean))))
+
+    # -- the links ---------------------------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        counts = self.sharder.counts()
+        self.page.update({name: n if name in GAUGES else n + self.base[name] for name, n in counts.items()})
+
+    def _pass_on(self) -> None:
+        """Sends what is sealed; what a link does not take is dropped when live and waited for otherwise."""
+        if not self.sharder.ready:
+            return
+        self._count()
+        for worker, frames, message in self.sharder.take():
+            if self._sendable(worker, wait=not self.live or self.deadline is not None):
+                self._send(worker, frames, message)
+            else:
+                self.page.add(f"dropped_{'backlog' if self.deadline is None else 'stopping'}.{worker}", frames)
+            self.sharder.recycle(message)
+
+    def _sendable(self, worker: int, *, wait: bool) -> bool:
+        link = self.links[worker]
+        ready = link.wait(0)
+        while not ready and wait and self.station.until(self._end_of_patience()):
+            ready = link.wait(0.02)
+        return ready
+
+    def _send(self, worker: int, frames: int, message: memoryview) -> None:
+        stamp(message, self.sequences[worker], self.page[f"sent.{worker}"])
+        self.sequences[worker] += 1
+        # Counted first: killed in between, the frames are missing from the next cumulative and so counted as lost.
+        self.page.add(f"sent.{worker}", frames)
+        self.page.add(f"sent_batches.{worker}", 1)
+        self.page.add(f"sent_bytes.{worker}", len(message))
+        if not self.links[worker].send(message):
+            raise RuntimeError(f"the link to worker {worker} had room and took nothing")
+
+    def _finish(self, code: int) -> int:
+        """Sends what is left, and says END on every link until every worker has heard it.
+
+        A live source that failed says no END: the supervisor starts its capture again."""
+        self.station.state(DRAINING)
+        if self.deadline is None and self.live:
+            self.deadline = time.monotonic() + self.config.run.drain_s
+        self.sharder.seal()
+        self._pass_on()
+        self._count()
+        if self.handle is not None:
+            self.handle.close()
+        if self.live and not self.station.stopping:
+            self.bus.close(linger_s=LINGER_S)
+            return code
+        if not self._say_end():
+            tell(f"{self.config.interface_names[self.index]}: not every worker took the last batches")
+            self.page["error"] = 1
+            code = code or 1
+        self.bus.close()
+        self.station.state(DONE)
+        return code
+
+    def _say_end(self) -> bool:
+        """Whether every worker has heard it. It is said again and again: a worker may be killed with it in its hands."""
+        pages = [Page.open(self.run_dir / f"worker-{worker}.stats") for worker in range(len(self.links))]
+        heard = f"ended.{self.index}"
+        say_at = 0.0
+        while deaf := [worker for worker, page in enumerate(pages) if not page[heard]]:
+            if not self.station.until(self._end_of_patience()):
+                return False
+            if time.monotonic() >= say_at:
+                say_at = time.monotonic() + END_AGAIN_S
+                for worker, frames, message in self.sharder.end():
+                    if worker in deaf and self.links[worker].wait(0):
+                        self._send(worker, frames, message)
+            time.sleep(0.002)
+        return True
+
+    def _end_of_patience(self) -> float | None:
+        """The deadline of all waiting; a stop sets it if nothing did before."""
+        if self.deadline is None and self.station.stopping:
+            self.deadline = time.monotonic() + self.config.run.drain_s
+        return self.deadline
+
+
+def main(argv: list[str]) -> int:
+    """The process; see the module."""
+    run_dir, index = Path(argv[1]), int(argv[2])
+    config = load_resolved(run_dir)
+    page = Page.open(run_dir / f"capture-{index}.stats")
+    station = Station(page, watch_stdin=config.source.file != "-")
+    try:
+        capture = Capture(config, run_dir, index, page, station)
+    except BusError as error:
+        tell(str(error))
+        page["error"] = 1
+        return 2
+    return capture.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

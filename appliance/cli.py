@@ -1,0 +1,179 @@
+"""The command line. Each command imports what it needs when it runs: most of a short command is its imports.
+
+Exit codes: 0 done, 1 failed while running, 2 unusable arguments or configuration, 130 and 143 stopped by a signal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from appliance import __version__
+
+SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+FEED = "tcp://127.0.0.1:5556"
+
+
+def size(text: str) -> int:
+    """A number of bytes, with K, M or G for powers of 1024."""
+    plain = text.strip().lower().removesuffix("b").removesuffix("i")
+    number, suffix = (plain[:-1], plain[-1]) if plain[-1:] in ("k", "m", "g") else (plain, "")
+    if not (number.isascii() and number.isdigit()):
+        raise click.BadParameter(f"{text!r} is not a size; write a number of bytes, or something like 256M")
+    return int(number) * SUFFIXES[suffix]
+
+
+def setting(text: str) -> tuple[str, object]:
+    """SECTION.KEY=VALUE, the value in TOML; a bare word is a text."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE; see `appliance config` for the keys")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def stop(message: str, code: int = 2) -> NoReturn:
+    """Says why, and ends."""
+    for line in message.splitlines():
+        click.echo(f"appliance: {line}", err=True)
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="appliance")
+def main() -> None:
+    """Turns the packets of a network interface, or of a capture file, into a feed of HTTP events."""
+
+
+# The name of each parameter is its key in the TOML file, with "__" for the dot.
+@main.command()
+@click.option(
+    "-i", "--interface", "source__interfaces", multiple=True, metavar="IFACE", help="Capture here; repeatable."
+)
+@click.option("-r", "--read", "source__file", metavar="FILE", help="Read a pcap or pcapng file; - is standard input.")
+@click.option("-f", "--filter", "source__filter", metavar="BPF", help="Only frames that match, as in tcpdump.")
+@click.option(
+    "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Read options from it."
+)
+@click.option(
+    "-o", "--output", "output__path", metavar="PATH", help="Write events as JSON Lines; - is standard output."
+)
+@click.option("--workers", "workers__count", type=int, metavar="N", help="Parsing processes. [cores - 1]")
+@click.option("--feed", "feed__bind", metavar="ENDPOINT", help=f"Publish events here, or off. [{FEED}]")
+@click.option(
+    "--replay", "feed__replay", metavar="ENDPOINT", help="Answer for lost events here. [tcp://127.0.0.1:5557]"
+)
+@click.option("--metrics", "metrics__bind", metavar="HOST:PORT", help="/metrics and /healthz, or off. [127.0.0.1:9470]")
+@click.option("--ledger", "run__ledger", metavar="PATH", help="Write the account of every frame there at the end.")
+@click.option("--snaplen", "capture__snaplen", type=size, metavar="BYTES", help="Longest part kept of a frame. [256K]")
+@click.option("--ring", "capture__ring_bytes", type=size, metavar="BYTES", help="Kernel buffer per interface. [256M]")
+@click.option(
+    "--promiscuous/--no-promiscuous", "capture__promiscuous", default=None, help="Frames for other hosts too."
+)
+@click.option("--name", "run__observer", metavar="NAME", help="Name of this sensor in its events. [host name]")
+@click.option("--run-dir", "run__directory", metavar="DIR", help="Sockets and counters live here. [a private one]")
+@click.option("--allow-remote", "run__allow_remote", is_flag=True, default=None, help="Bind beyond this host.")
+@click.option("--set", "settings", type=setting, multiple=True, metavar="KEY=VALUE", help="Any key of the TOML file.")
+@click.option("-v", "--verbose", is_flag=True, help="A line on standard error every 10 s.")
+@click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on standard error.")
+def run(
+    file: Path | None, settings: tuple[tuple[str, object], ...], verbose: bool, quiet: bool, **options: object
+) -> None:
+    """Capture, reassemble, parse, publish: live with -i until stopped, or a file with -r to its end.
+
+    Every option is also a key of the TOML file given with -c, where the command line wins; `appliance config` prints
+    that file with all keys explained.
+    """
+    from appliance.config import ConfigError, resolve
+    from appliance.processes import Unusable
+    from appliance.report import Report
+    from appliance.supervisor import Supervisor
+
+    given = dict(settings)
+    for name, value in options.items():
+        if value is not None and value != ():
+            given[name.replace("__", ".")] = list(value) if isinstance(value, tuple) else value
+    try:
+        config = resolve(file, given)
+        code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet)).run()
+    except ConfigError as error:
+        stop(str(error))
+    except Unusable as error:
+        stop(str(error))
+    sys.exit(code)
+
+
+@main.command()
+@click.option("--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="The feed of a running appliance.")
+@click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that start so, as http.5; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="The events themselves, one JSON object per line.")
+@click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
+def events(connect: str, topics: tuple[str, ...], as_json: bool, limit: int | None) -> None:
+    """Subscribe to a running appliance and show its transactions, a line each.
+
+    Messages that were published and did not arrive are reported on standard error.
+    """
+    from appliance.bus import BusError
+    from appliance.watch import watch
+
+    try:
+        code = watch(connect, topics, as_json=as_json, limit=limit)
+    except BusError as error:
+        stop(f"--connect {error}")
+    sys.exit(code)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As one JSON array.")
+def devices(as_json: bool) -> None:
+    """List the interfaces that can be captured on."""
+    from appliance.pcap import PcapError
+    from appliance.pcap import devices as find
+
+    try:
+        found = find()
+    except PcapError as error:
+        stop(str(error), 1)
+    if as_json:
+        import json
+
+        listed = [{**device._asdict(), "addresses": [a._asdict() for a in device.addresses]} for device in found]
+        click.echo(json.dumps(listed, indent=2))
+        return
+    from appliance.show import columns, safe
+
+    rows = [("name", "flags", "address", "netmask", "description")]
+    for device in found:
+        about = (device.name, " ".join(device.flags))
+        addresses = [(a.ip, a.netmask or "") for a in device.addresses] or [("", "")]
+        for number, address in enumerate(addresses):
+            rows.append((*(about if number == 0 else ("", "")), *address, device.description if number == 0 else ""))
+    for line in columns([[safe(cell) for cell in row] for row in rows]):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
+def check(file: Path) -> None:
+    """Say every fault of a configuration file, or ok."""
+    from appliance.config import ConfigError, resolve
+
+    try:
+        resolve(file, {}, source_required=False)
+    except ConfigError as error:
+        stop(str(error))
+    click.echo("ok")
+
+
+@main.command()
+def config() -> None:
+    """Print a configuration file with every key, its default and its meaning."""
+    from appliance.config import default_toml
+
+    click.echo(default_toml())

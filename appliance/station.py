@@ -1,0 +1,57 @@
+"""A child process and its supervisor: the state in its page, its progress, and the two ways in which it is told to end.
+
+SIGTERM asks it to finish. The end of standard input, a pipe that the supervisor alone holds open, means that the
+supervisor is dead: the process leaves at once. A child whose standard input is its source of frames watches its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+from appliance.stats import STARTING, Page
+
+
+class Station:
+    """What every child process owes the supervisor: its state, a sign of progress, and to end when told or orphaned.
+
+    Owns SIGTERM: `stopping` becomes true, nothing else happens. Ignores SIGINT, which is the supervisor's to handle.
+    """
+
+    def __init__(self, page: Page, *, watch_stdin: bool = True) -> None:
+        self.page = page
+        self.stopping = False
+        self._stdin = select.poll() if watch_stdin else None
+        self._parent = os.getppid()
+        if self._stdin:
+            self._stdin.register(0, select.POLLIN)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        page["pid"] = os.getpid()
+        page.add("starts", 1)
+        page["state"] = STARTING
+        self.turn()
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self.stopping = True
+
+    def turn(self) -> None:
+        """Call it in every turn of every loop. Raises SystemExit(1) when the supervisor is gone."""
+        self.page["progress_ns"] = time.monotonic_ns()
+        if self._stdin is None:
+            if os.getppid() != self._parent:
+                sys.exit(1)
+        elif self._stdin.poll(0) and not os.read(0, 4096):
+            sys.exit(1)
+
+    def state(self, state: int) -> None:
+        """STARTING, READY, DRAINING or DONE."""
+        self.page["state"] = state
+
+    def until(self, deadline: float | None) -> bool:
+        """A turn while waiting; whether time.monotonic() is still before the deadline (None: there is none)."""
+        self.turn()
+        return deadline is None or time.monotonic() < deadline

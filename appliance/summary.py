@@ -1,0 +1,163 @@
+"""What a run tells its operator in words: the progress line, the status line, and the summary with its warnings.
+
+In: snapshots of the stats pages. Out: text. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from appliance.config import Config
+from appliance.stats import TOPICS, Counts
+
+
+class Snapshots(NamedTuple):
+    """The pages of a run at one moment."""
+
+    captures: Sequence[Counts]
+    workers: Sequence[Counts]
+    feed: Counts
+    supervisor: Counts
+
+    def total(self, name: str) -> int:
+        """The sum of one counter over all captures."""
+        return sum(page[name] for page in self.captures)
+
+    def frames(self) -> int:
+        return self.total("frames")
+
+    def events(self) -> int:
+        return sum(self.feed[f"published.{topic}"] for topic in TOPICS)
+
+    def restarts(self) -> int:
+        return sum(value for name, value in self.supervisor.items() if name.startswith("restarts."))
+
+
+def size(count: float, unit: str = "B") -> str:
+    """1234567 as "1.23 MB": three digits and a decimal prefix."""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(count) < 999.5 or prefix == "T":
+            break
+        count /= 1000
+    digits = 0 if prefix == "" else max(0, 2 - (count >= 9.995) - (count >= 99.95))
+    return f"{count:.{digits}f} {prefix}{unit}"
+
+
+def duration(seconds: float) -> str:
+    """3725 as "1:02:05", 12.34 as "12.3 s"."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def rates(now: Snapshots, before: Snapshots, seconds: float) -> str:
+    """Frames and bits a second between two moments."""
+    seconds = max(seconds, 1e-9)
+    frames = (now.frames() - before.frames()) / seconds
+    bits = 8 * (now.total("wire_bytes") - before.total("wire_bytes")) / seconds
+    return f"{size(frames, 'frames/s')}, {size(bits, 'bit/s')}"
+
+
+def progress(now: Snapshots, before: Snapshots, seconds: float, elapsed: float) -> str:
+    """One line about reading a file; the rate is that of the last `seconds`."""
+    read, total = now.total("input_bytes_read"), now.total("input_bytes_total")
+    speed = (read - before.total("input_bytes_read")) / max(seconds, 1e-9)
+    head = size(read)
+    if total:
+        head = f"{100 * min(read, total) / total:3.0f} %  {size(read)} of {size(total)}"
+    line = f"{head}  {rates(now, before, seconds)}  {now.events():,} events"
+    if total and speed > 0:
+        line += f"  {duration(max(0, total - read) / speed)} left"
+    return f"{line}  {duration(elapsed)} so far"
+
+
+def status(now: Snapshots, before: Snapshots, seconds: float) -> str:
+    """One line about live capture since `before`."""
+    lost = dropped_frames(now) - dropped_frames(before)
+    return (
+        f"{rates(now, before, seconds)}, {now.events() - before.events():,} events, {now.events():,} in all, "
+        f"{sum(page['flows'] for page in now.workers):,} connections, {lost:,} frames dropped"
+    )
+
+
+def dropped_frames(now: Snapshots) -> int:
+    """Frames that reached this machine's capture and no worker."""
+    backlog = sum(value for page in now.captures for name, value in page.items() if name.startswith("dropped_"))
+    lost = sum(value for page in now.workers for name, value in page.items() if name.startswith("lost."))
+    return now.total("kernel_dropped") + backlog + lost
+
+
+def closing(now: Snapshots, seconds: float) -> str:
+    """The line that closes a run."""
+    classes = {topic.removeprefix("http.").rstrip("."): now.feed[f"published.{topic}"] for topic in TOPICS}
+    seen = ", ".join(f"{name} {count:,}" for name, count in classes.items() if count)
+    frames, octets, seconds = now.frames(), now.total("wire_bytes"), max(seconds, 1e-9)
+    return (
+        f"{frames:,} frames, {size(octets)}, {now.events():,} events{f' ({seen})' if seen else ''} "
+        f"in {duration(seconds)}: {size(frames / seconds, 'frames/s')}, {size(8 * octets / seconds, 'bit/s')}"
+    )
+
+
+def warnings(now: Snapshots, config: Config) -> list[str]:
+    """What was lost, where, and which option to turn."""
+    found: list[str] = []
+
+    def say(count: int, what: str, remedy: str) -> None:
+        if count:
+            found.append(f"{count:,} {what}; {remedy}")
+
+    say(
+        now.total("kernel_dropped"),
+        "frames dropped by the kernel before the capture read them",
+        f"raise --ring (now {config.capture.ring_bytes >> 20}M) or narrow --filter",
+    )
+    say(
+        now.total("kernel_if_dropped"),
+        "frames dropped by the interface or its driver",
+        "raise its ring: ethtool -G IFACE rx N",
+    )
+    say(
+        _matching(now.captures, "dropped_backlog."),
+        "frames dropped because workers fell behind",
+        f"raise --workers (now {config.worker_count}) or [shard] link_bytes",
+    )
+    say(_matching(now.captures, "dropped_stopping."), "frames given up while stopping", "raise [run] drain_s")
+    say(
+        _matching(now.captures, "dropped_crash.") + now.total("kernel_abandoned"),
+        "frames lost in a capture that was killed",
+        "see the messages above",
+    )
+    say(
+        now.total("truncated_frames"),
+        "frames cut short by the snapshot length",
+        "what is missing is a gap in its stream; raise --snaplen"
+        if config.capture.snaplen < 262144
+        else "what is missing is a gap in its stream; capture whole frames",
+    )
+    say(
+        _matching(now.workers, "lost.") + sum(page["crash_lost"] for page in now.workers),
+        "frames lost on the way to, or in, a worker that was killed",
+        "see the messages above",
+    )
+    say(
+        _matching(now.workers, "dropped_backlog."),
+        "events dropped because the feed fell behind",
+        "write to a faster disk, or raise [shard] link_bytes",
+    )
+    say(
+        _matching(now.workers, "dropped_crash.http.") + _matching([now.feed], "lost.") + now.feed["crash_lost"],
+        "events lost in, or on the way between, processes that were killed",
+        "see the messages above",
+    )
+    say(
+        now.feed["dropped_output"],
+        f"events could not be written to {config.output.path}",
+        "they are on the feed; make room on the disk",
+    )
+    say(now.restarts(), "restarts of processes", "see the messages above")
+    return found
+
+
+def _matching(pages: Sequence[Counts], prefix: str) -> int:
+    return sum(value for page in pages for name, value in page.items() if name.startswith(prefix))

@@ -1,0 +1,343 @@
+"""The supervisor: starts the processes of one run, watches them, restarts them, and drains them at the end.
+
+It waits in one place for the three things that concern it: a child that ended, a signal, the clock. It reads what the
+children do from their stats pages and speaks to them only by signals: SIGTERM to a capture means "take no more frames,
+send what you have and the end mark"; end marks then travel along the data path and each process leaves in its turn.
+SIGTERM to a worker or the feed means "the end marks you wait for cannot come any more: finish what has arrived".
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import stat
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance import books, ledger
+from appliance.config import OFF, Config, save_resolved, split_address
+from appliance.locate import VERDICTS
+from appliance.processes import UNUSABLE, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
+from appliance.report import Report
+from appliance.stats import DONE, READY, Page, capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.summary import Snapshots
+
+if TYPE_CHECKING:
+    from appliance.exporter import MetricsServer
+
+FALSE_STARTS = 5  # in a row: a process that cannot even start will not at the sixth time
+STALE_S = 10.0  # a process that turned its loop longer ago is not healthy
+HUNG_S = 60.0  # a live worker never has to wait for anybody: it is restarted after so long without a turn
+QUIET_S = 0.5  # nothing arrived for so long and every sender is gone: nothing will
+WATCH_S = 1.0
+SERVE_FILE_S = 1.0  # a shorter run over a file ends before anybody scrapes it
+
+# By name, never by import: this half of the house does not know the other.
+MODULES = {"capture": "appliance.capture", "worker": "workers.worker", "feed": "appliance.feed"}
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+class Supervisor:
+    """One run of the appliance. Make it, call `run` once."""
+
+    def __init__(self, config: Config, report: Report) -> None:
+        self.config = config
+        self.report = report
+        self.captures: list[Child] = []
+        self.workers: list[Child] = []
+        self.feed: Child
+        self.children: list[Child] = []  # all of them, in the order of the data path
+        self.page: Page
+        self._selector = selectors.DefaultSelector()
+        self._home: Path
+        self._metrics: MetricsServer | None = None  # until the process ends: its thread is a daemon
+        self._serve_at: float | None = None
+        self._started = time.monotonic()
+        self._announced = config.lossless
+        self._stopped_by = 0  # the signal
+        self._draining = False
+        self._deadline: float | None = None  # time.monotonic() at which a drain is cut short
+        self._killed = False
+        self._unusable = False
+        self._failed = False
+        self._disturbed = False  # something ended that should not have: end marks may be missing
+        self._has_reader = False  # the output is a pipe: its other end may go away
+        self._quiet: dict[int, tuple[int, float]] = {}  # by pid: frames or events received, since when
+
+    def run(self) -> int:
+        """Runs to the end and returns the exit code. Raises Unusable when nothing was started."""
+        config = self.config
+        with signals_on_pipe(STOP_SIGNALS) as stop:
+            home = RunDirectory.open(config.run.directory)
+            lifeline = Lifeline()
+            try:
+                self._reserve_port()
+                if config.output.path not in ("", "-"):
+                    prepare_output(config.output.path, replace=config.lossless)
+                self._has_reader = bool(config.output.path) and not _is_file(config.output.path)
+                self._prepare(home.path, lifeline)
+                self._selector.register(stop, selectors.EVENT_READ)
+                for child in self.children:
+                    self._start(child)
+                self._watch(stop)
+                return self._conclude()
+            finally:
+                self._kill_everything()
+                self._watch(stop)
+                self._selector.close()
+                lifeline.close()
+                home.close()
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, home: Path, lifeline: Lifeline) -> None:
+        config = self.config
+        self._home = home
+        captures, workers = config.capture_count, config.worker_count
+        save_resolved(config, home)
+        self.page = Page.create(home / "supervisor.stats", supervisor_layout(workers, captures))
+        self.page.update({"state": READY, "pid": os.getpid(), "starts": 1})
+        quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+        def child(kind: str, index: int, names: Sequence[str]) -> Child:
+            page = Page.create(home / f"{kind if kind == 'feed' else f'{kind}-{index}'}.stats", names)
+            stdout = 1 if kind == "feed" and config.output.path == "-" else quiet
+            stdin = None if kind == "capture" and config.source.file == "-" else lifeline.reader
+            return Child(kind, index, home, page, module=MODULES[kind], stdin=stdin, stdout=stdout)
+
+        layout = capture_layout(workers, VERDICTS)
+        self.captures = [child("capture", c, layout) for c in range(captures)]
+        self.workers = [child("worker", w, worker_layout(captures)) for w in range(workers)]
+        self.feed = child("feed", 0, feed_layout(workers))
+        self.children = [*self.captures, *self.workers, self.feed]
+        self.report.watch(self.snapshots)
+
+    def _start(self, child: Child) -> None:
+        child.start(time.monotonic())
+        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
+
+    # -- metrics -------------------------------------------------------------------------------------------------------
+
+    def _reserve_port(self) -> None:
+        """Finds out whether the port for the metrics can be had, at once and cheaply. Raises Unusable."""
+        bind = self.config.metrics.bind
+        if bind == OFF:
+            return
+        host, port = split_address(bind)
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("" if host == "*" else host, port))
+        except OSError as error:
+            raise Unusable(f"--metrics {bind}: {error.strerror}; name another HOST:PORT, or off") from error
+        self._serve_at = self._started + (SERVE_FILE_S if self.config.lossless else 0.0)
+
+    def _serve(self) -> None:
+        """Loading the HTTP server costs a short run more than all else that the supervisor does."""
+        from appliance.exporter import Collector, MetricsServer
+
+        self._serve_at = None
+        collector = Collector(self.config, self.snapshots)
+        try:
+            self._metrics = MetricsServer(self.config.metrics.bind, collector.collect, self.healthy)
+        except OSError as error:
+            self.report.warn(f"--metrics {self.config.metrics.bind}: {error.strerror}; going on without")
+            return
+        host, _ = split_address(self.config.metrics.bind)
+        text = f"[{host}]:{self._metrics.port}" if ":" in host else f"{host}:{self._metrics.port}"
+        (self._home / "metrics.endpoint").write_text(text)
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    def _watch(self, stop: int) -> None:
+        while not all(child.finished for child in self.children):
+            for key, _ in self._selector.select(self._patience(time.monotonic())):
+                if key.data is not None:
+                    self._ended(key.data)
+                else:
+                    for number in os.read(stop, 64):
+                        self._signalled(number)
+            self._clock(time.monotonic())
+
+    def _patience(self, now: float) -> float | None:
+        """Seconds until the clock has something to do; None when only a child or a signal can."""
+        due = [self._deadline, self._serve_at, *(child.restart_at for child in self.children)]
+        times = [time for time in due if time is not None]
+        if self.report.interval_s:
+            times.append(now + self.report.interval_s)
+        if not self.config.lossless:
+            times.append(now + (WATCH_S if self._announced else WATCH_S / 20))
+        if self._disturbed or self._has_reader:
+            times.append(now + QUIET_S / 4)
+        return max(0.0, min(times) - now) if times else None
+
+    def _clock(self, now: float) -> None:
+        if self._deadline is not None and now >= self._deadline and not self._killed:
+            self.report.warn(f"not drained within {self.config.run.drain_s:g} s: killing what still runs")
+            self._failed = True
+            self._kill_everything()
+        for child in self.children:
+            if child.restart_at is not None and now >= child.restart_at:
+                self._start(child)
+        if self._disturbed:
+            self._release(self.captures, self.workers, now)
+            self._release(self.workers, [self.feed], now)
+        if self.feed.page["output_closed"] and not self._draining:
+            self.report.warn(
+                f"nobody reads {'standard output' if self.config.output.path == '-' else 'the output'} any more"
+            )
+            self._failed = True
+            self._drain()
+        if self._serve_at is not None and now >= self._serve_at:
+            self._serve()
+        if not self.config.lossless:
+            self._shake(now)
+        if not self._announced and all(child.page["state"] == READY for child in self.children):
+            self._announced = True
+            self.report.ready(self._home)
+        self.report.tick(now)
+
+    def _signalled(self, number: int) -> None:
+        if self._stopped_by:
+            self.report.warn("killing everything at the second signal")
+            self._failed = True
+            self._kill_everything()
+        elif number in STOP_SIGNALS:
+            self._stopped_by = number
+            self._drain()
+
+    def _drain(self) -> None:
+        """Ends the intake; everything else follows by itself."""
+        if self._draining:
+            return
+        self._draining = True
+        self._deadline = time.monotonic() + self.config.run.drain_s
+        for capture in self.captures:
+            if capture.alive:
+                capture.send(signal.SIGTERM)
+            elif capture.restart_at is not None:
+                capture.restart_at = None
+                capture.finished = self._disturbed = True
+
+    def _ended(self, child: Child) -> None:
+        self._selector.unregister(child.pidfd)
+        code = child.reap()
+        ending = self.config.lossless or self._draining
+        if self._killed or (code == 0 and ending):
+            child.finished = True
+        elif code == UNUSABLE and not child.ever_ready:
+            self._unusable = True
+            self._kill_everything()
+        elif child.kind == "capture" and ending and (self._draining or child.page["state"] == DONE):
+            child.finished = self._disturbed = True
+            if not self._draining or code != -signal.SIGTERM:  # else the signal was faster than its start
+                self._failed = True
+        elif child.false_starts >= FALSE_STARTS and not child.ever_ready:
+            self.report.warn(f"{child.name} {_death(code)}: it could not be started {FALSE_STARTS} times in a row")
+            self._failed = True
+            self._kill_everything()
+        else:
+            self._restart(child, code)
+
+    def _restart(self, child: Child, code: int) -> None:
+        """Plans the next start. A file cannot be resumed: its capture comes back to close its books, and fails."""
+        self._disturbed = True
+        senders = [] if child.kind == "capture" else self.captures if child.kind == "worker" else self.workers
+        for sender in senders:
+            if not sender.finished:
+                child.page[f"ended.{sender.index}"] = 0  # its predecessor's goodbye is not for this one
+        delay = child.schedule_restart(time.monotonic())
+        slot = "restarts.feed" if child.kind == "feed" else f"restarts.{child.kind}.{child.index}"
+        self.page.add(slot, 1)
+        when = f"in {delay:g} s" if delay else "now"
+        self.report.warn(f"{child.name} {_death(code)}: starting it again {when}")
+
+    def _release(self, senders: Sequence[Child], receivers: Iterable[Child], now: float) -> None:
+        """Tells receivers whose end marks were lost with a dead process that nothing more will come."""
+        if not all(sender.finished for sender in senders):
+            return
+        for receiver in receivers:
+            page = receiver.page
+            if not receiver.alive or page["state"] < READY or all(page[f"ended.{s.index}"] for s in senders):
+                continue
+            received = sum(page[f"received.{s.index}"] for s in senders)
+            before, since = self._quiet.get(receiver.pid, (-1, now))
+            if received != before:
+                self._quiet[receiver.pid] = (received, now)
+            elif now - since >= QUIET_S:
+                receiver.send(signal.SIGTERM)
+                self._quiet[receiver.pid] = (received, now + 3600)
+
+    def _shake(self, now: float) -> None:
+        for worker in self.workers:
+            if worker.alive and not self._draining and worker.progress_age_s(int(now * 1e9)) > HUNG_S:
+                self.report.warn(f"{worker.name} has not moved for {HUNG_S:g} s: killing it")
+                worker.send(signal.SIGKILL)
+
+    def _kill_everything(self) -> None:
+        self._killed = True
+        for child in self.children:
+            child.restart_at = None
+            child.send(signal.SIGKILL)
+            child.finished = not child.alive
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    def snapshots(self) -> Snapshots:
+        """Every page as it is now."""
+        # Against the flow: what is on its way is seen where it left, and never where it has not arrived.
+        feed = self.feed.page.snapshot()
+        workers = [child.page.snapshot() for child in self.workers]
+        captures = [child.page.snapshot() for child in self.captures]
+        return Snapshots(captures, workers, feed, self.page.snapshot())
+
+    def healthy(self) -> tuple[bool, str]:
+        """Whether every process makes progress, and which do not. Called from the thread that serves /healthz."""
+        complaints = self._complaints()
+        return not complaints, "\n".join(complaints)
+
+    def _complaints(self) -> list[str]:
+        now = time.monotonic_ns()
+        found = []
+        for child in self.children:
+            state = child.page["state"]
+            if child.finished and not self._failed:
+                continue
+            if not child.alive:
+                found.append(f"{child.name} is not running")
+            elif state < READY:
+                found.append(f"{child.name} is not ready")
+            elif (age := child.progress_age_s(now)) > STALE_S:
+                found.append(f"{child.name} made no progress for {age:.0f} s")
+        return found
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> int:
+        if self._unusable:
+            return UNUSABLE
+        books.settle([child.page for child in self.captures], [child.page for child in self.workers], self.feed.page)
+        last = self.snapshots()
+        self.report.conclude(last, ledger.identities(last))
+        if self._failed:
+            return 1
+        return 128 + self._stopped_by if self._stopped_by else 0
+
+
+def _is_file(path: str) -> bool:
+    """Whether it is on a disk: regular files, and devices such as /dev/null, never lose their reader."""
+    mode = os.fstat(1).st_mode if path == "-" else os.stat(path).st_mode
+    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

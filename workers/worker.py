@@ -1,0 +1,168 @@
+"""The worker process: batches of frames in, events out.
+
+`python -m workers.worker RUN_DIR INDEX` feeds the pipeline with what the captures send and the feed with what comes
+out, until every capture has said END (or SIGTERM says that no more will come), then brings out what is open and says
+END. Every batch is counted before it is looked at; counters go on where a killed predecessor's stopped, and what died
+with it is accounted at the start. Garbage on the wire is counted by the pipeline; an exception here is a bug and ends
+the process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from appliance.batch import header
+from appliance.books import close_worker, under
+from appliance.bus import Bus, BusError, EventLink, FrameInlet, Waiter
+from appliance.config import load_resolved
+from appliance.options import Config
+from appliance.station import Station
+from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
+from workers.pipeline import Pipeline
+from workers.publish import Publisher
+
+TURN_BATCHES = 16  # per turn of the loop: some ms of work between two looks at the clock
+COUNT_S = 0.05  # how old the pipeline's counters in the page may be
+IDLE_SLACK_NS = 250_000_000  # on an idle link, how much later than expected a frame may still come
+
+
+class Worker:
+    """One shard: its inlet, its pipeline, its link to the feed. `run` does everything, once."""
+
+    def __init__(self, config: Config, run_dir: Path, index: int, page: Page, station: Station) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.index = index
+        self.page = page
+        self.station = station
+        close_worker(page, config.capture_count)
+        page["events_sent"] = under(page.snapshot(), "sent")  # two slots, one message: a kill may have come between
+        self.base = page.snapshot()
+        self.bus = Bus()
+        self.inlet = FrameInlet(self.bus, config, run_dir, index)
+        self.publisher = Publisher(config, index, page, EventLink(self.bus, config, run_dir), station)
+        self.pipeline = Pipeline(config)
+        self.counted_at = 0.0
+        self.pending_since: float | None = None  # when the oldest event not yet published was made
+        self.heard: tuple[int, int] | None = None  # wall and monotonic ns when the last batch came
+
+    def run(self) -> int:
+        """The whole life of the process; its exit code."""
+        waiter = Waiter()
+        waiter.watch(self.inlet.socket, read=True)
+        age_s = min(self.config.feed.event_batch_age_ms / 1000, 0.02)
+        self.station.state(READY)
+        while not self._ended():
+            self.station.turn()
+            stopping = self.station.stopping
+            if not self._take_in():
+                if stopping:
+                    self._settle()
+                    break
+                self._idle()
+                waiter.wait(age_s)
+            self._bring_out()
+        return self._finish()
+
+    def _ended(self) -> bool:
+        return all(self.page[f"ended.{c}"] for c in range(self.config.capture_count))
+
+    def _take_in(self) -> int:
+        """Feeds what waits on the link, up to a turn's worth; how many batches that were."""
+        for count in range(TURN_BATCHES):
+            message = self.inlet.receive()
+            if message is None:
+                return count
+            batch = header(message)
+            self._account(batch.capture, batch.cumulative, batch.frames, len(message), batch.end)
+            if batch.end:
+                continue
+            self.pipeline.feed(message)
+            self.heard = time.time_ns(), time.monotonic_ns()
+            self.page["lag_ns"] = max(0, self.heard[1] - batch.sealed_ns)
+            if self.pipeline.pending_output >= self.config.feed.event_batch_bytes:
+                self._publish()
+        return TURN_BATCHES
+
+    def _account(self, capture: int, cumulative: int, frames: int, length: int, end: bool) -> None:
+        page = self.page
+        known = page[f"received.{capture}"] + page[f"lost.{capture}"]
+        page.add(f"lost.{capture}", max(0, cumulative - known))
+        page.add(f"received.{capture}", frames)
+        page.add(f"received_batches.{capture}", 1)
+        page.add(f"received_bytes.{capture}", length)
+        page[f"ended.{capture}"] = int(end)
+
+    def _settle(self) -> None:
+        """Told that nothing more comes although not every capture said so: what it sent and we never saw is lost."""
+        for c in range(self.config.capture_count):
+            sent = Page.open(self.run_dir / f"capture-{c}.stats")[f"sent.{self.index}"]
+            self.page.add(f"lost.{c}", max(0, sent - self.page[f"received.{c}"] - self.page[f"lost.{c}"]))
+
+    def _idle(self) -> None:
+        """Lets time pass for the pipeline while nothing comes; only when live, and never by a step of the clock."""
+        if self.heard is None or self.config.lossless:
+            return
+        wall, monotonic = self.heard
+        late = (self.config.capture.timeout_ms + self.config.shard.batch_age_ms) * 1_000_000 + IDLE_SLACK_NS
+        self.pipeline.advance(wall + time.monotonic_ns() - monotonic - late)
+
+    def _bring_out(self) -> None:
+        now = time.monotonic()
+        if self.pipeline.pending_events == 0:
+            self.pending_since = None
+        elif self.pending_since is None:
+            self.pending_since = now
+        elif now - self.pending_since >= self.config.feed.event_batch_age_ms / 1000:
+            self._publish()
+        if now - self.counted_at >= COUNT_S:
+            self._count()
+
+    def _publish(self) -> None:
+        taken = self.pipeline.take()
+        self._count()
+        self.publisher.publish(taken)
+        self.pending_since = None
+
+    def _count(self) -> None:
+        counts = self.pipeline.counts()
+        self.page.update({name: n if name in PIPELINE_GAUGES else n + self.base[name] for name, n in counts.items()})
+        self.counted_at = time.monotonic()
+
+    def _finish(self) -> int:
+        """Brings out everything that is open, says END, and waits until the feed has it."""
+        self.station.state(DRAINING)
+        if not self.config.lossless or self.station.stopping:
+            self.publisher.deadline = time.monotonic() + self.config.run.drain_s
+        self.pipeline.finish()
+        self._publish()
+        feed = Page.open(self.run_dir / "feed.stats")
+        told = self.publisher.end(feed)
+        self.bus.close()
+        if not told:
+            print(f"appliance: worker {self.index}: the feed did not take the last events", file=sys.stderr)
+            self.page["error"] = 1
+            return 1
+        self.station.state(DONE)
+        return 0
+
+
+def main(argv: list[str]) -> int:
+    """The process; see the module."""
+    run_dir, index = Path(argv[1]), int(argv[2])
+    config = load_resolved(run_dir)
+    page = Page.open(run_dir / f"worker-{index}.stats")
+    station = Station(page)
+    try:
+        worker = Worker(config, run_dir, index, page, station)
+    except BusError as error:
+        print(f"appliance: {error}", file=sys.stderr)
+        page["error"] = 1
+        return 2
+    return worker.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
