@@ -20,7 +20,7 @@ lint: test-setup  ## ruff, mypy --strict, cython-lint
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
-	$(python) -m cython_lint appliance workers
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint appliance workers
 
 bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that are installed
 	@$(python) ops/bench/bench.py

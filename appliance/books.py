@@ -60,6 +60,7 @@ def close_worker(page: Page, captures: int) -> None:
     for topic in TOPICS:
         gone = seen[f"sent.{topic}"] + sum(seen[f"{reason}.{topic}"] for reason in EVENT_DROPS)
         _close(page, f"made.{topic}", gone, f"dropped_crash.{topic}")
+    page["events_sent"] = under(seen, "sent")
     for name in PIPELINE_GAUGES:
         page[name] = 0
 

@@ -184,11 +184,12 @@ class _Inlet:
 
 
 class FrameLink(_Link):
-    """Batches from a capture to one worker."""
+    """Batches from a capture to one worker. Its queues take half of the link's budget: they count messages, and on a
+    quiet network messages are small. The other half is the capture's own backlog, which counts bytes."""
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
         shard = config.shard
-        queue = queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+        queue = queue_length(shard.link_bytes // 2, shard.batch_bytes, config.capture_count)
         super().__init__(bus, shard_path(run_dir, worker), queue)
 
 
@@ -197,7 +198,7 @@ class FrameInlet(_Inlet):
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
         shard = config.shard
-        queue = queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+        queue = queue_length(shard.link_bytes // 2, shard.batch_bytes, config.capture_count)
         most = shard.batch_bytes + config.capture.snaplen + FRAME_SLACK
         super().__init__(bus, shard_path(run_dir, worker), queue, most)
 

@@ -17,6 +17,7 @@ import struct
 import sys
 import termios
 import time
+from collections import deque
 from pathlib import Path
 
 from appliance import pcap
@@ -31,6 +32,8 @@ from appliance.stats import DONE, DRAINING, READY, Page
 
 TURN_FRAMES = 8192  # frames per turn of the loop: some ms of work between two looks at signals and ages
 RING_DRAIN_S = 1.0  # how long the frames already in the kernel's ring are waited for at a stop
+FRAME_ROOM = 1 << 16  # bytes of a pipe that hold a whole frame, with hardly an exception
+PIPE_BYTES = 1 << 20  # of the pipe on standard input: what anybody may ask for (pipe(7))
 STATS_S = 1.0  # libpcap's counters are 32 bits wide and wrap after 4.8 minutes at 14.88 million frames a second
 LINGER_S = 1.0  # how long a failing live capture, which will be back, lets its queues leave
 END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
@@ -56,7 +59,8 @@ def shared_key(run_dir: Path) -> bytes:
 def vlan_aware(text: str) -> str:
     """The filter, and the same inside one and two VLAN tags.
 
-    In this order: `vlan` moves the offsets of everything behind it (pcap-filter(7))."""
+    In this order: `vlan` moves the offsets of everything behind it (pcap-filter(7)). A negation, such as `not port 22`,
+    lets tagged frames of any kind through, as it does by itself."""
     return f"({text}) or (vlan and (({text}) or (vlan and ({text}))))"
 
 
@@ -76,6 +80,9 @@ class Capture:
         self.station = station
         self.live = not config.lossless
         self.deadline: float | None = None  # time.monotonic(); set by a stop: the end of all waiting
+        if self.live and self._twice:  # a killed predecessor knew this only as of its last look at the kernel
+            unseen = page["kernel_received"] - page["kernel_dropped"] - page["frames"] - page["looped_frames"]
+            page.add("looped_frames", max(0, min(unseen, page["frames"] - page["looped_frames"])))
         close_capture(page, config.worker_count)
         if self.live:  # frames of a predecessor that died before it asked the kernel
             page["kernel_received"] = max(page["kernel_received"], page["frames"])
@@ -84,6 +91,9 @@ class Capture:
         self.bus = Bus()
         self.links = [FrameLink(self.bus, config, run_dir, worker) for worker in range(config.worker_count)]
         self.sequences = [0] * config.worker_count
+        self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.links]  # (frames, message)
+        self.backlog_bytes = [0] * config.worker_count
+        self.backlog_limit = config.shard.link_bytes // 2 // config.capture_count
         self.sharder = self._sharder(ETHERNET)  # replaced when the source says what its frames are
         self.handle: pcap.Handle | None = None
         self.input = -1  # descriptor of the file being read
@@ -110,6 +120,8 @@ class Capture:
                 ring_bytes=settings.ring_bytes,
             )
         else:
+            if source.file == "-":
+                self._await_input()
             handle = pcap.open_offline(source.file)
         if handle.warning:
             tell(handle.warning)
@@ -134,6 +146,9 @@ class Capture:
         try:
             self.handle = self.open()
         except pcap.PcapError as error:
+            self.station.turn()  # a signal that interrupted libpcap is heard in here
+            if self.station.stopping:
+                return self._finish(0)
             tell(str(error))
             self.page["error"] = 1
             return self._finish(2)
@@ -149,6 +164,7 @@ class Capture:
         except pcap.TruncatedCapture as warning:
             tell(f"{warning}; every whole frame before that was read")
         except pcap.PcapError as error:
+            self.station.turn()  # a signal that interrupted libpcap is heard in here
             if not self.station.stopping:
                 tell(str(error))
                 self.page["error"] = code = 1
@@ -198,6 +214,11 @@ class Capture:
     def _mirror(self) -> bool:
         return self.config.source.interfaces[self.index] in MIRRORS
 
+    @property
+    def _twice(self) -> bool:
+        """Whether every single frame comes twice."""
+        return self.config.source.interfaces[self.index] == MIRRORS[0]
+
     def _kernel_stats(self, handle: pcap.Handle, *, final: bool = False) -> None:
         received, dropped, if_dropped = handle.stats()
         frames = self.sharder.counts()["frames"]
@@ -237,6 +258,17 @@ class Capture:
             self.deadline = time.monotonic() + self.config.run.drain_s
         self.page["input_bytes_read"] = about.st_size if regular and self.deadline is None else handle.tell()
 
+    def _await_input(self) -> None:
+        """Until standard input has something, or its end: libpcap would wait deaf to everything."""
+        ready = select.poll()
+        ready.register(0, select.POLLIN)
+        while not self.station.stopping and not ready.poll(self.config.shard.batch_age_ms):
+            self.station.turn()
+        try:
+            fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            pass  # it is no pipe, or too many are that large already
+
     def _stream_limit(self) -> int:
         """How many frames can be read from a pipe without waiting in libpcap for the rest; 0 when none, after a moment.
 
@@ -246,9 +278,7 @@ class Capture:
         if not ready.poll(self.config.shard.batch_age_ms):
             return 0
         there = struct.unpack("i", fcntl.ioctl(self.input, termios.FIONREAD, b"\0\0\0\0"))[0]
-        counts = self.sharder.counts()
-        mean = counts["bytes"] // counts["frames"] + 16 if counts["frames"] else 1 << 20
-        return int(max(1, min(TURN_FRAMES, there // (2 * mean))))
+        return int(max(1, min(TURN_FRAMES, there // FRAME_ROOM)))
 
     # -- the links ---------------------------------------------------------------------------------------------------
 
@@ -257,25 +287,42 @@ class Capture:
         self.page.update({name: n if name in GAUGES else n + self.base[name] for name, n in counts.items()})
 
     def _pass_on(self) -> None:
-        """Sends what is sealed; what a link does not take is dropped when live and waited for otherwise."""
+        """Sends what is sealed. What a link does not take joins the backlog when live, and is waited for otherwise."""
+        for worker, backlog in enumerate(self.backlogs):
+            while backlog and self._sendable(worker):
+                frames, message = backlog.popleft()
+                self.backlog_bytes[worker] -= len(message)
+                self._send(worker, frames, message)
         if not self.sharder.ready:
             return
         self._count()
         for worker, frames, message in self.sharder.take():
-            if self._sendable(worker, wait=not self.live or self.deadline is not None):
+            if not self.backlogs[worker] and self._sendable(worker):
                 self._send(worker, frames, message)
+            elif self.deadline is not None:
+                self.page.add(f"dropped_stopping.{worker}", frames)
+            elif self.backlog_bytes[worker] + len(message) > self.backlog_limit:
+                self.page.add(f"dropped_backlog.{worker}", frames)
             else:
-                self.page.add(f"dropped_{'backlog' if self.deadline is None else 'stopping'}.{worker}", frames)
+                self.backlogs[worker].append((frames, bytearray(message)))
+                self.backlog_bytes[worker] += len(message)
             self.sharder.recycle(message)
 
-    def _sendable(self, worker: int, *, wait: bool) -> bool:
+    def _give_up_backlogs(self) -> None:
+        for worker, backlog in enumerate(self.backlogs):
+            self.page.add(f"dropped_stopping.{worker}", sum(frames for frames, _ in backlog))
+            backlog.clear()
+
+    def _sendable(self, worker: int) -> bool:
+        """Whether the link has room. Waits for it when reading a file, and in a drain until its end."""
         link = self.links[worker]
         ready = link.wait(0)
-        while not ready and wait and self.station.until(self._end_of_patience()):
+        patient = not self.live or self.deadline is not None
+        while not ready and patient and self.station.until(self._end_of_patience()):
             ready = link.wait(0.02)
         return ready
 
-    def _send(self, worker: int, frames: int, message: memoryview) -> None:
+    def _send(self, worker: int, frames: int, message: memoryview | bytearray) -> None:
         stamp(message, self.sequences[worker], self.page[f"sent.{worker}"])
         self.sequences[worker] += 1
         # Counted first: killed in between, the frames are missing from the next cumulative and so counted as lost.
@@ -294,6 +341,7 @@ class Capture:
             self.deadline = time.monotonic() + self.config.run.drain_s
         self.sharder.seal()
         self._pass_on()
+        self._give_up_backlogs()
         self._count()
         if self.handle is not None:
             self.handle.close()
@@ -309,7 +357,7 @@ class Capture:
         return code
 
     def _say_end(self) -> bool:
-        """Whether every worker has heard it. It is said again and again: a worker may be killed with it in its hands."""
+        """Whether every worker has heard it. It is said again and again: a worker may be killed before it has."""
         pages = [Page.open(self.run_dir / f"worker-{worker}.stats") for worker in range(len(self.links))]
         heard = f"ended.{self.index}"
         say_at = 0.0

@@ -65,10 +65,14 @@ def table(events: Iterable[Event], *, title: str = "") -> Table:
     grid = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for heading in HEADINGS:
         right = heading in ("status", "bytes", "ms")
-        grid.add_column(heading, justify="right" if right else "left", no_wrap=True, overflow="ellipsis")
+        whole = 9 if heading == "ms" else len(heading) if right or heading == "method" else None
+        grid.add_column(
+            heading, justify="right" if right else "left", no_wrap=True, overflow="ellipsis", min_width=whole
+        )
     grid.columns[HEADINGS.index("url")].ratio = 1
     for event in events:
-        grid.add_row(*(Text(cell) for cell in cells(event)))
+        time, *others = cells(event)
+        grid.add_row(*(Text(cell) for cell in (time.partition(" ")[2] or time, *others)))  # a table is of one day
     return grid
 
 

@@ -1,7 +1,8 @@
 """A child process and its supervisor: the state in its page, its progress, and the two ways in which it is told to end.
 
 SIGTERM asks it to finish. The end of standard input, a pipe that the supervisor alone holds open, means that the
-supervisor is dead: the process leaves at once. A child whose standard input is its source of frames watches its parent.
+supervisor is dead: the process leaves at once. A child whose standard input is its source of frames watches its parent,
+and as it may be waiting in libpcap for the rest of a frame, the kernel ends it with its parent in any case.
 """
 
 from __future__ import annotations
@@ -13,6 +14,15 @@ import sys
 import time
 
 from appliance.stats import STARTING, Page
+
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def _die_with_parent() -> None:
+    import ctypes  # here: few processes need it, and it is slow to load
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Station:
@@ -30,6 +40,8 @@ class Station:
             self._stdin.register(0, select.POLLIN)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if not watch_stdin:
+            _die_with_parent()
         page["pid"] = os.getpid()
         page.add("starts", 1)
         page["state"] = STARTING

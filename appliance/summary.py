@@ -155,7 +155,8 @@ def warnings(now: Snapshots, config: Config) -> list[str]:
         f"events could not be written to {config.output.path}",
         "they are on the feed; make room on the disk",
     )
-    say(now.restarts(), "restarts of processes", "see the messages above")
+    if now.restarts():
+        found.append(f"restarts of processes: {now.restarts()}; see the messages above")
     return found
 
 

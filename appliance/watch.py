@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from appliance.show import line, safe
-from appliance.subscriber import Gap, Received, Subscriber
+from appliance.subscriber import Gap, Subscriber
 
 SILENCE_S = 3.0  # three heartbeats
 
@@ -34,7 +34,9 @@ def watch(endpoint: str, topics: Sequence[str], *, as_json: bool, limit: int | N
             while limit is None or shown < limit:
                 message = feed.receive(SILENCE_S)
                 if message is not None:
-                    shown += _show(message, as_json, None if limit is None else limit - shown)
+                    events = message.events if limit is None else message.events[: limit - shown]
+                    shown += len(events)  # first: a signal may come while they are written
+                    _show(message.topic, events, as_json)
                 elif feed.heartbeats == 0 and not warned:
                     tell(f"nothing heard from {endpoint} yet; is an appliance running there? waiting")
                     warned = True
@@ -48,18 +50,16 @@ def watch(endpoint: str, topics: Sequence[str], *, as_json: bool, limit: int | N
     return code
 
 
-def _show(message: Received, as_json: bool, most: int | None) -> int:
-    events = message.events if most is None else message.events[:most]
+def _show(topic: str, events: list[bytes], as_json: bool) -> None:
     if as_json:
         sys.stdout.buffer.write(b"".join(event + b"\n" for event in events))
     else:
         for event in events:
             decoded = json.loads(event)
-            known = isinstance(decoded, dict) and message.topic.startswith("http.")
-            text = line(decoded) if known else f"{message.topic} {safe(json.dumps(decoded, ensure_ascii=False))}"
+            known = isinstance(decoded, dict) and topic.startswith("http.")
+            text = line(decoded) if known else f"{topic} {safe(json.dumps(decoded, ensure_ascii=False))}"
             sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
-    return len(events)
 
 
 def tell(text: str) -> None:

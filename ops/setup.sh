@@ -159,6 +159,7 @@ elif ! cmp -s $sources.now $sources || ! built; then
     $python -W ignore -c 'import setuptools; setuptools.setup()' -q build_ext --inplace --parallel "$cores"
 fi
 mv $sources.now $sources
+$python -m compileall -q appliance workers
 
 if [ "$want" = test ] && ! fresh stamp-test "$pins"; then
     say "installing what the tests need"

@@ -86,7 +86,7 @@ cdef class Connection:
         stream.seen = True
         if segment.flags & SYN:
             stream.anchor(<uint32_t>(segment.seq + 1), tally)
-            if segment.flags & ACK and peer.stream.known:
+            if segment.flags & ACK:
                 peer.stream.anchor(segment.ack, tally)
         elif not stream.anchored:
             stream.touch(segment.seq)
@@ -95,9 +95,8 @@ cdef class Connection:
         if segment.length:
             if stream.offer(segment, peer.stream, now, &piece, tally):
                 self.read(mine, peer, &piece, limits, tally, out)
-        if segment.flags & FIN and not stream.fin_seen:
-            stream.fin_seen = True
-            stream.fin_at = stream.offset_of(<uint32_t>(segment.seq + segment.length))
+        if segment.flags & FIN:
+            stream.end(segment, now, tally)
         if segment.flags & RST and not self.reset_ns:
             offset = stream.offset_of(segment.seq) - stream.next
             if not stream.anchored or 0 <= offset < RESET_WINDOW:
@@ -258,7 +257,9 @@ cdef class Connection:
             return 0
         for turn in range(2):
             stream = mine.stream
-            patience = limits.gap_timeout_ns if stream.anchored else limits.settle_ns
+            patience = limits.gap_timeout_ns
+            if not stream.anchored or (not peer.stream.seen and stream.waits_for_peer()):
+                patience = limits.settle_ns
             if stream.held is not None and now - stream.held_since >= patience \
                     and not behind_hole(stream, peer.stream):
                 self.give_up(mine, peer, now, limits, tally, out)

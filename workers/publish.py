@@ -79,10 +79,11 @@ class Publisher:
         page = self.page
         message = EventMessage(topic, self.worker, events, self.epoch, self.sequence, page["events_sent"], body)
         self.sequence += 1
-        # Counted first: killed in between, they are missing from the next cumulative and so counted as lost.
-        page.add("events_sent", events)
+        # Counted first: killed in between, they are missing from the next cumulative and so counted as lost. By topic
+        # before the sum: books.close_worker() makes the sum again from the topics.
         if topic != EVENT_END:
             page.add(f"sent.{TOPICS[topic]}", events)
+        page.add("events_sent", events)
         if not self.link.send(pack_events(message)):
             raise RuntimeError("the link to the feed had room and took nothing")
         return True

@@ -29,6 +29,7 @@ cdef class Held:
 
 cdef class Stream:
     cdef bint seen              # a frame of this direction was captured
+    cdef bint absent            # none was in time: it is not waited for
     cdef bint known             # a frame of either direction spoke of its sequence numbers
     cdef bint anchored          # it is known (or decided) which byte is the first
     cdef bint midstream         # the first byte was decided without a SYN
@@ -52,6 +53,7 @@ cdef class Stream:
     cdef bint unseen(self, uint32_t ack) noexcept
     cdef int offer(self, const Segment* segment, Stream peer, uint64_t now, Piece* out, Tally tally) except -1
     cdef int hold(self, const Segment* segment, int64_t offset, uint64_t now, Tally tally) except -1
+    cdef int end(self, const Segment* segment, uint64_t now, Tally tally) except -1
     cdef int keep(self, int position, int64_t offset, bytes data, uint32_t missing, const Segment* segment,
                   Tally tally) except -1
     cdef bint waits_for_peer(self) noexcept

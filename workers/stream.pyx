@@ -10,6 +10,7 @@ Two things make a piece wait:
 - the other direction: its frame acknowledges bytes of the peer that have not been delivered. A response is thus never read
   before the request it answers, however the capture shuffled the two. An acknowledgement alone never makes a gap (the
   bytes may still be on their way through another interface, or the number may be forged): after the wait it is ignored.
+  Of a direction that was never seen all bytes are waited for, once: then the capture is taken to be one-sided.
 
 Without a SYN the first byte is not known. The stream then holds everything for a moment (settle) and starts at the lowest
 sequence number that any frame spoke of.
@@ -22,7 +23,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from workers.limits cimport Limits
-from workers.segment cimport ACK, SYN, Segment
+from workers.segment cimport ACK, FIN, SYN, Segment
 from workers.tally cimport Tally
 
 cdef enum:
@@ -86,10 +87,10 @@ cdef class Stream:
         """Does this acknowledgement speak of bytes of this stream that are not delivered yet?"""
         cdef int64_t offset
         if not self.seen:
-            return False                # one-sided capture: there is nothing to wait for
-        if not self.anchored:
-            return self.held is not None and len(self.held) > 0
+            return not self.absent
         offset = self.offset_of(ack)
+        if not self.anchored:
+            return self.held is not None or offset > self.lowest
         return offset > self.next and offset - self.next < WINDOW
 
     cdef int offer(self, const Segment* segment, Stream peer, uint64_t now, Piece* out, Tally tally) except -1:
@@ -171,6 +172,28 @@ cdef class Stream:
             self.held_since = 0
         return 0
 
+    cdef int end(self, const Segment* segment, uint64_t now, Tally tally) except -1:
+        """Takes a FIN. If bytes before it are missing, an empty piece keeps its place, so that they become a gap in time."""
+        cdef Segment nothing = segment[0]
+        cdef int64_t offset = self.offset_of(<uint32_t>(segment.seq + segment.length + (1 if segment.flags & SYN else 0)))
+        cdef Held other
+        cdef int position = 0
+        if self.fin_seen or self.finished or (self.anchored and offset - self.next >= WINDOW):
+            return 0
+        self.fin_seen = True
+        self.fin_at = offset
+        if self.anchored and offset <= self.next:
+            return 0
+        if self.held is None:
+            self.held = []
+            self.held_since = now
+        for other in self.held:
+            if other.offset >= offset:
+                break
+            position += 1
+        nothing.flags = FIN                     # and not ACK: it waits for no byte of the other direction
+        return self.keep(position, offset, b"", 0, &nothing, tally)
+
     cdef int keep(self, int position, int64_t offset, bytes data, uint32_t missing, const Segment* segment,
                   Tally tally) except -1:
         cdef Held piece = Held.__new__(Held)
@@ -241,6 +264,8 @@ cdef class Stream:
         if self.held is None:
             return 0
         self.held_since = now
+        if not peer.seen:
+            peer.absent = True
         if not self.anchored:
             self.settle(tally)
             return 0

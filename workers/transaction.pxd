@@ -44,7 +44,9 @@ cdef class Pairer:
     cdef Transaction asking     # its request is being read
     cdef Transaction answering  # its response is being read; None while that is an informational one
     cdef bint responses_lost    # responses may have been lost since the oldest waiting request
-    cdef bint spoken            # a response without a request came since the last loss of requests
+    cdef int64_t doubt_from     # index of the first request behind lost ones whose answers may still come; -1: none
+    cdef int64_t answered       # peer_ack of the last response whose request was not captured; -1: none
+    cdef bint pipelines         # its client was seen to send a request without waiting for an answer
 
     cdef int request_head(self, Message message, bint after_loss, Limits limits, Tally tally, list out) except -1
     cdef int request_end(self, Tally tally, list out) except -1

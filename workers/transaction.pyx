@@ -2,10 +2,12 @@
 """Pairing: which response answers which request (RFC 9112 section 9.3.2), by order, and checked by TCP's own numbers.
 
 What the numbers prove. A response's frame acknowledges the request it answers, so it answers none that ends behind that
-acknowledgement. A request's frame acknowledges what its client had received, so a client that sent request B after more
-of the server's bytes than request A had its answer to A before: a response that starts behind that point is not A's.
-What is left after these two is one request (verified), or several sent without waiting (pipelined: the first is meant, by
-order, unless something was lost between: uncertain).
+acknowledgement; and if that acknowledgement reaches no further than one request, it answers no later one, captured or not.
+A request's frame acknowledges what its client had received, so when responses were lost, a client that sent request B after
+more of the server's bytes than request A had its answer to A among them: a response that starts behind that point is not A's.
+What is left after these is one request (verified), or several sent without waiting (pipelined: the first is meant, by order,
+unless something was lost between: uncertain). Behind lost requests their answers may come first: all is uncertain, until a
+response that answers none of the known requests, or a client that never pipelines and has all its answers, ends the doubt.
 """
 cimport cython
 from libc.stdint cimport int64_t
@@ -26,6 +28,21 @@ cdef class Transaction:
     pass
 
 
+cdef enum:
+    BLANK = 8                   # bytes of blank lines between two requests, at most
+
+
+cdef bint alone(Transaction first, Transaction second, Message response) noexcept:
+    """Do the acknowledgements leave only `first` to be answered by this response?"""
+    if response.peer_ack < 0:
+        return False
+    if response.peer_ack <= first.request.start + <int64_t>first.request.bytes + BLANK:
+        return True
+    if second is None or second.after_loss:
+        return False            # the server had more requests than were captured
+    return response.peer_ack < second.request.head_end or second.request.peer_ack > response.start
+
+
 cdef Transaction begin(Flow flow, Pairing pairing):
     cdef Transaction transaction = Transaction.__new__(Transaction)
     transaction.flow = flow
@@ -42,14 +59,21 @@ cdef class Pairer:
     def __init__(self, Flow flow not None):
         self.flow = flow
         self.waiting = []
+        self.doubt_from = self.answered = -1
 
     cdef int request_head(self, Message message, bint after_loss, Limits limits, Tally tally, list out) except -1:
         """A request begins. after_loss: bytes between it and the one before are missing."""
-        cdef Transaction transaction = begin(self.flow, REQUEST_ONLY)
+        cdef Transaction transaction = begin(self.flow, REQUEST_ONLY), last
         transaction.request = message
         transaction.after_loss = after_loss
         if after_loss:
-            self.spoken = False
+            if self.doubt_from < 0 and (self.pipelines or self.answered < message.start - BLANK):
+                self.doubt_from = transaction.index
+        elif not self.waiting and self.answering is None and not self.pipelines:
+            self.doubt_from = -1
+        if self.waiting:
+            last = self.waiting[-1]
+            self.pipelines = self.pipelines or message.peer_ack <= last.request.peer_ack
         self.asking = transaction
         self.waiting.append(transaction)
         tally.requests[message.method_number] += 1
@@ -90,7 +114,8 @@ cdef class Pairer:
         if transaction is None:
             transaction = begin(self.flow, RESPONSE_ONLY)
             transaction.request_done = True
-            self.spoken = True
+            self.doubt_from = -1
+            self.answered = message.peer_ack
         else:
             self.waiting.remove(transaction)
         transaction.response = message
@@ -100,7 +125,7 @@ cdef class Pairer:
     cdef Transaction choose(self, Message response, Tally tally, list out):
         """The waiting transaction that this response answers, with its pairing decided; None if it answers none of them."""
         cdef Transaction first, second
-        while len(self.waiting) > 1:
+        while self.responses_lost and len(self.waiting) > 1:
             first = self.waiting[0]
             second = self.waiting[1]
             if first.request.peer_ack < 0 or second.request.peer_ack <= first.request.peer_ack:
@@ -115,11 +140,9 @@ cdef class Pairer:
         if response.peer_ack >= 0 and response.peer_ack < first.request.head_end:
             return None                     # the server had not seen this request yet
         second = self.waiting[1] if len(self.waiting) > 1 else None
-        alone = second is None or (0 <= response.peer_ack < second.request.head_end) \
-            or second.request.peer_ack > response.start
-        if first.after_loss and not self.spoken:
+        if 0 <= self.doubt_from <= first.index:
             first.pairing = UNCERTAIN
-        elif response.peer_ack >= 0 and alone:
+        elif alone(first, second, response):
             first.pairing = VERIFIED
             self.responses_lost = False
         elif self.responses_lost:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from appliance.batch import header
-from appliance.books import close_worker, under
+from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventLink, FrameInlet, Waiter
 from appliance.config import load_resolved
 from appliance.options import Config
@@ -38,7 +38,6 @@ class Worker:
         self.page = page
         self.station = station
         close_worker(page, config.capture_count)
-        page["events_sent"] = under(page.snapshot(), "sent")  # two slots, one message: a kill may have come between
         self.base = page.snapshot()
         self.bus = Bus()
         self.inlet = FrameInlet(self.bus, config, run_dir, index)

@@ -1,0 +1,127 @@
+"""A real feed process on a run directory of its own, with workers played by the test."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from appliance.bus import EVENT_END, Bus, EventLink, EventMessage, pack_events
+from appliance.config import save_resolved
+from appliance.options import Config, Feed, Source, Workers
+from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0  # how long a test waits before it calls something that did not happen a failure
+
+
+def eventually(true: Callable[[], Any], what: str) -> None:
+    """Waits until true()."""
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end, f"never happened: {what}"
+        time.sleep(0.005)
+
+
+class FakeWorker:
+    """The sending side of a worker: numbers what it sends like one."""
+
+    def __init__(self, config: Config, run_dir: Path, index: int) -> None:
+        self.index = index
+        self.bus = Bus()
+        self.link = EventLink(self.bus, config, run_dir)
+        self.sent = 0
+        self.sequence = 0
+
+    def send(self, topic: int, *bodies: bytes, skipped: int = 0) -> None:
+        """Sends the bodies as one message; `skipped` events before it count as sent and never leave."""
+        self.sent += skipped
+        message = EventMessage(topic, self.index, len(bodies), 7, self.sequence, self.sent, b"\n".join(bodies))
+        self.sequence += 1
+        self.raw(pack_events(message))
+        self.sent += len(bodies)
+
+    def end(self) -> None:
+        self.send(EVENT_END)
+
+    def raw(self, data: bytes) -> None:
+        assert self.link.wait(PATIENCE_S)
+        assert self.link.send(data)
+
+    def close(self) -> None:
+        self.bus.close()
+
+
+class FeedProcess:
+    """`python -m appliance.feed`, started as the supervisor does. A with block ends it, whatever happened."""
+
+    def __init__(self, run_dir: Path, config: Config, stdout: int | IO[bytes] | None = None) -> None:
+        self.run_dir = run_dir
+        self.config = config
+        run_dir.chmod(0o700)
+        save_resolved(config, run_dir)
+        workers = config.worker_count
+        self.page = Page.create(run_dir / "feed.stats", feed_layout(workers))
+        self.worker_pages = [Page.create(run_dir / f"worker-{w}.stats", worker_layout(1)) for w in range(workers)]
+        self.workers = [FakeWorker(config, run_dir, w) for w in range(workers)]
+        self.stdout = stdout
+        self.start()
+
+    def start(self) -> None:
+        self.page["state"] = 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "appliance.feed", str(self.run_dir)],
+            stdin=subprocess.PIPE,
+            stdout=self.stdout,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        eventually(lambda: self.page["state"] >= READY or self.process.poll() is not None, "the feed is ready")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._reap()
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self.process.wait(PATIENCE_S)
+
+    def _reap(self) -> None:
+        self.process.wait(PATIENCE_S)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    @property
+    def endpoint(self) -> str:
+        return (self.run_dir / "feed.endpoint").read_text()
+
+    @property
+    def replay(self) -> str:
+        return (self.run_dir / "replay.endpoint").read_text()
+
+    def published(self) -> int:
+        return sum(self.page[f"published.{topic}"] for topic in TOPICS)
+
+    def __enter__(self) -> FeedProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.close()
+        if self.process.returncode is None:
+            self.process.kill()
+        self._reap()
+
+
+def feed_config(*, workers: int = 1, file: bool = False, **feed: Any) -> Config:
+    """Any free ports; live, unless a file is read."""
+    ports = {"bind": "tcp://127.0.0.1:0", "replay": "tcp://127.0.0.1:0", "heartbeat_s": 0.1}
+    source = Source(file="some.pcap") if file else Source(interfaces=["lo"])
+    return Config(source=source, workers=Workers(count=workers), feed=msgspec.convert({**ports, **feed}, Feed))

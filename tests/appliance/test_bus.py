@@ -1,0 +1,290 @@
+"""The links between processes, over real sockets and with real processes on the other side."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from feed_process import PATIENCE_S, ROOT, eventually
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.bus import (
+    EVENT_HEADER,
+    FEED_HEADER,
+    BadMessage,
+    Bus,
+    BusError,
+    EventInlet,
+    EventLink,
+    EventMessage,
+    FeedClient,
+    FeedSocket,
+    FrameInlet,
+    FrameLink,
+    ReplaySocket,
+    Waiter,
+    pack_events,
+    queue_length,
+    unpack_events,
+)
+from appliance.options import Config, Shard, Source
+
+SMALL = Config(
+    source=Source(interfaces=["lo"]), shard=Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4)
+)  # 8 messages at each end
+
+# A worker that tells on its standard output the number in each message it takes.
+RECEIVER = """
+import sys
+from pathlib import Path
+from appliance.bus import Bus, FrameInlet, Waiter
+from appliance.options import Config, Shard, Source
+config = Config(source=Source(interfaces=["lo"]), shard=Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4))
+inlet, waiter = FrameInlet(Bus(), config, Path(sys.argv[1]), 0), Waiter()
+waiter.watch(inlet.socket, read=True)
+print("ready", flush=True)
+while True:
+    waiter.wait(1.0)
+    while (message := inlet.receive()) is not None:
+        print(int.from_bytes(message[:8], "little"), flush=True)
+"""
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    tmp_path.chmod(0o700)
+    return tmp_path
+
+
+@pytest.fixture
+def bus() -> Iterator[Bus]:
+    made = Bus()
+    yield made
+    made.close()
+
+
+def receiver(run_dir: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RECEIVER, str(run_dir)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def said(process: subprocess.Popen[str]) -> int:
+    assert process.stdout is not None
+    return int(process.stdout.readline())
+
+
+def numbered(number: int) -> bytearray:
+    return bytearray(number.to_bytes(8, "little") + bytes(4000))
+
+
+def test_frames_arrive_in_order_in_another_process(run_dir: Path, bus: Bus) -> None:
+    link = FrameLink(bus, SMALL, run_dir, 0)
+    with receiver(run_dir) as process:
+        for number in range(200):
+            assert link.wait(PATIENCE_S)
+            assert link.send(numbered(number))
+        assert [said(process) for _ in range(200)] == list(range(200))
+        process.kill()
+
+
+def test_the_buffer_is_free_after_send(run_dir: Path, bus: Bus) -> None:
+    link, buffer = FrameLink(bus, SMALL, run_dir, 0), numbered(0)
+    for number in range(4):
+        buffer[:8] = number.to_bytes(8, "little")
+        assert link.send(buffer)
+    with receiver(run_dir) as process:
+        assert [said(process) for _ in range(4)] == list(range(4))
+        process.kill()
+
+
+def test_the_queue_of_a_killed_worker_goes_to_the_next_one(run_dir: Path, bus: Bus) -> None:
+    link = FrameLink(bus, SMALL, run_dir, 0)
+    with receiver(run_dir) as process:
+        assert link.send(numbered(0))
+        assert said(process) == 0
+        process.kill()
+    for number in range(1, 5):
+        assert link.send(numbered(number))
+    with receiver(run_dir) as process:
+        # What the dead process's socket had swallowed is gone, nothing else; the rest comes in order.
+        last, got = -1, []
+        while last < 4:
+            last = said(process)
+            got.append(last)
+        assert got == list(range(5 - len(got), 5))
+        process.kill()
+
+
+def test_a_full_link_refuses_at_once_and_stays_usable(run_dir: Path, bus: Bus) -> None:
+    link = FrameLink(bus, SMALL, run_dir, 0)
+    taken = 0
+    while link.send(numbered(taken)):
+        taken += 1
+    assert taken == queue_length(SMALL.shard.link_bytes // 2, SMALL.shard.batch_bytes) == 8
+    assert not link.wait(0)
+    with receiver(run_dir) as process:
+        assert [said(process) for _ in range(taken)] == list(range(taken))
+        assert link.wait(PATIENCE_S)
+        assert link.send(numbered(taken))
+        assert said(process) == taken
+        process.kill()
+
+
+def test_a_batch_from_each_capture_meets_in_one_inlet(run_dir: Path, bus: Bus) -> None:
+    inlet = FrameInlet(bus, SMALL, run_dir, 3)
+    first, second = FrameLink(bus, SMALL, run_dir, 3), FrameLink(bus, SMALL, run_dir, 3)
+    assert first.send(b"one")
+    assert second.send(b"two")
+    got: set[bytes] = set()
+    waiter = Waiter()
+    waiter.watch(inlet.socket, read=True)
+    while len(got) < 2:
+        assert waiter.wait(PATIENCE_S) == {inlet.socket}
+        while (message := inlet.receive()) is not None:
+            got.add(bytes(message))
+    assert got == {b"one", b"two"}
+
+
+def test_a_message_larger_than_the_limit_is_not_delivered(run_dir: Path, bus: Bus) -> None:
+    inlet, link = FrameInlet(bus, SMALL, run_dir, 0), FrameLink(bus, SMALL, run_dir, 0)
+    assert link.send(bytes(SMALL.shard.batch_bytes + SMALL.capture.snaplen + (1 << 20) + 1))
+    assert link.send(b"fits")
+    got: list[bytes] = []
+    eventually(lambda: (message := inlet.receive()) is not None and (got.append(bytes(message)) or True), "a message")
+    assert got == [b"fits"]
+
+
+def test_close_lets_the_queue_leave(run_dir: Path) -> None:
+    bus, other = Bus(), Bus()
+    inlet, link = FrameInlet(other, SMALL, run_dir, 0), FrameLink(bus, SMALL, run_dir, 0)
+    assert link.send(b"for somebody")
+    bus.close(linger_s=PATIENCE_S)
+    eventually(lambda: inlet.receive() is not None, "the message of a process that ended")
+    other.close()
+
+
+def test_close_does_not_wait_for_nobody(run_dir: Path) -> None:
+    bus = Bus()
+    assert FrameLink(bus, SMALL, run_dir, 0).send(b"for nobody")
+    bus.close()
+
+
+def test_an_inlet_needs_a_private_directory(run_dir: Path, bus: Bus) -> None:
+    run_dir.chmod(0o750)
+    with pytest.raises(BusError, match=f"chmod 0700 {run_dir}"):
+        FrameInlet(bus, SMALL, run_dir, 0)
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_named(run_dir: Path, bus: Bus) -> None:
+    deep = run_dir / ("d" * 100)
+    deep.mkdir(mode=0o700)
+    with pytest.raises(BusError, match="choose a shorter run directory"):
+        EventInlet(bus, SMALL, deep)
+    with pytest.raises(BusError, match="choose a shorter run directory"):
+        EventLink(bus, SMALL, deep)
+
+
+def test_an_address_in_use_is_named(bus: Bus) -> None:
+    feed = FeedSocket(bus, "tcp://127.0.0.1:*", 10)
+    with pytest.raises(BusError, match=rf"feed\.replay: cannot open {feed.endpoint}.*has it"):
+        ReplaySocket(bus, feed.endpoint)
+
+
+def test_a_malformed_endpoint_is_named(bus: Bus) -> None:
+    with pytest.raises(BusError, match="looks like tcp://"):
+        FeedClient(bus, "127.0.0.1:5556", [""], 10)
+
+
+def test_subscribers_are_counted_as_they_come_and_go(bus: Bus) -> None:
+    feed = FeedSocket(bus, "tcp://127.0.0.1:*", 10)
+
+    def count() -> int:
+        feed.read_subscriptions()
+        return feed.subscribers
+
+    visitors = [Bus(), Bus(), Bus()]
+    for number, (visitor, topic) in enumerate(zip(visitors, ["http.2xx.", "http.5xx.", ""], strict=True), 1):
+        FeedClient(visitor, feed.endpoint, [topic], 10)
+        eventually(lambda number=number: count() == number, f"{number} subscribers")
+    for number, visitor in reversed(list(enumerate(visitors))):
+        visitor.close()
+        eventually(lambda number=number: count() == number, f"{number} subscribers are left")
+
+
+def test_the_feed_reaches_a_subscriber_as_three_parts(bus: Bus) -> None:
+    feed = FeedSocket(bus, "tcp://127.0.0.1:*", 10)
+    client = FeedClient(bus, feed.endpoint, ["http."], 10)
+
+    def subscribed() -> bool:
+        feed.read_subscriptions()
+        return feed.subscribers > 0
+
+    eventually(subscribed, "the subscription")
+    feed.publish("other.", (1, 1, 1), b"not asked for")
+    feed.publish("http.2xx.", (1, 2, 3), memoryview(b"body"))
+    assert client.receive(PATIENCE_S) == [b"http.2xx.", FEED_HEADER.pack(1, 2, 3), b"body"]
+
+
+def test_strangers_on_the_feed_port_do_no_harm(bus: Bus) -> None:
+    import socket
+
+    feed = FeedSocket(bus, "tcp://127.0.0.1:*", 10)
+    host, _, port = feed.endpoint.removeprefix("tcp://").partition(":")
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 4096, b"\xff" + bytes(8) + b"\x7f" + b"\x03" + bytes(52)):
+        with socket.create_connection((host, int(port))) as stranger:
+            stranger.sendall(garbage)
+    client = FeedClient(bus, feed.endpoint, [""], 10)
+
+    def arrived() -> bool:
+        feed.read_subscriptions()
+        feed.publish("http.2xx.", (1, 1, 1), b"still here")
+        return client.receive(0.01) is not None
+
+    eventually(arrived, "a message after the garbage")
+
+
+@given(
+    st.builds(
+        EventMessage,
+        topic=st.integers(0, 255),
+        worker=st.integers(0, 65535),
+        events=st.integers(0, 2**32 - 1),
+        epoch=st.integers(0, 2**64 - 1),
+        sequence=st.integers(0, 2**64 - 1),
+        cumulative=st.integers(0, 2**64 - 1),
+        body=st.binary(),
+    )
+)
+def test_a_message_of_events_survives_its_wire_form(message: EventMessage) -> None:
+    back = unpack_events(pack_events(message))
+    assert back._replace(body=bytes(back.body)) == message
+    assert back.end == (message.topic == 255)
+
+
+@given(st.binary(max_size=2 * EVENT_HEADER.size))
+def test_garbage_is_no_message_of_events(data: bytes) -> None:
+    try:
+        unpack_events(data)
+    except BadMessage:
+        return
+    assert data.startswith(b"HCE1")
+    assert len(data) >= EVENT_HEADER.size
+
+
+@given(budget=st.integers(1, 1 << 36), message=st.integers(1, 1 << 26), links=st.integers(1, 64))
+def test_both_ends_of_all_links_stay_in_the_budget(budget: int, message: int, links: int) -> None:
+    length = queue_length(budget, message, links)
+    assert length == 4 or 2 * links * length * message <= budget
+    assert 2 * links * (length + 1) * message > budget

@@ -1,0 +1,148 @@
+"""`appliance events` against a feed that the test plays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+ROOT = Path(__file__).resolve().parents[2]
+EVENT = {"url": {"original": "/a\u001b[31m", "domain": "a.example"}, "http": {"response": {"status_code": 200}}}
+
+
+class Stage:
+    """A publisher, and the command that subscribes to it."""
+
+    def __init__(self) -> None:
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.XPUB)
+        self.socket.linger = 0
+        self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
+        self.processes: list[subprocess.Popen[str]] = []
+
+    def events(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts the command and waits until it has subscribed."""
+        known = os.environ.get("PYTHONPATH")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "appliance", "events", "--connect", f"tcp://127.0.0.1:{self.port}", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{known}" if known else str(ROOT)},
+        )
+        self.processes.append(process)
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            if self.socket.poll(100) and self.socket.recv() == b"\x01heartbeat.":
+                return process
+        raise AssertionError("it did not subscribe")
+
+    def publish(self, sequence: int, *events: object, topic: str = "http.2xx.") -> None:
+        body = b"\n".join(json.dumps(event).encode() for event in events)
+        self.socket.send_multipart([topic.encode(), struct.pack(">QQQ", 7, sequence, len(events)), body])
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+        self.context.destroy(linger=0)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.close()
+
+
+def test_a_line_per_transaction_until_there_are_enough(stage: Stage) -> None:
+    process = stage.events("-n", "3")
+    stage.publish(1, EVENT, EVENT)
+    stage.publish(2, EVENT, EVENT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 3
+    assert "a.example/a\\x1b[31m" in out
+    assert "\x1b" not in out
+    assert err == "appliance: 3 events shown, 4 received, 0 messages lost\n"
+
+
+def test_json_is_passed_on_as_it_is(stage: Stage) -> None:
+    process = stage.events("--json", "-n", "1")
+    stage.publish(1, EVENT)
+    out, _ = process.communicate(timeout=20)
+    assert json.loads(out) == EVENT
+
+
+def test_gaps_are_reported(stage: Stage) -> None:
+    process = stage.events("-n", "2")
+    stage.publish(5, EVENT)
+    stage.publish(9, EVENT)
+    _, err = process.communicate(timeout=20)
+    assert "missed 3 messages of http.2xx. (6 to 8)" in err
+    assert "3 messages lost" in err
+
+
+def test_only_wanted_topics(stage: Stage) -> None:
+    process = stage.events("--topic", "status.", "-n", "1")
+    stage.publish(1, EVENT)
+    stage.publish(1, {"state": "ready\u001b"}, topic="status.")
+    out, _ = process.communicate(timeout=20)
+    assert out == 'status. {"state": "ready\\\\u001b"}\n'
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_with_the_final_line(stage: Stage, number: signal.Signals, code: int) -> None:
+    process = stage.events()
+    stage.publish(1, EVENT)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "1 events shown" in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_leaves_is_no_error(stage: Stage) -> None:
+    process = stage.events()
+    assert process.stdout is not None
+    process.stdout.close()
+    for sequence in range(1, 4):
+        stage.publish(sequence, EVENT)
+        time.sleep(0.1)
+    process.stdout = None
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+
+
+def test_nothing_there_is_said_once(stage: Stage) -> None:
+    process = stage.events()
+    time.sleep(3.5)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert err.count("nothing heard") == 1
+
+
+def test_an_impossible_endpoint() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance", "events", "--connect", "nonsense"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=20,
+    )
+    assert done.returncode == 2
+    assert "--connect" in done.stderr
+    assert "Traceback" not in done.stderr

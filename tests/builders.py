@@ -1,0 +1,234 @@
+"""Small sentences for tests: frames of a connection, and what the real data path makes of them.
+
+Nothing is replaced by a double: frames go through a real Sharder into real batches, and each worker's batches through a
+real Pipeline. Only processes, sockets and the clock are missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from conversation import START_NS, Conversation
+from exchange import Exchange, exchange
+from pcapfile import Frame
+
+from appliance import options
+from appliance.batch import header, stamp
+from appliance.options import Config
+from appliance.shard import Sharder
+from workers.pipeline import Pipeline
+
+__all__ = ["MILLISECOND", "SECOND", "START_NS", "Conversation", "Exchange", "Frame", "exchange"]
+
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+KEY = bytes(range(16))
+ETHERNET = 1
+
+Event = dict[str, Any]
+
+
+def config(**sections: Mapping[str, object]) -> Config:
+    """A configuration from options by section, as in config(tcp={"settle_ms": 0}); observer and interface are named."""
+    given: dict[str, dict[str, object]] = {
+        "source": {"interfaces": ["mon0"]},
+        "run": {"observer": "sensor-1"},
+    }
+    for name, values in sections.items():
+        given[name] = {**given.get(name, {}), **values}
+    return Config(**{name: getattr(options, name.capitalize())(**values) for name, values in given.items()})
+
+
+@dataclass
+class Outcome:
+    """All that came out of the data path: events as objects and as lines, and the counters of both halves."""
+
+    events: list[Event] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
+    topics: Counter[str] = field(default_factory=Counter)
+    capture: Counter[str] = field(default_factory=Counter)
+    running: Counter[str] = field(default_factory=Counter)  # counters before the end
+    counts: Counter[str] = field(default_factory=Counter)  # counters after the end
+
+    @property
+    def only(self) -> Event:
+        """The one event there is."""
+        assert len(self.events) == 1, [summary(event) for event in self.events]
+        return self.events[0]
+
+
+def batches_of(
+    frames: Iterable[Frame],
+    workers: int = 1,
+    *,
+    batch_bytes: int = 1 << 16,
+    link_type: int = ETHERNET,
+    snaplen: int = 1 << 18,
+    key: bytes = KEY,
+    capture: int = 0,
+) -> tuple[list[list[bytes]], Counter[str]]:
+    """Each worker's batches, END included, and the capture's counters."""
+    sharder = Sharder(key, workers, batch_bytes, 7, capture, link_type)
+    out: list[list[bytes]] = [[] for _ in range(workers)]
+    sent = [0] * workers
+    for ts_ns, frame in frames:
+        sharder.push(ts_ns, frame[:snaplen], len(frame))
+    for worker, count, message in sharder.end():
+        stamp(message, len(out[worker]), sent[worker])
+        assert header(message).frames == count
+        sent[worker] += count
+        out[worker].append(bytes(message))
+        sharder.recycle(message)
+    return out, Counter(sharder.counts())
+
+
+def outcome_of(frames: Iterable[Frame], workers: int = 1, config: Config | None = None, **how: Any) -> Outcome:
+    """The whole data path over some frames; `how` as for batches_of()."""
+    outcome = Outcome()
+    links, outcome.capture = batches_of(frames, workers, **how)
+    for messages in links:
+        pipeline = Pipeline(_default if config is None else config)
+        for message in messages:
+            pipeline.feed(message)
+        outcome.running.update(pipeline.counts())
+        pipeline.finish()
+        outcome.counts.update(pipeline.counts())
+        collect(pipeline, outcome)
+    return outcome
+
+
+def collect(pipeline: Pipeline, outcome: Outcome) -> Outcome:
+    """Takes what a pipeline has ready."""
+    for topic, count, body in pipeline.take():
+        lines = body.split(b"\n")
+        assert len(lines) == count
+        outcome.lines += lines
+        outcome.events += map(json.loads, lines)
+        outcome.topics[topic] += count
+    outcome.events.sort(key=lambda event: (event["source"]["port"], event["appliance"]["transaction"]))
+    return outcome
+
+
+_default = config()
+
+
+def events_of(frames: Iterable[Frame], workers: int = 1, config: Config | None = None, **how: Any) -> list[Event]:
+    """The events of some frames, in order of client port and of each connection."""
+    return outcome_of(frames, workers, config, **how).events
+
+
+def counts_of(frames: Iterable[Frame], workers: int = 1, config: Config | None = None, **how: Any) -> Counter[str]:
+    """The workers' counters over some frames, summed, after the end."""
+    return outcome_of(frames, workers, config, **how).counts
+
+
+def talk(*made: Exchange, close: str = "client", **where: Any) -> Conversation:
+    """One whole connection: handshake, the exchanges one after the other, end by "client", "server", "reset" or ""."""
+    conversation = Conversation(**where).handshake()
+    for one in made:
+        conversation.exchange(one)
+    if close == "reset":
+        return conversation.reset()
+    return conversation.close(close) if close else conversation
+
+
+def get(number: int = 0, **how: Any) -> Exchange:
+    """A numbered GET; the response's reason carries the number too, so that a wrong pair cannot hide."""
+    return exchange("GET", f"/{number}", **{"reason": f"R{number}", "body": b"x" * 10, **how})
+
+
+def post(number: int = 0, size: int = 10, **how: Any) -> Exchange:
+    """A numbered POST with an upload of `size` bytes."""
+    return exchange("POST", f"/{number}", **{"reason": f"R{number}", "upload": b"u" * size, "body": b"x" * 10, **how})
+
+
+def request(target: bytes = b"/", *headers: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
+    """A request head, byte for byte."""
+    return b"".join(
+        (method, b" ", target, b" HTTP/", version, b"\r\n", *(line + b"\r\n" for line in headers), b"\r\n")
+    )
+
+
+def response(status: bytes = b"200 OK", *headers: bytes, body: bytes = b"", version: bytes = b"1.1") -> bytes:
+    """A response, byte for byte."""
+    return b"".join((b"HTTP/", version, b" ", status, b"\r\n", *(line + b"\r\n" for line in headers), b"\r\n", body))
+
+
+def spoken(client: bytes, server: bytes, close: str = "server", **where: Any) -> Conversation:
+    """A connection in which the client says all it has, then the server."""
+    conversation = Conversation(**where).handshake().client_sends(client).idle(MILLISECOND).server_sends(server)
+    return conversation.close(close) if close else conversation
+
+
+def summary(event: Event) -> tuple[str | None, int | None, str]:
+    """(target, status, pairing): what most tests want to know of an event."""
+    answer = event["http"].get("response", {})
+    return event.get("url", {}).get("original"), answer.get("status_code"), event["appliance"]["pairing"]
+
+
+def summaries(events: Iterable[Event]) -> list[tuple[str | None, int | None, str]]:
+    """Every event's summary."""
+    return [summary(event) for event in events]
+
+
+def timeless(events: Iterable[Event]) -> list[str]:
+    """Events without what depends on when their bytes came (times, durations, the id made of a time), in fixed order."""
+    out = []
+    for event in events:
+        kept = {key: value for key, value in event.items() if key not in ("@timestamp", "event")}
+        kept["outcome"] = event["event"]["outcome"]
+        kept["appliance"] = {key: value for key, value in event["appliance"].items() if key != "timing"}
+        out.append(json.dumps(kept, sort_keys=True))
+    return sorted(out)
+
+
+def whole(events: Iterable[Event]) -> list[str]:
+    """Whole events in fixed order."""
+    return sorted(json.dumps(event, sort_keys=True) for event in events)
+
+
+PAYLOAD = ("delivered", "duplicate", "conflicting", "out_of_window", "evicted", "past_limit", "ignored")
+
+
+def differences(outcome: Outcome) -> dict[str, int]:
+    """What every identity of the ledger misses to close; empty when all is accounted for."""
+    out = {}
+    capture = outcome.capture
+    offered = sum(value for name, value in capture.items() if name.startswith("offered."))
+    rejected = sum(value for name, value in capture.items() if name.startswith("rejected."))
+    out["frames"] = capture["frames"] - offered - rejected
+    for when, counts in (("running", outcome.running), ("end", outcome.counts)):
+        taken = counts["segments"] + counts["rejected.bad_header"] + counts["rejected.no_connection"]
+        out[f"segments, {when}"] = offered - taken
+        placed = sum(counts[f"payload.{name}"] for name in PAYLOAD) + counts["pending_bytes"]
+        out[f"payload, {when}"] = counts["payload_bytes"] - placed
+        ended = sum(counts[f"messages.{name}"] for name in ("complete", "truncated", "failed", "open"))
+        out[f"messages, {when}"] = counts["messages.started"] - ended
+    for name in ("pending_bytes", "messages.open", "flows"):
+        out[f"{name}, end"] = outcome.counts[name]
+    made = sum(value for name, value in outcome.counts.items() if name.startswith("made."))
+    out["events"] = made - len(outcome.events)
+    opened = outcome.counts["flows_opened"]
+    out["flows"] = opened - sum(value for name, value in outcome.counts.items() if name.startswith("flows_ended."))
+    return {name: value for name, value in out.items() if value}
+
+
+def without(frames: Sequence[Frame], *places: int) -> list[Frame]:
+    """The frames but those at some places (as in indexing, from the end too)."""
+    lost = {place % len(frames) for place in places}
+    return [frame for place, frame in enumerate(frames) if place not in lost]
+
+
+def payload_of(frame: bytes) -> bytes:
+    """The TCP payload of an untagged Ethernet frame made by the builders."""
+    tcp = 54 if frame[12:14] == b"\x86\xdd" else 34
+    return frame[tcp + (frame[tcp + 12] >> 4) * 4 :]
+
+
+def carrying(frames: Sequence[Frame], *texts: bytes) -> list[int]:
+    """The places of the frames whose payload has one of the texts."""
+    return [place for place, (_, frame) in enumerate(frames) if any(text in payload_of(frame) for text in texts)]
