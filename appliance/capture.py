@@ -32,8 +32,7 @@ from appliance.stats import DONE, DRAINING, READY, Page
 
 TURN_FRAMES = 8192  # frames per turn of the loop: some ms of work between two looks at signals and ages
 RING_DRAIN_S = 1.0  # how long the frames already in the kernel's ring are waited for at a stop
-FRAME_ROOM = 1 << 16  # bytes of a pipe that hold a whole frame, with hardly an exception
-PIPE_BYTES = 1 << 20  # of the pipe on standard input: what anybody may ask for (pipe(7))
+PIPE_BYTES = 1 << 20  # of the pipe on standard input: what anybody may ask for (pipe(7)); reading is half as fast again
 STATS_S = 1.0  # libpcap's counters are 32 bits wide and wrap after 4.8 minutes at 14.88 million frames a second
 LINGER_S = 1.0  # how long a failing live capture, which will be back, lets its queues leave
 END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
@@ -143,6 +142,10 @@ class Capture:
     def run(self) -> int:
         """The whole life of the process; its exit code."""
         code = 0
+        if not self.live and self.page["starts"] > 1 and self.base["frames"]:
+            tell("reading was interrupted and cannot be resumed: the events of the rest of the file are missing")
+            self.page["error"] = 1
+            return self._finish(1)
         try:
             self.handle = self.open()
         except pcap.PcapError as error:
@@ -155,9 +158,6 @@ class Capture:
         try:
             if self.live:
                 self._follow(self.handle)
-            elif self.page["starts"] > 1 and self.base["frames"]:
-                tell("reading was interrupted and cannot be resumed: the events of the rest of the file are missing")
-                self.page["error"] = code = 1
             else:
                 self.station.state(READY)
                 self._read(self.handle)
@@ -267,7 +267,7 @@ class Capture:
         try:
             fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         except OSError:
-            pass  # it is no pipe, or too many are that large already
+            pass  # it is no pipe, or its user has too many large ones already
 
     def _stream_limit(self) -> int:
         """How many frames can be read from a pipe without waiting in libpcap for the rest; 0 when none, after a moment.
@@ -278,7 +278,9 @@ class Capture:
         if not ready.poll(self.config.shard.batch_age_ms):
             return 0
         there = struct.unpack("i", fcntl.ioctl(self.input, termios.FIONREAD, b"\0\0\0\0"))[0]
-        return int(max(1, min(TURN_FRAMES, there // FRAME_ROOM)))
+        counts = self.sharder.counts()
+        mean = counts["bytes"] // counts["frames"] + 16 if counts["frames"] else 1 << 20
+        return int(max(1, min(TURN_FRAMES, there // (2 * mean))))
 
     # -- the links ---------------------------------------------------------------------------------------------------
 
@@ -290,9 +292,9 @@ class Capture:
         """Sends what is sealed. What a link does not take joins the backlog when live, and is waited for otherwise."""
         for worker, backlog in enumerate(self.backlogs):
             while backlog and self._sendable(worker):
-                frames, message = backlog.popleft()
-                self.backlog_bytes[worker] -= len(message)
-                self._send(worker, frames, message)
+                held, copy = backlog.popleft()
+                self.backlog_bytes[worker] -= len(copy)
+                self._send(worker, held, copy)
         if not self.sharder.ready:
             return
         self._count()

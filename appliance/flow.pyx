@@ -25,7 +25,7 @@ cdef uint64_t siphash(const HashKey* key, const void* data, size_t length, int r
     cdef size_t whole = length & ~<size_t>7, at = 0
     cdef uint64_t v[4]
     cdef uint64_t word
-    cdef int i
+    cdef int _
     v[0] = key.k0 ^ 0x736F6D6570736575ULL
     v[1] = key.k1 ^ 0x646F72616E646F6DULL
     v[2] = key.k0 ^ 0x6C7967656E657261ULL
@@ -33,7 +33,7 @@ cdef uint64_t siphash(const HashKey* key, const void* data, size_t length, int r
     while at < whole:
         memcpy(&word, p + at, 8)
         v[3] ^= word
-        for i in range(rounds):
+        for _ in range(rounds):
             sip_round(v)
         v[0] ^= word
         at += 8
@@ -41,11 +41,11 @@ cdef uint64_t siphash(const HashKey* key, const void* data, size_t length, int r
     memcpy(&word, p + at, length - whole)
     word |= <uint64_t>(length & 0xFF) << 56
     v[3] ^= word
-    for i in range(rounds):
+    for _ in range(rounds):
         sip_round(v)
     v[0] ^= word
     v[2] ^= 0xFF
-    for i in range(final_rounds):
+    for _ in range(final_rounds):
         sip_round(v)
     return v[0] ^ v[1] ^ v[2] ^ v[3]
 

@@ -186,7 +186,7 @@ cdef Verdict tcp(View* view, uint32_t at, uint32_t length, Location* out) noexce
 
 
 def find(int link_type, frame not None, wirelen=None):
-    """(verdict name or "found", net, tcp, tcp_length, [vlan ids]) of one frame: the capture's own decision, for tests and tools."""
+    """(verdict name or "found", net, tcp, tcp_length, [vlan ids]) of one frame: what the capture decides, for tests."""
     cdef const uint8_t[::1] view = frame if len(frame) else b"\0"
     cdef Location out
     cdef uint32_t caplen = len(frame)

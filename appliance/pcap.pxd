@@ -10,7 +10,7 @@ cdef class Handle(BasePcap):
     cdef readonly str source        # interface name, path, or "-"
     cdef readonly bint live
     cdef readonly int link_type     # DLT_* value
-    cdef readonly bint precision_ns # the source's time stamps have nanoseconds
+    cdef readonly bint precision_ns  # the source's time stamps have nanoseconds
     cdef readonly str warning       # what libpcap had to say although it opened the source, or ""
     cdef uint64_t scale             # ns per unit of the time stamp's fraction
     cdef uint64_t received          # pcap_stats, carried over 2**32

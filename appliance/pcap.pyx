@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport FILE, ftell
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
     bpf_program, pcap_addr, pcap_activate, pcap_close, pcap_compile, pcap_create, pcap_datalink,
     pcap_datalink_val_to_name, pcap_dispatch, pcap_file, pcap_findalldevs, pcap_freealldevs, pcap_freecode, pcap_geterr,
-    pcap_if_t, pcap_lib_version, pcap_open_dead, pcap_pkthdr, pcap_set_promisc, pcap_set_snaplen, pcap_set_timeout,
+    pcap_if_t, pcap_lib_version, pcap_pkthdr, pcap_set_promisc, pcap_set_snaplen, pcap_set_timeout,
     pcap_setfilter, pcap_setnonblock, pcap_stat, pcap_stats, pcap_t, sockaddr, u_char,
 )
 
@@ -351,8 +351,8 @@ cdef live_failure(Handle handle, int status):
     if status == PCAP_ERROR_PERM_DENIED or status == PCAP_ERROR_PROMISC_PERM_DENIED:
         return PermissionDenied(
             f"{device}: opening an interface needs the capability CAP_NET_RAW. Run as root, or give it to this one command: "
-            "sudo setpriv --reuid \"$(id -u)\" --regid \"$(id -g)\" --init-groups --inh-caps +net_raw --ambient-caps +net_raw COMMAND, "
-            "or under systemd: AmbientCapabilities=CAP_NET_RAW")
+            "sudo setpriv --reuid \"$(id -u)\" --regid \"$(id -g)\" --init-groups --inh-caps +net_raw "
+            "--ambient-caps +net_raw COMMAND, or under systemd: AmbientCapabilities=CAP_NET_RAW")
     if status == PCAP_ERROR_IFACE_NOT_UP:
         return PcapError(f"{device} is down; bring it up: ip link set {device} up")
     return PcapError(f"{device}: {reason}{': ' + detail if detail and detail != reason else ''}")

@@ -15,7 +15,6 @@ import time
 
 from appliance.stats import STARTING, Page
 
-
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 

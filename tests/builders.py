@@ -148,9 +148,7 @@ def post(number: int = 0, size: int = 10, **how: Any) -> Exchange:
 
 def request(target: bytes = b"/", *headers: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
     """A request head, byte for byte."""
-    return b"".join(
-        (method, b" ", target, b" HTTP/", version, b"\r\n", *(line + b"\r\n" for line in headers), b"\r\n")
-    )
+    return b"".join((method, b" ", target, b" HTTP/", version, b"\r\n", *(line + b"\r\n" for line in headers), b"\r\n"))
 
 
 def response(status: bytes = b"200 OK", *headers: bytes, body: bytes = b"", version: bytes = b"1.1") -> bytes:

@@ -252,10 +252,9 @@ cdef class Connection:
         cdef Half mine = self.low, peer = self.high
         cdef Stream stream
         cdef uint64_t patience
-        cdef int turn
         if self.ending != OPEN:
             return 0
-        for turn in range(2):
+        for _ in range(2):
             stream = mine.stream
             patience = limits.gap_timeout_ns
             if not stream.anchored or (not peer.stream.seen and stream.waits_for_peer()):
@@ -272,7 +271,6 @@ cdef class Connection:
     cdef int finish(self, Ending ending, uint64_t now, Limits limits, Tally tally, list out) except -1:
         """The connection is over: held bytes go through with their gaps, open messages leave as they are."""
         cdef Half mine = self.low, peer = self.high
-        cdef int turn
         if self.ending != OPEN:
             return 0
         self.ending = ending
@@ -280,7 +278,7 @@ cdef class Connection:
             mine.stream.drop_all(tally)
             peer.stream.drop_all(tally)
         while mine.stream.held is not None or peer.stream.held is not None:
-            for turn in range(2):
+            for _ in range(2):
                 if mine.stream.held is not None:
                     self.give_up(mine, peer, now, limits, tally, out)
                     self.drain(now, limits, tally, out)

@@ -16,7 +16,7 @@ import json
 import socket
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, strlen
 
@@ -213,7 +213,6 @@ cdef class Encoder:
         cdef uint64_t[2] seed
         cdef uint64_t word
         cdef HashKey key
-        cdef int i
         if response is not None and response.status // 100 <= CLASSES_END:
             topic = response.status // 100 - 1
         if flow.json is None:
@@ -251,7 +250,7 @@ cdef class Encoder:
         key.k1 = flow.identity[1]
         seed[0] = first.first_ns
         seed[1] = <uint64_t>transaction.index << 1
-        for i in range(2):
+        for _ in range(2):
             word = siphash(&key, seed, sizeof(seed), 2, 4)
             seed[1] |= 1
             out = put_hex(out, word)
@@ -358,7 +357,6 @@ cdef class Encoder:
         cdef Span target = request.target, authority = request.host, path = target, query, port
         cdef const uint8_t* mark
         cdef const uint8_t* p = head + target.at
-        cdef bint digits = True
         cdef uint32_t i
         query.at = query.length = 0
         if request.method_number == 5:                      # CONNECT host:port

@@ -161,6 +161,8 @@ cdef class Stream:
             cut = min(end, other.offset + <int64_t>len(other.data))
             if memcmp(data + (at - offset), <const uint8_t*>other.data + (at - other.offset), cut - at) == 0:
                 tally.duplicate += cut - at
+                if other.has_ack and segment.flags & ACK and <int32_t>(segment.ack - other.ack) < 0:
+                    other.ack = segment.ack     # a retransmission had overtaken it: what the first copy knew counts
             else:
                 tally.conflicting += cut - at
             at = cut

@@ -11,12 +11,12 @@ The clock is the highest time stamp seen: time is the frames' time, live and fro
 cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp
 
 from collections import deque
 
 from appliance.flow cimport FlowKey
-from workers.connection cimport BY_EVICTION, BY_SHUTDOWN, BY_TIMEOUT, OPEN, Connection, Ending
+from workers.connection cimport BY_EVICTION, BY_TIMEOUT, OPEN, Connection, Ending
 from workers.limits cimport Limits
 from workers.tally cimport Tally
 from workers.transaction cimport Flow

@@ -34,9 +34,13 @@ cdef enum:
 
 cdef bint alone(Transaction first, Transaction second, Message response) noexcept:
     """Do the acknowledgements leave only `first` to be answered by this response?"""
+    cdef Message request = first.request
+    cdef int64_t end = request.start + <int64_t>request.bytes
     if response.peer_ack < 0:
         return False
-    if response.peer_ack <= first.request.start + <int64_t>first.request.bytes + BLANK:
+    if not request.complete:
+        end -= request.missing      # a gap that ended it may hold other requests
+    if response.peer_ack <= end + BLANK:
         return True
     if second is None or second.after_loss:
         return False            # the server had more requests than were captured

@@ -61,7 +61,9 @@ def frames_of(
 
 
 def _bodies(longest: int) -> st.SearchStrategy[bytes]:
-    fill = st.sampled_from((b"x", b"\r\n", b"0\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"\0\xff"))
+    fill = st.sampled_from(
+        (b"x", b"\r\n", b"0\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"\0\xff")
+    )
     return st.builds(lambda text, size: (text * size)[:size], fill, st.integers(0, longest))
 
 

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from builders import (
     MILLISECOND,
-    START_NS,
     Outcome,
     batches_of,
     collect,
@@ -17,7 +16,6 @@ from builders import (
     events_of,
     outcome_of,
     payload_of,
-    summaries,
     talk,
     timeless,
     whole,
@@ -389,9 +387,7 @@ def calls(draw):
         framing = draw(st.sampled_from(("length", "chunked")))
         upload = b"u" * draw(st.integers(0, 5000)) if method == "POST" else b""
         body = b"b" * draw(st.integers(0, 5000))
-        said.exchange(
-            exchange(method, f"/{number}", reason=f"R{number}", upload=upload, body=body, framing=framing)
-        )
+        said.exchange(exchange(method, f"/{number}", reason=f"R{number}", upload=upload, body=body, framing=framing))
     said.close()
     lost = draw(st.sets(st.integers(3, len(said.frames) - 1), max_size=len(said.frames) // 3))
     return many, said.frames, lost
@@ -417,6 +413,4 @@ def test_law_8_a_transaction_whose_heads_were_captured_is_reported(drawn):
 def test_an_empty_capture_gives_no_event():
     outcome = outcome_of([])
     assert outcome.events == []
-    assert summaries(outcome.events) == []
     assert differences(outcome) == {}
-    assert START_NS

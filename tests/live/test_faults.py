@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import struct
+import termios
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -258,10 +262,15 @@ class PipeBox:
         self._fed = end
 
     def feed(self, share: float) -> None:
-        """Up to this share of the file; waits until most of it was read."""
-        end = int(share * len(self._data))
-        self._give(end)
-        wait_for(lambda: self.box.count("capture-0", "bytes") > 0.8 * end, "most of it is read")
+        """Up to this share of the file, a bit at a time; waits until all of it was taken, and some of it is out."""
+        for end in range(self._fed, int(share * len(self._data)), 10_000):
+            self._give(end)
+            time.sleep(0.005)
+        wait_for(lambda: not self._waiting(), "what was given is taken")
+        wait_for(lambda: self.box.count("feed", "written_events"), "some events are written")
+
+    def _waiting(self) -> int:
+        return int(struct.unpack("i", fcntl.ioctl(self._pipe, termios.FIONREAD, b"1234"))[0])
 
     def finish(self) -> int:
         """Gives it the rest; its exit code."""

@@ -153,7 +153,9 @@ def test_a_mime_type_is_without_its_parameters(value, expected):
     assert event["http"]["request"]["mime_type"] == expected
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(200, "success"), (399, "success"), (400, "failure"), (599, "failure")])
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(200, "success"), (399, "success"), (400, "failure"), (599, "failure")]
+)
 def test_the_outcome_is_that_of_the_status(status, outcome):
     event = told(request(), response(b"%d X" % status, b"Content-Length: 0"))
     assert event["event"]["outcome"] == outcome
@@ -179,13 +181,17 @@ def test_the_interface_is_the_one_that_saw_the_connection_first():
 
 
 @given(
-    st.one_of(st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)), st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6))),
+    st.one_of(
+        st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)), st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6))
+    ),
     st.integers(1, 65535),
     st.integers(1, 65535),
 )
 def test_the_community_id_is_the_published_one(addresses, client_port, server_port):
     client, server = map(str, addresses)
-    (event,) = events_of(talk(exchange(), client=client, server=server, client_port=client_port, server_port=server_port).frames)
+    (event,) = events_of(
+        talk(exchange(), client=client, server=server, client_port=client_port, server_port=server_port).frames
+    )
     expected = communityid.CommunityID().calc(communityid.FlowTuple.make_tcp(client, server, client_port, server_port))
     assert event["network"]["community_id"] == expected
     ends = [(ip_address(event[side]["ip"]), event[side]["port"]) for side in ("source", "destination")]
@@ -216,7 +222,9 @@ def test_times_are_those_of_the_calendar(ns):
     assert event["@timestamp"] == f"{second:%Y-%m-%dT%H:%M:%S}.{ns % 10**9:09d}Z"
 
 
-@pytest.mark.parametrize("day", ["1970-01-01", "1972-02-29", "2000-02-29", "2000-03-01", "2100-02-28", "2100-03-01", "2400-02-29"])
+@pytest.mark.parametrize(
+    "day", ["1970-01-01", "1972-02-29", "2000-02-29", "2000-03-01", "2100-02-28", "2100-03-01", "2400-02-29"]
+)
 def test_times_are_right_at_the_corners_of_the_calendar(day):
     ns = int(datetime.fromisoformat(f"{day}T23:59:59+00:00").timestamp()) * 10**9 + 999_999_999
     said = Conversation().established()

@@ -100,14 +100,13 @@ def test_roles_follow_from_what_is_said_not_from_ports(where):
         (b"SSH-2.0-OpenSSH_9.6\r\n", b"SSH-2.0-OpenSSH_9.7\r\n"),
         (b"EHLO a.example\r\n", b"220 b.example ESMTP\r\n"),
         (b"\0\1\2\3" * 100, b"\xff" * 100),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[:3], b"\0"),
     ],
-    ids=["tls", "ssh", "smtp", "binary", "cut short"],
+    ids=["tls", "ssh", "smtp", "binary"],
 )
 def test_other_protocols_make_no_event(client, server):
     outcome = outcome_of(spoken(client, server).frames)
     assert outcome.events == []
-    assert outcome.counts["not_http_streams"] >= 1 or len(client) == 3
+    assert outcome.counts["not_http_streams"] == 2
     assert outcome.counts["messages.started"] == 0
 
 
@@ -235,9 +234,7 @@ def test_a_pick_up_inside_a_response_loses_only_that_one():
     assert [pair[:2] for pair in pairs(frames[first:])] == [("/1", "R1"), ("/2", "R2")]
 
 
-@pytest.mark.parametrize(
-    ("close", "end"), [("client", "fin"), ("server", "fin"), ("reset", "rst"), ("", "shutdown")]
-)
+@pytest.mark.parametrize(("close", "end"), [("client", "fin"), ("server", "fin"), ("reset", "rst"), ("", "shutdown")])
 def test_a_connection_ends_as_its_endpoints_end_it(close, end):
     others = later(talk(get(), close="", client_port=7).frames, SECOND)
     counts = counts_of(talk(get(), close=close).frames + others)
@@ -270,34 +267,30 @@ def test_an_answer_leaves_at_once_not_at_the_end_of_the_connection():
 
 def test_ports_may_be_used_again_after_fin():
     again = talk(get(1), client_isn=50_000, server_isn=60_000, start_ns=START_NS + SECOND)
-    outcome = outcome_of(talk(get(0)).frames + again.frames)
-    assert [pair[:2] for pair in pairs(talk(get(0)).frames + again.frames)] == [("/0", "R0"), ("/1", "R1")]
-    assert outcome.counts["flows_ended.fin"] == 2
+    frames = talk(get(0)).frames + again.frames
+    assert [pair[:2] for pair in pairs(frames)] == [("/0", "R0"), ("/1", "R1")]
+    assert counts_of(frames)["flows_ended.fin"] == 2
 
 
-@pytest.mark.parametrize("lost", [[], [0], [1]], ids=["whole", "no SYN", "no SYN-ACK"])
+@pytest.mark.parametrize("lost", [[], [1]], ids=["whole", "no SYN-ACK"])
 def test_ports_may_be_used_again_without_an_end(lost):
     again = talk(get(1), client_isn=50_000_000, server_isn=60_000_000, start_ns=START_NS + SECOND)
     frames = talk(get(0), close="").frames + without(again.frames, *lost)
-    expected = [("/0", "R0"), ("/1", "R1")]
-    if lost != [0]:
-        assert [pair[:2] for pair in pairs(frames)] == expected
-        assert counts_of(frames)["flows_ended.reused"] == 1
-    assert differences(outcome_of(frames)) == {}
+    assert [pair[:2] for pair in pairs(frames)] == [("/0", "R0"), ("/1", "R1")]
+    assert counts_of(frames)["flows_ended.reused"] == 1
 
 
 def test_a_forged_syn_does_not_end_a_connection():
-    said = Conversation().handshake().exchange(get(0)).raw(said_client := None or Conversation().client, 0)
-    assert said_client
-    said.frames[-1] = (said.now, said.client.wire.frame(77_000_000, 0, SYN))
+    said = Conversation().handshake().exchange(get(0))
+    said.frames.append((said.now, said.client.wire.frame(77_000_000, 0, SYN)))
     said.exchange(get(1)).close()
     assert [pair[:2] for pair in pairs(said.frames)] == [("/0", "R0"), ("/1", "R1")]
     assert counts_of(said.frames)["flows_opened"] == 1
 
 
 def test_a_reset_far_out_of_the_window_is_not_believed():
-    said = Conversation().handshake().exchange(get(0)).raw(Conversation().server, 0)
-    said.frames[-1] = (said.now, said.server.wire.frame((said.server.next + (1 << 25)) % 2**32, 0, RST))
+    said = Conversation().handshake().exchange(get(0))
+    said.frames.append((said.now, said.server.wire.frame((said.server.next + (1 << 25)) % 2**32, 0, RST)))
     said.idle(SECOND).exchange(get(1)).close()
     assert [pair[:2] for pair in pairs(said.frames)] == [("/0", "R0"), ("/1", "R1")]
 
@@ -572,14 +565,14 @@ def test_other_limits_of_what_is_held_end_the_wait_too(limit):
 
 def test_the_connection_that_is_idle_longest_makes_room():
     many = [
-        talk(get(port), close="", client_port=port, start_ns=START_NS + port * 5 * SECOND).frames for port in range(1, 6)
+        talk(get(port), close="", client_port=port, start_ns=START_NS + port * 5 * SECOND).frames
+        for port in range(1, 6)
     ]
-    busy = later(Conversation(client_port=1).established().client_sends(b"").frames, 0)
-    touch = [(START_NS + 17 * SECOND, many[0][2][1])]
-    outcome = outcome_of(interleave([*many, touch, busy]), config=config(tcp={"max_connections": 3}))
+    again = Conversation(client_port=1).handshake().exchange(get(1)).exchange(get(11)).frames[5:]
+    outcome = outcome_of(interleave([*many, later(again, 17 * SECOND)]), config=config(tcp={"max_connections": 3}))
     assert outcome.counts["flows_ended.evicted"] == 2
     assert outcome.running["flows"] == 3
-    assert len(outcome.events) == 5
+    assert [pair[0] for pair in summaries(outcome.events)] == ["/1", "/11", "/2", "/3", "/4", "/5"]
 
 
 def test_an_evicted_connection_tells_what_it_has():
@@ -591,10 +584,10 @@ def test_an_evicted_connection_tells_what_it_has():
 
 def test_a_head_that_never_ends_is_cut_at_its_limit():
     ask = request(b"/0", b"X: " + b"f" * 2000)
-    event = outcome_of(spoken(ask, b"").frames, config=config(http={"max_head_bytes": 512})).events
-    assert [one["url"]["original"] for one in event] in ([], ["/0"])
-    if event:
-        assert "head_too_long" in event[0]["appliance"]["anomalies"]
+    said = Conversation().handshake().client_sends(ask, 300).close()
+    event = outcome_of(said.frames, config=config(http={"max_head_bytes": 512})).only
+    assert event["url"]["original"] == "/0"
+    assert event["appliance"]["anomalies"] == ["head_too_long", "body_cut"]
 
 
 # -- anomalies -------------------------------------------------------------------------------------------------------
@@ -637,7 +630,10 @@ def test_a_broken_chunk_ends_the_body_as_an_anomaly():
 def test_equal_addresses_on_two_vlans_are_two_connections():
     frames = interleave([talk(get(1), vlans=[1]), talk(get(2), vlans=[2])])
     events = events_of(frames)
-    assert {(event["url"]["original"], event["network"]["vlan"]["id"]) for event in events} == {("/1", "1"), ("/2", "2")}
+    assert {(event["url"]["original"], event["network"]["vlan"]["id"]) for event in events} == {
+        ("/1", "1"),
+        ("/2", "2"),
+    }
 
 
 def test_ipv4_and_ipv6_addresses_of_the_same_bits_are_two_connections():

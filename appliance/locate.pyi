@@ -1,0 +1,6 @@
+VERDICTS: tuple[str, ...]
+LINK_TYPES: dict[int, str]
+
+def find(
+    link_type: int, frame: bytes, wirelen: int | None = None
+) -> tuple[str, int | None, int | None, int | None, list[int]]: ...

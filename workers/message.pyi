@@ -1,0 +1,3 @@
+ANOMALIES: tuple[str, ...]
+
+def anomaly_names(bits: int) -> list[str]: ...
