@@ -13,9 +13,7 @@ import fcntl
 import os
 import select
 import stat
-import struct
 import sys
-import termios
 import time
 from collections import deque
 from pathlib import Path
@@ -32,11 +30,11 @@ from appliance.stats import DONE, DRAINING, READY, Page
 
 TURN_FRAMES = 8192  # frames per turn of the loop: some ms of work between two looks at signals and ages
 RING_DRAIN_S = 1.0  # how long the frames already in the kernel's ring are waited for at a stop
-PIPE_BYTES = 1 << 20  # of the pipe on standard input: what anybody may ask for (pipe(7)); reading is half as fast again
 STATS_S = 1.0  # libpcap's counters are 32 bits wide and wrap after 4.8 minutes at 14.88 million frames a second
 LINGER_S = 1.0  # how long a failing live capture, which will be back, lets its queues leave
 END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
 KEY_BYTES = 16
+PIPE_BYTES = 1 << 20
 ETHERNET = 1  # DLT_EN10MB
 GAUGES = ("last_frame_ns",)
 MIRRORS = ("lo", "any")  # where libpcap reads every loopback frame twice and throws the outgoing copy away
@@ -61,6 +59,14 @@ def vlan_aware(text: str) -> str:
     In this order: `vlan` moves the offsets of everything behind it (pcap-filter(7)). A negation, such as `not port 22`,
     lets tagged frames of any kind through, as it does by itself."""
     return f"({text}) or (vlan and (({text}) or (vlan and ({text}))))"
+
+
+def widen(descriptor: int) -> None:
+    """Makes a pipe as large as anybody may ask for (pipe(7)): reading it is half as fast again."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:
+        pass  # it is no pipe, or its user has too many large ones already
 
 
 def tell(text: str) -> None:
@@ -119,9 +125,12 @@ class Capture:
                 ring_bytes=settings.ring_bytes,
             )
         else:
-            if source.file == "-":
-                self._await_input()
-            handle = pcap.open_offline(source.file)
+            self.input = self._open_file(source.file)
+            if stat.S_IFMT(os.stat(self.input).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
+                handle = pcap.open_offline(source.file)
+            else:
+                widen(self.input)
+                handle = pcap.open_stream(self.input, self._idle, self.config.shard.batch_age_ms, source.file)
         if handle.warning:
             tell(handle.warning)
         if source.filter:
@@ -129,6 +138,14 @@ class Capture:
         self.page["link_type"] = handle.link_type
         self.sharder = self._sharder(handle.link_type)
         return handle
+
+    @staticmethod
+    def _open_file(path: str) -> int:
+        """A descriptor of the file; 0 for standard input. Raises PcapError."""
+        try:
+            return 0 if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise pcap.NotACapture(f"{path}: {error.strerror}") from error
 
     def _filter(self, handle: pcap.Handle, text: str) -> None:
         if self.config.capture.vlan_aware and handle.link_type == ETHERNET:
@@ -238,49 +255,26 @@ class Capture:
 
     def _read(self, handle: pcap.Handle) -> None:
         """A file: to its end, or to SIGTERM."""
-        self.input = handle.fileno() if handle.fileno() >= 0 else 0
-        about = os.stat(self.input) if self.config.source.file == "-" else os.stat(self.config.source.file)
+        about = os.stat(self.input)
         regular = stat.S_ISREG(about.st_mode)
         if regular:
             self.page["input_bytes_total"] = about.st_size
-        age_ns = self.config.shard.batch_age_ms * 1_000_000
         while not self.station.stopping:
             self.station.turn()
-            limit = TURN_FRAMES if regular else self._stream_limit()
-            frames = handle.shard(self.sharder, limit) if limit else 0
-            if frames < 0:
+            if handle.shard(self.sharder, TURN_FRAMES) < 0:
                 break
-            if not regular:
-                self.sharder.seal(age_ns)
             self._pass_on()
             self.page["input_bytes_read"] = handle.tell()
-        else:
+        if self.station.stopping:
             self.deadline = time.monotonic() + self.config.run.drain_s
         self.page["input_bytes_read"] = about.st_size if regular and self.deadline is None else handle.tell()
 
-    def _await_input(self) -> None:
-        """Until standard input has something, or its end: libpcap would wait deaf to everything."""
-        ready = select.poll()
-        ready.register(0, select.POLLIN)
-        while not self.station.stopping and not ready.poll(self.config.shard.batch_age_ms):
-            self.station.turn()
-        try:
-            fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        except OSError:
-            pass  # it is no pipe, or its user has too many large ones already
-
-    def _stream_limit(self) -> int:
-        """How many frames can be read from a pipe without waiting in libpcap for the rest; 0 when none, after a moment.
-
-        Frames that libpcap has read ahead show up with the next bytes: its buffer is 4 KiB."""
-        ready = select.poll()
-        ready.register(self.input, select.POLLIN)
-        if not ready.poll(self.config.shard.batch_age_ms):
-            return 0
-        there = struct.unpack("i", fcntl.ioctl(self.input, termios.FIONREAD, b"\0\0\0\0"))[0]
-        counts = self.sharder.counts()
-        mean = counts["bytes"] // counts["frames"] + 16 if counts["frames"] else 1 << 20
-        return int(max(1, min(TURN_FRAMES, there // (2 * mean))))
+    def _idle(self) -> bool:
+        """A stream has nothing, or has kept libpcap busy for a while: passes on what came. Whether to go on."""
+        self.station.turn()
+        self.sharder.seal(self.config.shard.batch_age_ms * 1_000_000)
+        self._pass_on()
+        return not self.station.stopping
 
     # -- the links ---------------------------------------------------------------------------------------------------
 

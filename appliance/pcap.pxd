@@ -20,5 +20,9 @@ cdef class Handle(BasePcap):
     cdef bint begun                 # frames have been read
     cdef int timeout_ms
     cdef Sharder sharder            # while shard() runs: where the callback puts frames
-    cdef object failure             # what the callback raised
+    cdef object failure             # what a callback raised
+    cdef int pipe                   # descriptor of a stream that is read in pieces
+    cdef object idle                # called when the stream has nothing, and from time to time
+    cdef uint64_t idle_ns           # how long at most between two such calls
+    cdef uint64_t idle_at           # CLOCK_MONOTONIC of the last one
     cdef int compile(self, str text, void* program) except -1

@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -55,3 +56,4 @@ def open_live(
     ring_bytes: int = ...,
 ) -> Handle: ...
 def open_offline(path: str | os.PathLike[str]) -> Handle: ...
+def open_stream(descriptor: int, idle: Callable[[], bool], idle_ms: int = 20, name: str = "-") -> Handle: ...

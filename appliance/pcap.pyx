@@ -11,8 +11,11 @@ import time
 from typing import NamedTuple
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdio cimport FILE, ftell
+from libc.errno cimport EINTR, errno
+from libc.stdio cimport FILE, _IOFBF, fclose, ftell, setvbuf
 from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.unistd cimport read
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
     bpf_program, pcap_addr, pcap_activate, pcap_close, pcap_compile, pcap_create, pcap_datalink,
@@ -30,6 +33,7 @@ cdef extern from "pcap/pcap.h" nogil:
     int pcap_get_tstamp_precision(pcap_t*)
     int pcap_get_selectable_fd(pcap_t*)
     pcap_t* pcap_open_offline_with_tstamp_precision(const char*, unsigned int, char*)
+    pcap_t* pcap_fopen_offline_with_tstamp_precision(FILE*, unsigned int, char*)
     const char* pcap_statustostr(int)
     enum:
         PCAP_TSTAMP_PRECISION_NANO
@@ -43,6 +47,30 @@ cdef extern from "sys/socket.h" nogil:
     int setsockopt(int, int, int, const void*, unsigned int)
     enum:
         SOL_SOCKET
+
+cdef extern from "poll.h" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd*, unsigned long, int)
+    enum:
+        POLLIN
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <stdio.h>
+    typedef ssize_t (*piece_reader)(void*, char*, size_t);
+    static FILE* open_pieces(void* cookie, piece_reader reader) {
+        cookie_io_functions_t calls = {reader, NULL, NULL, NULL};
+        return fopencookie(cookie, "r", calls);
+    }
+    """
+    ctypedef ssize_t (*piece_reader)(void*, char*, size_t) noexcept
+    FILE* open_pieces(void*, piece_reader)
 
 cdef extern from "linux/filter.h" nogil:
     struct sock_filter:
@@ -59,6 +87,7 @@ cdef extern from "linux/filter.h" nogil:
         BPF_K
 
 DEVICE_FLAGS = ((0x1, "loopback"), (0x2, "up"), (0x4, "running"), (0x8, "wireless"))
+STREAM_BUFFER = 1 << 18         # bytes that libpcap takes from a stream at a time, at most
 CONNECTION_STATUS = {0x10: "connected", 0x20: "disconnected"}
 
 
@@ -160,6 +189,37 @@ cdef void on_frame(u_char* user, const pcap_pkthdr* header, const u_char* data) 
                            header.caplen, header.len)
     except BaseException as failure:    # an exception must not cross libpcap's C frames; dispatch re-raises it
         handle.failure = failure
+
+
+cdef uint64_t monotonic_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef ssize_t on_read(void* cookie, char* buffer, size_t size) noexcept:
+    """The stream's next bytes for libpcap (fopencookie(3)): 0 at its end, or when idle() said that it is enough."""
+    cdef Handle handle = <Handle>cookie
+    cdef pollfd wanted
+    cdef ssize_t count
+    cdef int ready
+    cdef int wait_ms = <int>(handle.idle_ns // 1000000)
+    wanted.fd = handle.pipe
+    wanted.events = POLLIN
+    while True:
+        ready = poll(&wanted, 1, wait_ms)
+        if ready <= 0 or monotonic_ns() - handle.idle_at >= handle.idle_ns:
+            try:
+                if not handle.idle():
+                    return 0
+            except BaseException as failure:
+                handle.failure = failure
+                return -1
+            handle.idle_at = monotonic_ns()
+        if ready > 0:
+            count = read(handle.pipe, buffer, size)
+            if count >= 0 or errno != EINTR:
+                return count
 
 
 cdef void on_nothing(u_char* user, const pcap_pkthdr* header, const u_char* data) noexcept:
@@ -303,6 +363,8 @@ cdef class Handle(BasePcap):
         if self.live:
             return 0
         stream = <FILE*>pcap_file(self.handler)
+        if self.idle is not None:
+            return 0
         return max(0, ftell(stream)) if stream != NULL else 0
 
 
@@ -359,12 +421,41 @@ cdef live_failure(Handle handle, int status):
 
 
 def open_offline(path not None):
-    """A Handle on a capture file (pcap or pcapng, compressed ones not); "-" is standard input. Raises NotACapture."""
+    """A Handle on a capture file (pcap or pcapng, not compressed). Raises NotACapture."""
     cdef Handle handle = Handle()
     cdef bytes name = os.fsencode(path)
     handle.source = os.fsdecode(name)
     handle.handler = pcap_open_offline_with_tstamp_precision(name, PCAP_TSTAMP_PRECISION_NANO, handle.errbuf)
     if handle.handler == NULL:
+        raise NotACapture(offline_failure(handle.source, handle.errbuf.decode(errors="replace")))
+    handle.precision_ns = True
+    handle.link_type = pcap_datalink(handle.handler)
+    return handle
+
+
+def open_stream(int descriptor, idle not None, int idle_ms=20, str name="-"):
+    """A Handle on a capture that comes through a pipe, a terminal or a socket, whose end nobody knows yet.
+
+    name: what messages call it. idle() is called whenever the stream has nothing for idle_ms, and at least so often while it has; frames read before
+    are then complete in the sharder. It returns whether to go on; False ends the stream. Raises NotACapture, and whatever
+    idle() raises. The descriptor stays the caller's.
+    """
+    cdef Handle handle = Handle()
+    cdef FILE* stream
+    handle.source = name
+    handle.pipe = descriptor
+    handle.idle = idle
+    handle.idle_ns = <uint64_t>max(1, idle_ms) * 1000000
+    handle.idle_at = monotonic_ns()
+    stream = open_pieces(<void*>handle, on_read)
+    if stream == NULL:
+        raise MemoryError
+    setvbuf(stream, NULL, _IOFBF, STREAM_BUFFER)
+    handle.handler = pcap_fopen_offline_with_tstamp_precision(stream, PCAP_TSTAMP_PRECISION_NANO, handle.errbuf)
+    if handle.handler == NULL:
+        fclose(stream)
+        if handle.failure is not None:
+            raise handle.failure
         raise NotACapture(offline_failure(handle.source, handle.errbuf.decode(errors="replace")))
     handle.precision_ns = True
     handle.link_type = pcap_datalink(handle.handler)

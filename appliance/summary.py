@@ -150,11 +150,12 @@ def warnings(now: Snapshots, config: Config) -> list[str]:
         "events lost in, or on the way between, processes that were killed",
         "see the messages above",
     )
-    say(
-        now.feed["dropped_output"],
-        f"events could not be written to {config.output.path}",
-        "they are on the feed; make room on the disk",
-    )
+    if not now.feed["output_closed"]:
+        say(
+            now.feed["dropped_output"],
+            f"events could not be written to {config.output.path}",
+            "they are on the feed; make room on the disk",
+        )
     if now.restarts():
         found.append(f"restarts of processes: {now.restarts()}; see the messages above")
     return found

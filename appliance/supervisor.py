@@ -190,8 +190,7 @@ class Supervisor:
             self.report.warn(
                 f"nobody reads {'standard output' if self.config.output.path == '-' else 'the output'} any more"
             )
-            self._failed = True
-            self._drain()
+            self._drain()  # whoever left had seen enough: that is an end, not a failure
         if self._serve_at is not None and now >= self._serve_at:
             self._serve()
         if not self.config.lossless:

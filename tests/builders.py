@@ -174,7 +174,7 @@ def summaries(events: Iterable[Event]) -> list[tuple[str | None, int | None, str
 
 
 def timeless(events: Iterable[Event]) -> list[str]:
-    """Events without what depends on when their bytes came (times, durations, the id made of a time), in fixed order."""
+    """Events without what depends on when their bytes came (times, the id made of one), in fixed order."""
     out = []
     for event in events:
         kept = {key: value for key, value in event.items() if key not in ("@timestamp", "event")}

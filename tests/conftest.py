@@ -1,4 +1,4 @@
-"""What every test stands on: the path to the traffic builders, the property profiles, the compiled modules in the header."""
+"""What every test stands on: the path to the traffic builders, the profiles, the compiled modules in the header."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from workers.transaction cimport Flow, Pairer
 cdef class Half:                # one direction
     cdef Stream stream
     cdef MessageReader reader
+    cdef bint begun             # a head was read
 
 
 cdef enum Ending:

@@ -163,6 +163,9 @@ cdef class Connection:
         cdef Transaction transaction
         cdef Message request = None
         cdef bint after_loss = reader.lost_bytes, tunnel = False, no_body = False
+        if message.is_request and mine.stream.midstream and not mine.begun:
+            after_loss = True                       # requests sent before the capture began may not be answered yet
+        mine.begun = True
         reader.lost_bytes = False
         if self.client is None:
             self.client = mine if message.is_request else (self.high if mine is self.low else self.low)
@@ -256,11 +259,12 @@ cdef class Connection:
             return 0
         for _ in range(2):
             stream = mine.stream
-            patience = limits.gap_timeout_ns
-            if not stream.anchored or (not peer.stream.seen and stream.waits_for_peer()):
-                patience = limits.settle_ns
-            if stream.held is not None and now - stream.held_since >= patience \
-                    and not behind_hole(stream, peer.stream):
+            while stream.held is not None and not behind_hole(stream, peer.stream):
+                patience = limits.gap_timeout_ns
+                if not stream.anchored or (not peer.stream.seen and stream.waits_for_peer()):
+                    patience = limits.settle_ns
+                if now - stream.held_since < patience:
+                    break
                 self.give_up(mine, peer, now, limits, tally, out)
                 self.drain(now, limits, tally, out)
             mine, peer = peer, mine

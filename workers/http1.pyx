@@ -157,7 +157,7 @@ cdef class MessageReader:
             tally.not_http += 1
         else:
             tally.parse_errors += 1
-            self.lost_bytes = True
+        self.lost_bytes = True
         self.message = None
         self.partial = None
         self.state = LOST

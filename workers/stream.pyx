@@ -253,7 +253,8 @@ cdef class Stream:
         self.next += advance
         self.next_seq += <uint32_t>advance
         if self.held:
-            self.held_since = now
+            first = self.held[0]
+            self.held_since = first.ts_ns       # it has waited since it came: several holes at once cost one wait
         else:
             self.held = None
             self.held_since = 0

@@ -249,7 +249,7 @@ def test_a_reader_that_leaves_ends_the_run(scene: Scene, capfd: pytest.CaptureFi
     os.mkfifo(scene.directory / "pipe")
     scene.options["output.path"] = str(scene.directory / "pipe")
     scene.live(feed=["ready, set output_closed=1, hear, exit 0"])
-    assert scene.run() == 1
+    assert scene.run() == 0
     assert "nobody reads the output any more" in capfd.readouterr().err
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 from builders import events_of, spoken
 from exchange import exchange
 from hypothesis import given
 from hypothesis import strategies as st
 from models.http import Transaction, transactions
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "laws"))
 from talks import talks
 
 

@@ -422,6 +422,17 @@ def test_a_gap_ends_with_its_waiting_time():
     assert pipeline.pending_events == 1
 
 
+def test_several_gaps_cost_one_wait():
+    said = Conversation().handshake().exchange(get(0, body=b"x" * 30000)).idle(1100 * MILLISECOND)
+    frames = without(said.frames, *at(said.frames, b"x")[::3])
+    (messages,), _ = batches_of(frames)
+    pipeline = Pipeline(config())
+    pipeline.feed(messages[0])
+    pipeline.advance(said.now)
+    assert pipeline.pending_events == 1
+    assert pipeline.counts()["gaps"] == 7
+
+
 def test_a_retransmission_in_time_makes_no_gap():
     said = Conversation().handshake().exchange(get(0, body=b"x" * 6000))
     place = at(said.frames, b"x")[0]

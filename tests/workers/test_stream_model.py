@@ -19,7 +19,7 @@ segments = st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(1, 40), st.b
 
 
 def play(said, isn=1000):
-    """The conversation and its byte map; each segment is (offset, size, other copy); in the end all bytes come once more."""
+    """The conversation and its byte map; each segment is (offset, size, of the other copy)."""
     conversation = Conversation(client_isn=isn).handshake()
     model = ByteMap()
     for offset, size, other in said:
