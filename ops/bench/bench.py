@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
+import stages
 from contenders import ROOT, Contender, appliance, count, dpkt, floor, peers
 from measure import Failed, Run, run
 from shapes import SHAPES, builder, write_shape
@@ -177,6 +178,9 @@ def table(results: Sequence[Result], figures: dict[str, int | float | str]) -> s
     return "\n".join(line.rstrip() for line in lines)
 
 
+STAGE_FRAMES = 500_000  # held in memory, for the cost of each stage alone
+
+
 def faults(results: Sequence[Result], figures: dict[str, int | float | str]) -> list[str]:
     """What does not hold: programs that failed, events that are not the transactions, a ledger that does not close."""
     found = [f"{one.name} FAILED: {one.fault}" for one in results if one.fault]
@@ -224,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for text in faults(results, figures):
             bad |= text.startswith("appliance")
             print(f"!!! {text}", flush=True)
+        stages.report(file, STAGE_FRAMES, rounds)
         raw[name] = {"figures": figures, "results": [asdict(one) for one in results]}
     if options.json:
         options.json.write_text(json.dumps(raw, indent=1) + "\n")

@@ -25,11 +25,10 @@ import zmq
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from appliance.shard import Sharder  # noqa: E402
-from workers.pipeline import Pipeline  # noqa: E402
-
 from appliance import pcap  # noqa: E402
 from appliance.config import resolve  # noqa: E402
+from appliance.shard import Sharder  # noqa: E402
+from workers.pipeline import Pipeline  # noqa: E402
 
 _KEY = bytes(range(16))
 _STEP = 8192  # frames read between two looks at the sealed batches

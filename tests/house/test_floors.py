@@ -28,7 +28,17 @@ ROOMS = {
     "appliance": {"output": 3, "show": 3, "processes": 4, "watch": 4, "report": 4, "summary": 4},
     "workers": {},
 }
-BORDER = {"options", "config", "stats", "books", "flow", "locate", "batch", "bus", "station"}  # what workers/ may see of appliance/
+BORDER = {
+    "options",
+    "config",
+    "stats",
+    "books",
+    "flow",
+    "locate",
+    "batch",
+    "bus",
+    "station",
+}  # what workers/ may see of appliance/
 SKIPPED = {"__init__", "__main__"}
 
 
@@ -97,10 +107,14 @@ def test_the_workers_see_of_the_appliance_only_words_and_the_bus():
             assert {module for package, module in imports(path) if package == "appliance"} <= BORDER, path.name
 
 
-@pytest.mark.parametrize("room", ["segment", "stream", "http1", "message", "connection", "transaction", "table", "pipeline"])
+@pytest.mark.parametrize(
+    "room", ["segment", "stream", "http1", "message", "connection", "transaction", "table", "pipeline"]
+)
 def test_the_core_knows_no_socket_file_or_clock(room):
     text = (ROOT / "workers" / f"{room}.pyx").read_text()
-    assert not re.search(r"^\s*c?import (socket|os|time|zmq|prometheus_client)|open\(.*[\"']r|clock_gettime", text, re.M)
+    assert not re.search(
+        r"^\s*c?import (socket|os|time|zmq|prometheus_client)|open\(.*[\"']r|clock_gettime", text, re.M
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,6 +138,16 @@ def test_every_compiled_room_is_built_and_listed():
 
 
 def test_nothing_else_stands_at_the_root():
-    allowed = {"pyproject.toml", "appliance", "workers", "tests", "ops", "Makefile", "README.md", "CHANGELOG.md", "LICENSE"}
+    allowed = {
+        "pyproject.toml",
+        "appliance",
+        "workers",
+        "tests",
+        "ops",
+        "Makefile",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    }
     present = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     assert present - allowed - {"build", "dist"} - {name for name in present if name.endswith(".egg-info")} == set()

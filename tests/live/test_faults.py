@@ -333,6 +333,17 @@ def test_a_term_signal_while_a_file_is_read_brings_out_what_was_read(pipe_box: P
     pipe_box.box.ledger()
 
 
+def test_a_term_signal_before_any_input_is_a_clean_end(run_box: Callable[..., Box]) -> None:
+    reader, writer = os.pipe()
+    box = run_box("-r", "-", *NO_FEED, stdin=reader)
+    os.close(reader)
+    with os.fdopen(writer, "wb"):
+        wait_for(lambda: box.names() and box.count(box.names()[0], "starts"), "the capture has begun to wait")
+        assert box.stop(signal.SIGTERM) == 143
+    assert box.events() == []
+    box.ledger()
+
+
 # -- the supervisor ----------------------------------------------------------------------------------------------------
 
 

@@ -228,6 +228,11 @@ def test_a_connection_is_picked_up_in_the_middle(where):
     assert all(event["appliance"]["midstream"] for event in events)
 
 
+def test_only_the_first_pair_behind_a_pick_up_is_uncertain():
+    said = Conversation().established().exchange(get(0)).exchange(get(1)).exchange(get(2)).close()
+    assert [pair[2] for pair in pairs(said.frames)] == ["uncertain", "verified", "verified"]
+
+
 def test_a_pick_up_inside_a_response_loses_only_that_one():
     frames = talk(get(0, body=b"x" * 20000), get(1), get(2)).frames
     first = at(frames, b"x")[3]
