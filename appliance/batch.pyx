@@ -65,6 +65,8 @@ cdef class BatchReader:
         cdef uint32_t room = self.header.length - self.at
         cdef const uint8_t* frame
         if self.left == 0:
+            if room != 0:
+                raise BadBatch(f"{room} bytes stand behind the last record")
             return NULL
         if room < RECORD_BYTES:
             raise BadBatch("a record is cut off")

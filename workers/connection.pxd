@@ -52,7 +52,7 @@ cdef class Connection:
     cdef int head(self, Half mine, Limits limits, Tally tally, list out) except -1
     cdef int end(self, Half mine, Tally tally, list out) except -1
     cdef int gap(self, Half mine, uint64_t count, Limits limits, Tally tally, list out) except -1
-    cdef int close(self, Half mine, Limits limits, Tally tally, list out) except -1
+    cdef int close(self, Half mine, bint by_fin, Limits limits, Tally tally, list out) except -1
     cdef int give_up(self, Half mine, Half peer, uint64_t now, Limits limits, Tally tally, list out) except -1
     cdef bint waits(self) noexcept
     cdef int expire(self, uint64_t now, Limits limits, Tally tally, list out) except -1

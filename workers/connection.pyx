@@ -124,7 +124,7 @@ cdef class Connection:
                 mine.stream.finished = True
                 mine.stream.next += 1                   # FIN takes one sequence number
                 mine.stream.next_seq += 1
-                self.close(mine, limits, tally, out)
+                self.close(mine, True, limits, tally, out)
                 idle = 0
             mine, peer = peer, mine
         if self.low.stream.finished and self.high.stream.finished and self.ending == OPEN:
@@ -229,11 +229,11 @@ cdef class Connection:
         self.say(mine, step, limits, tally, out)
         return 0
 
-    cdef int close(self, Half mine, Limits limits, Tally tally, list out) except -1:
-        cdef Step step = mine.reader.close(tally)
+    cdef int close(self, Half mine, bint by_fin, Limits limits, Tally tally, list out) except -1:
+        cdef Step step = mine.reader.close(by_fin, tally)
         while step != NEED_MORE:
             self.say(mine, step, limits, tally, out)
-            step = mine.reader.close(tally)
+            step = mine.reader.close(by_fin, tally)
         return 0
 
     cdef int give_up(self, Half mine, Half peer, uint64_t now, Limits limits, Tally tally, list out) except -1:
@@ -287,8 +287,8 @@ cdef class Connection:
                     self.give_up(mine, peer, now, limits, tally, out)
                     self.drain(now, limits, tally, out)
                 mine, peer = peer, mine
-        self.close(self.low, limits, tally, out)
-        self.close(self.high, limits, tally, out)
+        self.close(self.low, False, limits, tally, out)
+        self.close(self.high, False, limits, tally, out)
         if self.pairer is not None:
             self.pairer.finish(tally, out)
             self.pairer = None

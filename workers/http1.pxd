@@ -44,6 +44,7 @@ cdef class MessageReader:
     cdef bint cut               # the head being handed out is cut off: no body can be framed behind it
     cdef bint lost_bytes        # bytes between messages are missing since the last message
     cdef bytearray partial      # head bytes from earlier pieces
+    cdef bint line_seen         # the first line was whole, and good
     cdef uint32_t scanned       # of partial, bytes known not to hold the end of the head
     cdef uint64_t remaining     # body or chunk bytes still to come
     cdef uint32_t digits        # of the chunk size, or bytes of the trailer line
@@ -57,4 +58,5 @@ cdef class MessageReader:
     cdef int chunk_size(self, Input* source) except -1
     cdef int frame(self, bint no_body, bint tunnel) except -1
     cdef Step gap(self, uint64_t count, Tally tally) except <Step>-1
-    cdef Step close(self, Tally tally) except <Step>-1
+    cdef Step close(self, bint by_fin, Tally tally) except <Step>-1
+    cdef bint line_is_good(self) except -1

@@ -121,6 +121,7 @@ cdef class MessageReader:
                 self.message.start = source.offset
                 self.message.peer_ack = source.peer_ack
                 self.scanned = 0
+                self.line_seen = False
                 self.state = IN_HEAD
             elif self.state == IN_HEAD:
                 said = self.in_head(source, limits, tally)
@@ -167,6 +168,7 @@ cdef class MessageReader:
         """Looks for the end of the head in what was gathered and in the input."""
         cdef uint32_t room = <uint32_t>min(<int64_t>(source.end - source.p), <int64_t>1 << 30)
         cdef uint32_t size, before
+        cdef bint new_line
         cdef Step said
         if self.partial is None:
             size = head_end(source.p, room, &self.scanned)
@@ -185,10 +187,13 @@ cdef class MessageReader:
                 self.partial = None
                 self.use(source, size - before)
                 return self.head(source, tally)
+        new_line = not self.line_seen and memchr(source.p, LF, room) != NULL
         self.use(source, room)
-        if self.scanned > 0 and before <= self.partial.find(b"\n") and not self.line_is_good():
-            self.lose(tally)
-            return NEED_MORE
+        if new_line:
+            self.line_seen = True
+            if not self.line_is_good():
+                self.lose(tally)
+                return NEED_MORE
         if len(self.partial) > limits.max_head_bytes:
             self.message.anomalies |= HEAD_TOO_LONG
             said = self.salvage(tally)
@@ -197,7 +202,7 @@ cdef class MessageReader:
             return said
         return NEED_MORE
 
-    def line_is_good(self):
+    cdef bint line_is_good(self) except -1:
         """Is the first line, now that it is whole, a request line or a status line?"""
         cdef Message trial = Message.__new__(Message)
         trial.head = bytes(self.partial[:self.partial.find(b"\n") + 1])
@@ -361,13 +366,16 @@ cdef class MessageReader:
         self.state = ENDING
         return NEED_MORE
 
-    cdef Step close(self, Tally tally) except <Step>-1:
-        """The stream ends here. HEAD or END as step() says them; NEED_MORE: nothing (more) to say."""
+    cdef Step close(self, bint by_fin, Tally tally) except <Step>-1:
+        """The stream ends here. HEAD or END as step() says them; NEED_MORE: nothing (more) to say.
+
+        by_fin: its sender said that this is the end; only then is a body that reaches to the end complete.
+        """
         if self.state == ENDING:
             self.state = LOST if self.cut else START
             return END
         if self.state == UNTIL_CLOSE:
-            self.message.complete = True
+            self.message.complete = by_fin
         elif self.state == IN_HEAD:
             if self.salvage(tally) == HEAD:
                 return HEAD

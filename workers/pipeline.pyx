@@ -19,6 +19,8 @@ from workers.table cimport Table
 from workers.tally cimport Tally
 from workers.transaction cimport Transaction
 
+from appliance.batch import BadBatch
+
 
 cdef class Pipeline:
     """One worker's data path.
@@ -32,6 +34,7 @@ cdef class Pipeline:
     cdef Table table
     cdef Encoder encoder
     cdef list finished          # transactions not yet encoded
+    cdef int captures
 
     def __init__(self, config):
         self.limits = Limits(config.tcp, config.http)
@@ -39,6 +42,7 @@ cdef class Pipeline:
         self.table = Table(self.limits, self.tally)
         self.encoder = Encoder(config.run.observer, config.interface_names, config.http)
         self.finished = []
+        self.captures = len(config.interface_names)
 
     def feed(self, message not None):
         """Takes every frame of a batch; the events that it completes wait for take()."""
@@ -53,6 +57,8 @@ cdef class Pipeline:
         cdef bint from_low
 
         batch.open(message)
+        if batch.header.capture >= self.captures:
+            raise BadBatch(f"capture {batch.header.capture} of {self.captures}: not one of this run")
         while True:
             frame = batch.next(&record)
             if frame == NULL:

@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-import stages
 from contenders import ROOT, Contender, appliance, count, dpkt, floor, peers
 from measure import Failed, Run, run
 from shapes import SHAPES, builder, write_shape
@@ -178,7 +177,10 @@ def table(results: Sequence[Result], figures: dict[str, int | float | str]) -> s
     return "\n".join(line.rstrip() for line in lines)
 
 
-STAGE_FRAMES = 500_000  # held in memory, for the cost of each stage alone
+def stages(file: Path, rounds: int) -> None:
+    """The cost of each stage alone, in a process of its own: what it holds in memory is not ours to carry on."""
+    sys.stdout.flush()
+    subprocess.run([sys.executable, Path(__file__).with_name("stages.py"), file, "--rounds", str(rounds)], check=True)
 
 
 def faults(results: Sequence[Result], figures: dict[str, int | float | str]) -> list[str]:
@@ -228,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for text in faults(results, figures):
             bad |= text.startswith("appliance")
             print(f"!!! {text}", flush=True)
-        stages.report(file, STAGE_FRAMES, rounds)
+        stages(file, rounds)
         raw[name] = {"figures": figures, "results": [asdict(one) for one in results]}
     if options.json:
         options.json.write_text(json.dumps(raw, indent=1) + "\n")

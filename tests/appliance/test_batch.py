@@ -50,6 +50,7 @@ DAMAGE = {
     "too long": MESSAGE + b"\0",
     "other magic": with_bytes(0, b"HCB2"),
     "other length": with_bytes(36, number(len(MESSAGE) - 1, 4)),
+    "a frame less than there is": with_bytes(32, number(3, 4)),
     "a frame more than there is": with_bytes(32, number(5, 4)),
     "very many frames": with_bytes(32, b"\xff" * 4),
     "caplen beyond the message": with_bytes(HEADER + 24, number(len(MESSAGE), 4)),

@@ -60,7 +60,9 @@ def test_every_transaction_that_was_said_is_reported_once(drawn):
     events = events_of(frames_of(drawn))
     assert found(events) == told(drawn)
     assert {event["appliance"]["pairing"] for event in events} <= {"ordered", "verified"}
-    assert all(event["appliance"]["response"]["complete"] for event in events)
+    # Without a FIN nobody said that a body up to the end of the connection was whole (RFC 9112 section 8).
+    whole = all(event["appliance"]["response"]["complete"] for event in events)
+    assert whole or any(talk.close not in ("client", "server") for talk in drawn)
     assert not any(event["appliance"]["midstream"] for event in events)
 
 

@@ -32,6 +32,7 @@ from exchange import exchange
 from impair import interleave
 from wire import ACK, FIN, RST, SYN
 
+from appliance.batch import BadBatch
 from workers.pipeline import Pipeline
 
 LOW_SERVER = {"client": "198.51.100.20", "server": "192.0.2.10"}
@@ -58,6 +59,12 @@ def at(frames, *texts):
 def later(frames, ns):
     """The same frames at a later time."""
     return [(ts_ns + ns, frame) for ts_ns, frame in frames]
+
+
+def until_close(end):
+    """A response whose body reaches to the end of the connection, which `end` brings about."""
+    said = Conversation().handshake().client_sends(b"GET / HTTP/1.0\r\n\r\n")
+    return end(said.server_sends(b"HTTP/1.0 200 OK\r\n\r\n" + b"x" * 5000)).frames
 
 
 # -- one transaction -------------------------------------------------------------------------------------------------
@@ -674,3 +681,20 @@ def test_time_that_goes_back_changes_no_event():
     frames = talk(get(0), get(1)).frames
     back = [(2 * START_NS - ts_ns, frame) for ts_ns, frame in frames]
     assert timeless(events_of(back)) == timeless(events_of(frames))
+
+
+@pytest.mark.parametrize(
+    ("end", "complete"),
+    [(lambda said: said.close(), True), (lambda said: said.reset(), False), (lambda said: said, False)],
+    ids=["fin", "rst", "end of the capture"],
+)
+def test_a_body_up_to_the_end_is_complete_only_if_its_sender_said_so(end, complete):
+    event = outcome_of(until_close(end)).only
+    assert event["http"]["response"]["body"]["bytes"] == 5000
+    assert event["appliance"]["response"] == {"complete": complete, "missing_bytes": 0}
+
+
+def test_a_batch_of_an_unknown_capture_is_refused():
+    batches, _ = batches_of(talk(get(0)).frames, capture=7)
+    with pytest.raises(BadBatch, match="capture 7"):
+        Pipeline(config()).feed(batches[0][0])
