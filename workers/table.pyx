@@ -237,7 +237,8 @@ cdef class Table:
 
     cdef int evict(self, list out) except -1:
         """Throws out the connection that is idle longest, within the wheel's second."""
-        cdef uint64_t ahead, second
+        cdef uint64_t second
+        cdef int ahead
         cdef uint32_t slot
         cdef Connection connection
         cdef uint64_t due
