@@ -436,9 +436,9 @@ def open_offline(path not None):
 def open_stream(int descriptor, idle not None, int idle_ms=20, str name="-"):
     """A Handle on a capture that comes through a pipe, a terminal or a socket, whose end nobody knows yet.
 
-    name: what messages call it. idle() is called whenever the stream has nothing for idle_ms, and at least so often while it has; frames read before
-    are then complete in the sharder. It returns whether to go on; False ends the stream. Raises NotACapture, and whatever
-    idle() raises. The descriptor stays the caller's.
+    name: what messages call it. idle() is called whenever the stream has nothing for idle_ms, and at least so often while
+    it has; frames read before are then complete in the sharder. It returns whether to go on; False ends the stream.
+    Raises NotACapture, and whatever idle() raises. The descriptor stays the caller's.
     """
     cdef Handle handle = Handle()
     cdef FILE* stream

