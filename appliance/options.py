@@ -185,11 +185,12 @@ class Tcp(Section, frozen=True):
     settle_ms: Annotated[
         int,
         note(
-            "How far the two directions of a connection may be apart in time: skew of the two halves of a TAP.",
+            "How long a connection whose SYN was not seen is watched before its first byte is decided; also how long a "
+            "direction that was never seen is waited for, and frames behind a RST: covers the skew of a TAP's halves.",
             unit="milliseconds",
             ge=0,
             le=10000,
-            reached="the direction that is ahead is processed without the other",
+            reached="the lowest byte seen counts as the first; a missing direction is not waited for; a reset is final",
         ),
     ] = 100
     max_pending_bytes: Annotated[
@@ -221,8 +222,8 @@ class Tcp(Section, frozen=True):
             unit="bytes per worker",
             ge=1024,
             le=1 << 40,
-            reached="bytes that wait are given up",
-            counter='appliance_tcp_payload_bytes_total{outcome="evicted"}',
+            reached="holes become gaps and what waited behind them is delivered",
+            counter="appliance_tcp_gaps_total",
         ),
     ] = 268435456
 
@@ -237,7 +238,7 @@ class Http(Section, frozen=True):
             unit="bytes",
             ge=256,
             le=1 << 24,
-            reached="the message fails and the parser looks for the next one",
+            reached="the message is reported as far as it came, marked head_too_long, and the next one is looked for",
             counter="appliance_http_parse_errors_total",
         ),
     ] = 65536

@@ -14,7 +14,6 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.errno cimport EINTR, errno
 from libc.stdio cimport FILE, _IOFBF, fclose, ftell, setvbuf
 from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport read
 from pylibpcap.base cimport BasePcap
 from pylibpcap.pcap cimport (
@@ -24,7 +23,7 @@ from pylibpcap.pcap cimport (
     pcap_setfilter, pcap_setnonblock, pcap_stat, pcap_stats, pcap_t, sockaddr, u_char,
 )
 
-from appliance.shard cimport Sharder
+from appliance.shard cimport Sharder, monotonic_ns
 
 
 cdef extern from "pcap/pcap.h" nogil:
@@ -189,12 +188,6 @@ cdef void on_frame(u_char* user, const pcap_pkthdr* header, const u_char* data) 
                            header.caplen, header.len)
     except BaseException as failure:    # an exception must not cross libpcap's C frames; dispatch re-raises it
         handle.failure = failure
-
-
-cdef uint64_t monotonic_ns() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint64_t>now.tv_sec * 1000000000 + now.tv_nsec
 
 
 cdef ssize_t on_read(void* cookie, char* buffer, size_t size) noexcept:

@@ -18,6 +18,9 @@ cdef struct Slot:               # the open batch of one worker
     uint64_t opened_ns          # CLOCK_MONOTONIC of its first frame
 
 
+cdef uint64_t monotonic_ns() noexcept nogil     # CLOCK_MONOTONIC
+
+
 cdef class Sharder:
     cdef readonly int workers
     cdef readonly int link_type

@@ -199,6 +199,8 @@ cdef class MessageReader:
             said = self.salvage(tally)
             if said == NEED_MORE:
                 self.lose(tally)
+            else:
+                tally.parse_errors += 1
             return said
         return NEED_MORE
 

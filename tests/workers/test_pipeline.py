@@ -613,6 +613,11 @@ def test_a_head_that_never_ends_is_cut_at_its_limit():
     assert event["appliance"]["anomalies"] == ["head_too_long", "body_cut"]
 
 
+def test_a_head_that_was_cut_at_its_limit_is_counted():
+    said = Conversation().handshake().client_sends(request(b"/0", b"X: " + b"f" * 2000), 300).close()
+    assert counts_of(said.frames, config=config(http={"max_head_bytes": 512}))["parse_errors"] == 1
+
+
 # -- anomalies -------------------------------------------------------------------------------------------------------
 
 
