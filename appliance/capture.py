@@ -108,7 +108,13 @@ class Capture:
     def _sharder(self, link_type: int) -> Sharder:
         config = self.config
         return Sharder(
-            self.key, config.worker_count, config.shard.batch_bytes, time.time_ns(), self.index, link_type=link_type
+            self.key,
+            config.worker_count,
+            config.shard.batch_bytes,
+            time.time_ns(),
+            self.index,
+            link_type=link_type,
+            max_tunnels=config.capture.max_tunnels,
         )
 
     # -- the source --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ cdef enum Verdict:
     BAD_TCP_HEADER      # the datagram is too short for a TCP header
     TOO_MANY_TAGS       # more VLAN tags than MAX_TAGS
     TOO_MANY_HEADERS    # an IPv6 extension chain longer than MAX_EXTENSIONS
+    TOO_MANY_TUNNELS    # nested deeper than capture.max_tunnels
     VERDICTS_END
 
 
@@ -24,5 +25,5 @@ cdef struct Location:
     uint32_t tcp_length     # bytes of TCP header and payload on the wire, as the IP header says
 
 
-cdef Verdict locate(int link_type, const uint8_t* frame, uint32_t caplen, uint32_t wirelen,
+cdef Verdict locate(int link_type, const uint8_t* frame, uint32_t caplen, uint32_t wirelen, int max_tunnels,
                     Location* out) noexcept nogil

@@ -84,6 +84,17 @@ class Capture(Section, frozen=True):
         bool,
         note("The filter also matches frames inside VLAN tags; without it `tcp port 80` sees untagged frames only."),
     ] = True
+    max_tunnels: Annotated[
+        int,
+        note(
+            "How many tunnels inside each other (GRE, VXLAN, Geneve, GTP-U, IP in IP, …) are entered to find a flow.",
+            unit="tunnels",
+            ge=0,
+            le=16,
+            reached="the frame is counted and not followed",
+            counter='appliance_capture_rejected_frames_total{reason="too_many_tunnels"}',
+        ),
+    ] = 4
 
 
 class Shard(Section, frozen=True):

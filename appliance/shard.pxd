@@ -24,6 +24,7 @@ cdef uint64_t monotonic_ns() noexcept nogil     # CLOCK_MONOTONIC
 cdef class Sharder:
     cdef readonly int workers
     cdef readonly int link_type
+    cdef int max_tunnels
     cdef HashKey key
     cdef uint32_t batch_bytes
     cdef uint64_t epoch

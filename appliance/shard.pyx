@@ -28,11 +28,11 @@ cdef class Sharder:
     """Spreads the frames of one source over the workers by keyed flow hash.
 
     key: 16 secret bytes, the same in every capture of a run. batch_bytes: a batch is sealed when the next frame does not
-    fit. A frame longer than that gets a batch of its own.
+    fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered.
     """
 
     def __init__(self, bytes key not None, int workers, int batch_bytes=1 << 20, uint64_t epoch=0, int capture=0,
-                 int link_type=1):
+                 int link_type=1, int max_tunnels=4):
         if not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers: 1 to {MAX_WORKERS}, not {workers}")
         if batch_bytes < 4096:
@@ -43,6 +43,7 @@ cdef class Sharder:
         self.epoch = epoch
         self.capture = capture
         self.link_type = link_type
+        self.max_tunnels = max_tunnels
         self.buffers = [None] * workers
         self.spare = []
         self.sealed = []
@@ -55,7 +56,7 @@ cdef class Sharder:
         cdef Slot* slot
         cdef int worker
         cdef uint32_t need
-        cdef Verdict verdict = locate(self.link_type, frame, caplen, wirelen, &place)
+        cdef Verdict verdict = locate(self.link_type, frame, caplen, wirelen, self.max_tunnels, &place)
         self.frames += 1
         self.bytes += caplen
         self.wire_bytes += wirelen
