@@ -15,6 +15,10 @@ cdef enum:
     VERSION = 1
     FLAG_END = 1                # the capture is done: nothing follows on this link
 
+cdef enum:
+    VLAN_BITS = 0x0000FFFFFFFFFFFF
+    RECORD_AMBIGUOUS = 0x0001000000000000   # the frame was made of fragments that contradicted each other
+
 
 cdef struct Header:
     uint8_t magic[4]            # "HCB1"
@@ -33,7 +37,7 @@ cdef struct Header:
 cdef struct Record:
     uint64_t ts_ns              # since the epoch of 1970
     uint64_t hash               # keyed flow hash
-    uint64_t vlans              # locate.pxd
+    uint64_t vlans              # locate.pxd; above VLAN_BITS: RECORD_ flags
     uint32_t caplen
     uint32_t wirelen
     uint32_t tcp_length

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec.inspect import BoolType, FloatType, IntType, ListType, Metadata, Type, type_info
+from msgspec.inspect import BoolType, FloatType, IntType, ListType, LiteralType, Metadata, Type, type_info
 
 from appliance.options import Config, Section
 
@@ -233,6 +233,8 @@ def _expected(field: msgspec.structs.FieldInfo) -> str:
         return f"{kind} from {info.ge} to {info.le} ({extra['unit']})"
     if isinstance(info, BoolType):
         return "true or false"
+    if isinstance(info, LiteralType):
+        return "one of " + ", ".join(f'"{value}"' for value in info.values)
     return 'a list of texts, as in ["a", "b"]' if isinstance(info, ListType) else "a text in quotes"
 
 

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from appliance import ledger
 from appliance.config import Config
 from appliance.stats import (
+    CHECKSUM_FAULTS,
     DIRECTIONS,
     DRAINING,
     FLOW_ENDS,
@@ -277,6 +278,7 @@ FAMILIES = (
            _by_worker("lag_ns", 1e-9)),
     # TCP
     Family("tcp_flows", _G, "Connections followed now.", _WORKER, _by_worker("flows")),
+    Family("tcp_half_open", _G, "Of these, attempts that nothing has proven yet.", _WORKER, _by_worker("half_open")),
     Family("tcp_flows_opened", _C, "Connections begun.", _WORKER, _by_worker("flows_opened")),
     Family("tcp_flows", _C, "Connections ended, by what ended them.", ("worker", "end"),
            _by_worker_and("flows_ended", FLOW_ENDS)),
@@ -285,12 +287,26 @@ FAMILIES = (
     Family("tcp_received_bytes", _C, "Payload bytes received.", _WORKER, _by_worker("payload_bytes")),
     Family("tcp_payload_bytes", _C, "Payload bytes by what became of them.", ("worker", "outcome"),
            _by_worker_and("payload", PAYLOAD_OUTCOMES)),
+    Family("tcp_flows_one_sided", _C, "Connections ended of which one direction was never seen.", _WORKER,
+           _by_worker("flows_one_sided")),
+    Family("tcp_resets_ignored", _C, "RSTs that could not be, or whose sender went on.", _WORKER,
+           _by_worker("resets_ignored")),
+    Family("tcp_checksums", _C, "Segments whose checksums are wrong, left to a network card, or cut off.",
+           ("worker", "found"), _by_worker_and("checksums", CHECKSUM_FAULTS)),
+    Family("tcp_duplicate_frames", _C, "Frames seen again bit by bit: a mirror port that copies twice.", _WORKER,
+           _by_worker("duplicate_frames")),
+    Family("tcp_urgent_segments", _C, "Segments with urgent data, which stay in line.", _WORKER,
+           _by_worker("urgent_segments")),
     Family("tcp_gaps", _C, "Holes in streams that were given up.", _WORKER, _by_worker("gaps")),
     Family("tcp_gap_bytes", _C, "Bytes known to be missing in them.", _WORKER, _by_worker("gap_bytes")),
     Family("tcp_out_of_order_segments", _C, "Segments that came before their turn.", _WORKER,
            _by_worker("out_of_order_segments")),
     Family("tcp_ack_unseen", _C, "Acknowledgements of bytes never seen: loss before this machine.", _WORKER,
            _by_worker("ack_unseen")),
+    Family("tcp_acked_bytes", _C, "Bytes acknowledged by their receivers, of connections seen both ways.", _WORKER,
+           _by_worker("acked_bytes")),
+    Family("tcp_acked_unseen_bytes", _C, "Of these, bytes never captured; less our own drops, what was lost before us.",
+           _WORKER, _by_worker("acked_unseen_bytes")),
     Family("tcp_midstream_streams", _C, "Streams whose beginning was not seen.", _WORKER,
            _by_worker("midstream_streams")),
     # HTTP

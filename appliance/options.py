@@ -5,11 +5,12 @@ then. The checks, their messages and the commented default file are made from it
 """
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 MAX_WORKERS = 256  # the sharder's table of open batches
+CHECKSUMS = ("off", "count", "drop")
 
 
 def note(
@@ -161,6 +162,45 @@ class Tcp(Section, frozen=True):
             counter='appliance_tcp_flows_total{end="evicted"}',
         ),
     ] = 1000000
+    max_half_open: Annotated[
+        int,
+        note(
+            "Attempts followed at the same time: connections that only one side has spoken of so far. A flood of them "
+            "costs this many, and no established connection.",
+            unit="connections per worker",
+            ge=16,
+            le=1 << 26,
+            reached="the oldest attempt is forgotten; if it goes on, it is picked up in the middle",
+            counter='appliance_tcp_flows_total{end="half_open"}',
+        ),
+    ] = 65536
+    half_open_timeout_s: Annotated[
+        float,
+        note(
+            "How long an attempt is followed: a SYN is repeated after 1, 3, 7 and 15 s.",
+            unit="seconds",
+            ge=0.1,
+            le=86400,
+            reached="the attempt is forgotten",
+            counter='appliance_tcp_flows_total{end="timeout"}',
+        ),
+    ] = 30.0
+    checksums: Annotated[
+        Literal["off", "count", "drop"],
+        note(
+            'Checksums of IPv4 and TCP: "count" verifies them, "drop" also leaves a segment with a wrong one out, as its '
+            "receiver does. What a host's own stack leaves to its card is neither, and is counted apart.",
+            counter="appliance_tcp_checksums_total",
+        ),
+    ] = "count"
+    overlap: Annotated[
+        Literal["first", "last"],
+        note(
+            "Which copy counts when bytes come twice with different content while they are held. Bytes that were handed "
+            "on stay. Either way the difference is counted, and its event marked overlap_conflict.",
+            counter='appliance_tcp_payload_bytes_total{outcome="conflicting"}',
+        ),
+    ] = "first"
     idle_timeout_s: Annotated[
         float,
         note(
@@ -185,11 +225,12 @@ class Tcp(Section, frozen=True):
     gap_timeout_s: Annotated[
         float,
         note(
-            "How long missing bytes are waited for. A retransmission comes after 0.2 s or more; 1 s covers the second.",
+            "How long bytes are waited for that the receiver has acknowledged and nobody will send again: covers the skew "
+            "of a TAP's halves. Ten times as long if the receiver lacks them too.",
             unit="seconds",
             ge=0,
             le=300,
-            reached="the bytes become a gap and the stream goes on behind it",
+            reached="the bytes become a gap and the stream goes on behind it; what its receiver never took is left out",
             counter="appliance_tcp_gaps_total",
         ),
     ] = 1.0

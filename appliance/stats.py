@@ -31,26 +31,43 @@ STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 RESPONSE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, "inf")  # upper bounds
 
 # Why something ended, or did not go on; each value counts once.
-SEGMENT_VERDICTS = ("bad_header", "no_connection")
+SEGMENT_VERDICTS = ("bad_header", "no_connection", "bad_checksum")
 LINK_DROPS = ("dropped_backlog", "dropped_stopping", "dropped_crash")
 EVENT_DROPS = ("dropped_backlog", "dropped_crash")
-FLOW_ENDS = ("fin", "rst", "timeout", "evicted", "reused", "shutdown")
-PAYLOAD_OUTCOMES = ("delivered", "duplicate", "conflicting", "out_of_window", "evicted", "past_limit", "ignored")
+FLOW_ENDS = ("fin", "rst", "timeout", "evicted", "half_open", "reused", "shutdown")
+PAYLOAD_OUTCOMES = (
+    "delivered",
+    "duplicate",
+    "conflicting",
+    "out_of_window",
+    "unacknowledged",
+    "evicted",
+    "past_limit",
+    "ignored",
+)
+CHECKSUM_FAULTS = ("bad", "offloaded", "unverified")
 MESSAGE_OUTCOMES = ("complete", "truncated", "failed")
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 DIRECTIONS = ("request", "response")
 
 PIPELINE_GAUGES = (
     "flows",
+    "half_open",
     "pending_bytes",
     "messages.open",
 )  # of the living pipeline: they start at 0 in every process
 PIPELINE_COUNTERS = (
     "segments",
     *(f"rejected.{verdict}" for verdict in SEGMENT_VERDICTS),
+    "duplicate_frames",
+    *(f"checksums.{fault}" for fault in CHECKSUM_FAULTS),
+    "urgent_segments",
+    "resets_ignored",
     "flows",
+    "half_open",
     "flows_opened",
     *(f"flows_ended.{end}" for end in FLOW_ENDS),
+    "flows_one_sided",
     "payload_bytes",
     *(f"payload.{outcome}" for outcome in PAYLOAD_OUTCOMES),
     "pending_bytes",
@@ -58,6 +75,8 @@ PIPELINE_COUNTERS = (
     "gap_bytes",
     "out_of_order_segments",
     "ack_unseen",
+    "acked_bytes",
+    "acked_unseen_bytes",
     "midstream_streams",
     "messages.started",
     *(f"messages.{outcome}" for outcome in MESSAGE_OUTCOMES),

@@ -20,6 +20,7 @@ from appliance import options
 from appliance.batch import header, stamp
 from appliance.options import Config
 from appliance.shard import Sharder
+from appliance.stats import PAYLOAD_OUTCOMES, SEGMENT_VERDICTS
 from workers.pipeline import Pipeline
 
 __all__ = ["MILLISECOND", "SECOND", "START_NS", "Conversation", "Exchange", "Frame", "exchange"]
@@ -189,7 +190,7 @@ def whole(events: Iterable[Event]) -> list[str]:
     return sorted(json.dumps(event, sort_keys=True) for event in events)
 
 
-PAYLOAD = ("delivered", "duplicate", "conflicting", "out_of_window", "evicted", "past_limit", "ignored")
+PAYLOAD = PAYLOAD_OUTCOMES
 
 
 def differences(outcome: Outcome) -> dict[str, int]:
@@ -200,7 +201,7 @@ def differences(outcome: Outcome) -> dict[str, int]:
     rejected = sum(value for name, value in capture.items() if name.startswith("rejected."))
     out["frames"] = capture["frames"] - offered - rejected
     for when, counts in (("running", outcome.running), ("end", outcome.counts)):
-        taken = counts["segments"] + counts["rejected.bad_header"] + counts["rejected.no_connection"]
+        taken = counts["segments"] + sum(counts[f"rejected.{verdict}"] for verdict in SEGMENT_VERDICTS)
         out[f"segments, {when}"] = offered - taken
         placed = sum(counts[f"payload.{name}"] for name in PAYLOAD) + counts["pending_bytes"]
         out[f"payload, {when}"] = counts["payload_bytes"] - placed

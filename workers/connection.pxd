@@ -1,19 +1,15 @@
 # cython: language_level=3
-"""Connection: two streams, two message readers, one pairer."""
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+"""Connection: two streams of TCP, and what may end them. What their bytes mean, a subclass says."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from workers.http1 cimport Input, MessageReader, Step
-from workers.limits cimport Limits
+from appliance.flow cimport FlowKey
+from workers.context cimport Context
 from workers.segment cimport Segment
 from workers.stream cimport Piece, Stream
-from workers.tally cimport Tally
-from workers.transaction cimport Flow, Pairer
 
-
-cdef class Half:                # one direction
-    cdef Stream stream
-    cdef MessageReader reader
-    cdef bint begun             # a head was read
+cdef enum:                      # a side of a connection: index of its stream
+    LOW = 0                     # from the lower endpoint of the key
+    HIGH = 1
 
 
 cdef enum Ending:
@@ -22,38 +18,43 @@ cdef enum Ending:
     BY_RST
     BY_TIMEOUT
     BY_EVICTION
+    BY_HALF_OPEN
     BY_REUSE
     BY_SHUTDOWN
 
 
 cdef class Connection:
-    cdef Flow flow
+    cdef FlowKey key
     cdef uint64_t hash
     cdef uint64_t last_ns       # clock at its last frame
-    cdef uint64_t reset_ns      # clock when a RST was reached; 0: none
+    cdef uint64_t reset_ns      # clock when a RST was believed; 0: none
     cdef uint32_t slot          # its place in the table
-    cdef bint queued            # the table will call expire() soon
-    cdef Ending ending
-    cdef Half low               # from the lower endpoint of the key
-    cdef Half high
-    cdef Half client            # low or high once HTTP said so
-    cdef Pairer pairer
-    cdef uint32_t reopen_seq    # first byte of a new connection that a SYN on this one announced
-    cdef Half reopening         # the half that SYN came from
+    cdef uint16_t capture       # which interface it was first seen on
+    cdef uint8_t ending         # Ending
+    cdef uint8_t queued         # the table will call expire() soon
+    cdef uint8_t opening        # the table counts it among the half-open
+    cdef uint8_t proven         # both ends were seen to take part, or one sends on and on
+    cdef uint8_t reset_side     # whose RST it was
+    cdef uint8_t reopening      # the side (plus 1) whose SYN announced a new connection on these ports
+    cdef uint32_t reset_seq     # number of that RST
+    cdef uint32_t reopen_seq    # first byte of that connection
+    cdef Stream[2] streams
 
-    cdef int open(self, Flow flow, uint64_t hash) except -1
-    cdef bint replaced_by(self, const Segment* segment, bint from_low) except -1
-    cdef uint32_t first_seq(self, Half half)
-    cdef int accept(self, const Segment* segment, bint from_low, uint64_t now, Limits limits, Tally tally,
-                    list out) except -1
-    cdef int drain(self, uint64_t now, Limits limits, Tally tally, list out) except -1
-    cdef int read(self, Half mine, Half peer, const Piece* piece, Limits limits, Tally tally, list out) except -1
-    cdef int say(self, Half mine, Step step, Limits limits, Tally tally, list out) except -1
-    cdef int head(self, Half mine, Limits limits, Tally tally, list out) except -1
-    cdef int end(self, Half mine, Tally tally, list out) except -1
-    cdef int gap(self, Half mine, uint64_t count, Limits limits, Tally tally, list out) except -1
-    cdef int close(self, Half mine, bint by_fin, Limits limits, Tally tally, list out) except -1
-    cdef int give_up(self, Half mine, Half peer, uint64_t now, Limits limits, Tally tally, list out) except -1
+    # What a subclass does with the bytes.
+    cdef int take(self, int side, const Piece* piece, Context cx) except -1
+    cdef int skip(self, int side, int64_t count, Context cx) except -1
+    cdef int over(self, int side, bint by_fin, Context cx) except -1
+    cdef int mark(self, int side, int64_t offset, int marks, Context cx) except -1
+    cdef int done(self, Context cx) except -1
+
+    cdef bint replaced_by(self, const Segment* segment, int side, Context cx) except -1
+    cdef int accept(self, const Segment* segment, int side, Context cx) except -1
+    cdef int announce(self, const Segment* segment, int side, Context cx) except -1
+    cdef int reset(self, const Segment* segment, int side, Context cx) except -1
+    cdef int prove(self, const Segment* segment, int side) except -1
+    cdef int give(self, int side, const Piece* piece, Context cx) except -1
+    cdef int drain(self, Context cx) except -1
+    cdef int give_up(self, int side, Context cx) except -1
     cdef bint waits(self) noexcept
-    cdef int expire(self, uint64_t now, Limits limits, Tally tally, list out) except -1
-    cdef int finish(self, Ending ending, uint64_t now, Limits limits, Tally tally, list out) except -1
+    cdef int expire(self, Context cx) except -1
+    cdef int finish(self, Ending ending, Context cx) except -1

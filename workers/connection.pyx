@@ -1,309 +1,295 @@
 # cython: language_level=3
-"""Connection: what happens to one segment. Sans-IO: time is the table's clock, made of frame time stamps.
+"""Connection: what TCP makes of one segment. Sans-IO: time is the context's clock, made of frame time stamps.
 
-accept() is the whole life of a segment: anchor the streams on SYN, offer the payload, hand the pieces whose turn has come to
-the direction's MessageReader, and what the readers say to the Pairer. The side whose reader first finds an HTTP head decides
-the roles: the client is who sends requests, whatever the ports are.
+accept() is the whole life of a segment: anchor the streams on SYN, offer the payload, hand the pieces whose turn has come
+to take(), with skip() for gaps and over() at the end of a direction. These three, mark() and done() are what a subclass
+gives: HttpConnection reads messages, the Assembler's calls a user's streams.
+
+What is believed. A RST counts if its number lies between what the other side has acknowledged and the last byte seen
+(RFC 9293 section 3.10.7.4, RFC 5961), and if its sender sends nothing more while the settle time runs. A SYN with another
+number announces a new connection on the same ports; what comes next confirms it. Neither ends a connection alone.
 """
 cimport cython
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from workers.http1 cimport END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
-from workers.limits cimport Limits
-from workers.message cimport BAD_CHUNK, Message
-from workers.segment cimport ACK, FIN, RST, SYN, Segment
-from workers.stream cimport Piece, Stream
-from workers.tally cimport Tally
-from workers.transaction cimport Flow, Pairer, Transaction
+from workers.context cimport Context
+from workers.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
+from workers.stream cimport (
+    CONFLICT, Piece, Stream, acknowledge, anchor, certain, drop_all, end, give_up, offer, offset_of, over_limit, pull,
+    refuse_early, release, repeated, touch, waits_for_peer,
+)
 
 cdef enum:
-    RESET_WINDOW = 1 << 20      # a RST further ahead than this is not believed
+    UNCERTAIN = 10              # times the gap timeout: how long a hole is waited for that its receiver has not acknowledged
 
 
-@cython.final
-cdef class Half:
-    pass
-
-
-cdef Half new_half():
-    cdef Half half = Half.__new__(Half)
-    half.stream = Stream.__new__(Stream)
-    half.reader = MessageReader.__new__(MessageReader)
-    return half
-
-
-cdef bint behind_hole(Stream stream, Stream peer) noexcept:
+cdef bint behind_hole(const Stream* stream, const Stream* peer) noexcept:
     """Does this direction wait for bytes of the other that themselves wait behind a hole?"""
-    return stream.waits_for_peer() and peer.held is not None and not peer.waits_for_peer()
+    return waits_for_peer(stream) and peer.held_count != 0 and not waits_for_peer(peer)
 
 
-@cython.final
+@cython.no_gc
 cdef class Connection:
-    cdef int open(self, Flow flow, uint64_t hash) except -1:
-        self.flow = flow
-        self.hash = hash
-        self.low = new_half()
-        self.high = new_half()
+    def __dealloc__(self):
+        release(&self.streams[LOW])
+        release(&self.streams[HIGH])
+
+    cdef int take(self, int side, const Piece* piece, Context cx) except -1:
+        """The next bytes of a side, piece.missing unknown ones behind them included."""
         return 0
 
-    cdef bint replaced_by(self, const Segment* segment, bint from_low) except -1:
+    cdef int skip(self, int side, int64_t count, Context cx) except -1:
+        """The next `count` bytes of a side will never be known."""
+        return 0
+
+    cdef int over(self, int side, bint by_fin, Context cx) except -1:
+        """Nothing more of this side."""
+        return 0
+
+    cdef int mark(self, int side, int64_t offset, int marks, Context cx) except -1:
+        """Something is to be said about bytes of a side that were taken before."""
+        return 0
+
+    cdef int done(self, Context cx) except -1:
+        """The connection is over, after both sides were."""
+        return 0
+
+    cdef bint replaced_by(self, const Segment* segment, int side, Context cx) except -1:
         """Does this segment show that the endpoints have begun a new connection with the same ports?
 
         A SYN alone may be forged or late, so it only announces; the other side's SYN with the right acknowledgement, or
-        the first data behind the SYN, confirms. After a proper end the SYN is enough.
+        the first data behind the SYN, confirms. After a proper end the SYN is enough. Data of a side behind its own RST
+        show that the RST was forged, too late to undo it: they go on as a connection picked up in the middle.
         """
-        cdef Half mine = self.low if from_low else self.high
+        cdef Stream* stream = &self.streams[side]
         cdef uint32_t first
         if segment.flags & SYN and not segment.flags & ACK:
             first = <uint32_t>(segment.seq + 1)
-            if mine.stream.anchored and first == self.first_seq(mine):
+            if stream.anchored and first == stream.first_seq:
                 return False            # the same SYN again
             if self.ending != OPEN:
                 return True
-            if mine.stream.anchored:
-                self.reopening = mine
+            if stream.anchored:
+                self.reopening = side + 1
                 self.reopen_seq = first
             return False
-        if self.reopening is None:
+        if self.ending == BY_RST and side == self.reset_side and segment.length and not segment.flags & RST \
+                and <int32_t>(segment.seq - self.reset_seq) >= 0:
+            cx.tally.resets_ignored += 1
+            return True
+        if not self.reopening:
             return False
-        if mine is self.reopening:
+        if side == self.reopening - 1:
             return segment.length > 0 and segment.seq == self.reopen_seq
         return segment.flags & SYN and segment.flags & ACK and segment.ack == self.reopen_seq
 
-    cdef uint32_t first_seq(self, Half half):
-        return half.stream.next_seq - <uint32_t>(half.stream.next - half.stream.origin)
-
-    cdef int accept(self, const Segment* segment, bint from_low, uint64_t now, Limits limits, Tally tally,
-                    list out) except -1:
-        cdef Half mine = self.low if from_low else self.high
-        cdef Half peer = self.high if from_low else self.low
-        cdef Stream stream = mine.stream
+    cdef int accept(self, const Segment* segment, int side, Context cx) except -1:
+        """One segment of a side, from its header to the last piece that it sets free."""
+        cdef Stream* mine = &self.streams[side]
+        cdef Stream* peer = &self.streams[1 - side]
         cdef Piece piece
-        cdef int64_t offset
-        self.last_ns = now
-        if segment.length:
-            tally.payload += segment.captured
-        stream.seen = True
+        cdef int said
+        self.last_ns = cx.now
+        cx.tally.payload += segment.captured
+        cx.tally.duplicate_frames += repeated(mine, segment.fingerprint)
+        mine.seen = True
         if segment.flags & SYN:
-            stream.anchor(<uint32_t>(segment.seq + 1), tally)
-            if segment.flags & ACK:
-                peer.stream.anchor(segment.ack, tally)
-        elif not stream.anchored:
-            stream.touch(segment.seq)
-        if segment.flags & ACK and not peer.stream.anchored:
-            peer.stream.touch(segment.ack)
-        if segment.length:
-            if stream.offer(segment, peer.stream, now, &piece, tally):
-                self.read(mine, peer, &piece, limits, tally, out)
-        if segment.flags & FIN:
-            stream.end(segment, now, tally)
-        if segment.flags & RST and not self.reset_ns:
-            offset = stream.offset_of(segment.seq) - stream.next
-            if not stream.anchored or 0 <= offset < RESET_WINDOW:
-                self.reset_ns = now     # frames sent before it may still be on their way: expire() ends the connection
-        if mine.stream.held is not None or peer.stream.held is not None or stream.fin_seen or peer.stream.fin_seen:
-            self.drain(now, limits, tally, out)
+            self.announce(segment, side, cx)
+        elif not mine.anchored:
+            touch(mine, segment.seq)
+        if segment.flags & ACK:
+            if not peer.anchored:
+                touch(peer, segment.ack)
+            acknowledge(peer, segment.ack, cx)
+            if not segment.flags & SYN and mine.scale > 0:
+                peer.window = max(peer.window, <uint32_t>segment.window << mine.scale)
+            else:
+                peer.window = max(peer.window, <uint32_t>segment.window)
+        if not self.proven:
+            self.prove(segment, side)
+        if segment.flags & RST:
+            cx.tally.ignored += segment.captured        # RFC 1122 section 4.2.2.12: text for people
+        elif segment.length:
+            said = offer(mine, segment, peer, &piece, cx)
+            if said == 1:
+                self.give(side, &piece, cx)
+            elif said == 2:
+                self.mark(side, piece.offset, CONFLICT, cx)
+        if segment.flags & (FIN | RST | URG):
+            cx.tally.urgent += segment.flags & URG != 0
+            if segment.flags & FIN:
+                end(mine, segment, cx)
+            if segment.flags & RST:
+                self.reset(segment, side, cx)
+        if self.reset_ns and side == self.reset_side and segment.length and not segment.flags & RST \
+                and <int32_t>(segment.seq + segment.length - self.reset_seq) > 0:
+            self.reset_ns = 0           # who has reset a connection sends nothing more: that RST was forged
+            cx.tally.resets_ignored += 1
+        if mine.held_count or peer.held_count or mine.fin_seen or peer.fin_seen:
+            self.drain(cx)
         return 0
 
-    cdef int drain(self, uint64_t now, Limits limits, Tally tally, list out) except -1:
+    cdef int announce(self, const Segment* segment, int side, Context cx) except -1:
+        """A SYN: where its stream starts, and the other one if it answers a SYN."""
+        cdef Stream* mine = &self.streams[side]
+        cdef Stream* peer = &self.streams[1 - side]
+        anchor(mine, <uint32_t>(segment.seq + 1), cx)
+        if not mine.scaled:
+            mine.scaled = True
+            mine.scale = segment.scale
+            if peer.scaled and (mine.scale == NO_SCALE or peer.scale == NO_SCALE):
+                mine.scale = peer.scale = 0         # RFC 7323 section 2.2: both or none
+        if segment.flags & ACK:
+            anchor(peer, segment.ack, cx)
+            acknowledge(peer, segment.ack, cx)
+            refuse_early(peer, cx)
+        return 0
+
+    cdef int reset(self, const Segment* segment, int side, Context cx) except -1:
+        """Notes a RST that can be real: expire() ends the connection, since frames sent before it may still be on their way."""
+        cdef Stream* mine = &self.streams[side]
+        cdef int64_t offset = offset_of(mine, segment.seq)
+        if self.reset_ns:
+            return 0
+        if mine.anchored and not mine.acked <= offset <= max(mine.edge, mine.next) + 1:
+            cx.tally.resets_ignored += 1
+            return 0
+        self.reset_ns = max(cx.now, <uint64_t>1)
+        self.reset_side = side
+        self.reset_seq = segment.seq
+        return 0
+
+    cdef int prove(self, const Segment* segment, int side) except -1:
+        """Is this connection more than an attempt? Its other side answered and was understood, or a side sends on and on."""
+        cdef Stream* mine = &self.streams[side]
+        cdef Stream* peer = &self.streams[1 - side]
+        cdef int64_t ahead
+        if segment.flags & (SYN | RST):
+            return 0
+        if segment.flags & ACK and peer.seen and peer.known:
+            ahead = peer.edge - offset_of(peer, segment.ack)
+            self.proven = -1 <= ahead < 1 << 30
+        elif segment.length and mine.anchored and mine.next_seq != mine.first_seq:
+            self.proven = segment.seq == mine.next_seq
+        return 0
+
+    cdef int give(self, int side, const Piece* piece, Context cx) except -1:
+        """One piece to the subclass, its marks first."""
+        if piece.marks:
+            self.mark(side, piece.offset, piece.marks, cx)
+        self.take(side, piece, cx)
+        if piece.missing:
+            self.skip(side, piece.missing, cx)
+        return 0
+
+    cdef int drain(self, Context cx) except -1:
         """Hands on every piece whose turn has come, in both directions, and ends the streams that have reached their FIN."""
-        cdef Half mine = self.low, peer = self.high
+        cdef Stream* mine
+        cdef Stream* peer
         cdef Piece piece
-        cdef int idle = 0
+        cdef int side = LOW, idle = 0
         while idle < 2:
             idle += 1
-            while mine.stream.pull(peer.stream, now, &piece, tally):
-                self.read(mine, peer, &piece, limits, tally, out)
+            mine = &self.streams[side]
+            peer = &self.streams[1 - side]
+            while pull(mine, peer, &piece, cx):
+                self.give(side, &piece, cx)
                 idle = 0
-            if mine.stream.over_limit(limits, tally):
-                self.give_up(mine, peer, now, limits, tally, out)
+            if over_limit(mine, cx):
+                self.give_up(side, cx)
                 idle = 0
                 continue
-            if mine.stream.fin_seen and not mine.stream.finished and mine.stream.anchored \
-                    and mine.stream.next >= mine.stream.fin_at:
-                mine.stream.finished = True
-                mine.stream.next += 1                   # FIN takes one sequence number
-                mine.stream.next_seq += 1
-                self.close(mine, True, limits, tally, out)
+            if mine.fin_seen and not mine.finished and mine.anchored and mine.next >= mine.fin_at:
+                mine.finished = True
+                mine.next += 1                      # FIN takes one sequence number
+                mine.next_seq += 1
+                self.over(side, True, cx)
                 idle = 0
-            mine, peer = peer, mine
-        if self.low.stream.finished and self.high.stream.finished and self.ending == OPEN:
-            self.finish(BY_FIN, now, limits, tally, out)
+            side = 1 - side
+        if self.streams[LOW].finished and self.streams[HIGH].finished and self.ending == OPEN:
+            self.finish(BY_FIN, cx)
         return 0
 
-    cdef int read(self, Half mine, Half peer, const Piece* piece, Limits limits, Tally tally, list out) except -1:
-        """One piece of in-order bytes to its direction's reader."""
-        cdef Input source
-        cdef Step step
-        source.p = piece.data
-        source.end = piece.data + piece.length
-        source.offset = piece.offset
-        source.ts_ns = piece.ts_ns
-        source.peer_ack = peer.stream.offset_of(piece.ack) if piece.has_ack and peer.stream.known else -1
-        while True:
-            step = mine.reader.step(&source, limits, tally)
-            if step == NEED_MORE:
-                break
-            self.say(mine, step, limits, tally, out)
-        if piece.missing:
-            self.gap(mine, piece.missing, limits, tally, out)
-        return 0
-
-    cdef int say(self, Half mine, Step step, Limits limits, Tally tally, list out) except -1:
-        if step == HEAD:
-            self.head(mine, limits, tally, out)
-        elif step == END:
-            self.end(mine, tally, out)
-        return 0
-
-    cdef int head(self, Half mine, Limits limits, Tally tally, list out) except -1:
-        """A head was read: decide the roles, pair it, and tell the reader how its body is framed."""
-        cdef MessageReader reader = mine.reader
-        cdef Message message = reader.message
-        cdef Transaction transaction
-        cdef Message request = None
-        cdef bint after_loss = reader.lost_bytes, tunnel = False, no_body = False
-        if message.is_request and mine.stream.midstream and not mine.begun:
-            after_loss = True                       # requests sent before the capture began may not be answered yet
-        mine.begun = True
-        reader.lost_bytes = False
-        if self.client is None:
-            self.client = mine if message.is_request else (self.high if mine is self.low else self.low)
-            self.flow.client_low = self.client is self.low
-            self.flow.midstream = self.low.stream.midstream or self.high.stream.midstream
-            self.pairer = Pairer(self.flow)
-        if message.is_request != (mine is self.client):
-            tally.failed += 1                       # both sides ask, or both answer: this is not HTTP
-            reader.message = None
-            reader.lose(tally)
-            return 0
-        if message.is_request:
-            self.pairer.request_head(message, after_loss, limits, tally, out)
-            reader.frame(False, False)
-            return 0
-        transaction = self.pairer.response_head(message, after_loss, tally, out)
-        if transaction is not None:
-            request = transaction.request
-        if request is not None:
-            no_body = request.method_number == 1    # HEAD
-            tunnel = request.method_number == 5 and 200 <= message.status < 300     # CONNECT
-        reader.frame(no_body, tunnel)
-        if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
-                and message.first_ns >= request.last_ns:
-            tally.response_time(message.first_ns - request.last_ns)
-        return 0
-
-    cdef int end(self, Half mine, Tally tally, list out) except -1:
-        """The message being read is over."""
-        cdef Message message = mine.reader.message
-        cdef Transaction transaction = self.pairer.answering
-        if message.complete:
-            tally.complete += 1
-        elif message.anomalies & BAD_CHUNK:
-            tally.failed += 1
-        else:
-            tally.truncated += 1
-        mine.reader.message = None
-        if mine is self.client:
-            self.pairer.request_end(tally, out)
-            return 0
-        if message.status == 101 or (transaction is not None and transaction.request is not None
-                                     and transaction.request.method_number == 5 and 200 <= message.status < 300):
-            tally.tunnels += 1
-            self.low.reader.state = self.high.reader.state = TUNNEL
-        self.pairer.response_end(tally, out)
-        return 0
-
-    cdef int gap(self, Half mine, uint64_t count, Limits limits, Tally tally, list out) except -1:
-        cdef Step step
-        cdef Input nothing
-        if count == 0:
-            return 0
-        step = mine.reader.gap(count, tally)
-        nothing.p = nothing.end = NULL
-        nothing.offset = nothing.peer_ack = 0
-        nothing.ts_ns = 0
-        if step != NEED_MORE:
-            self.say(mine, step, limits, tally, out)
-        step = mine.reader.step(&nothing, limits, tally)        # a message that the gap ended says so now
-        self.say(mine, step, limits, tally, out)
-        return 0
-
-    cdef int close(self, Half mine, bint by_fin, Limits limits, Tally tally, list out) except -1:
-        cdef Step step = mine.reader.close(by_fin, tally)
-        while step != NEED_MORE:
-            self.say(mine, step, limits, tally, out)
-            step = mine.reader.close(by_fin, tally)
-        return 0
-
-    cdef int give_up(self, Half mine, Half peer, uint64_t now, Limits limits, Tally tally, list out) except -1:
+    cdef int give_up(self, int side, Context cx) except -1:
         """Ends the wait of one direction; if it waits for the other, and that one for a hole, the hole's.
 
         Otherwise responses would be read while the requests they answer stand behind that hole.
         """
-        if behind_hole(mine.stream, peer.stream):
-            mine, peer = peer, mine
-        return self.gap(mine, mine.stream.give_up(peer.stream, now, tally), limits, tally, out)
+        cdef int64_t gap
+        if behind_hole(&self.streams[side], &self.streams[1 - side]):
+            side = 1 - side
+        gap = give_up(&self.streams[side], &self.streams[1 - side], cx)
+        if gap:
+            self.skip(side, gap, cx)
+        return 0
 
     cdef bint waits(self) noexcept:
         """Does something in this connection wait for time to pass?"""
-        return self.ending == OPEN and (self.low.stream.held is not None or self.high.stream.held is not None
+        return self.ending == OPEN and (self.streams[LOW].held_count != 0 or self.streams[HIGH].held_count != 0
                                         or self.reset_ns != 0)
 
-    cdef int expire(self, uint64_t now, Limits limits, Tally tally, list out) except -1:
+    cdef int expire(self, Context cx) except -1:
         """Ends the waits that have lasted long enough."""
-        cdef Half mine = self.low, peer = self.high
-        cdef Stream stream
-        cdef uint64_t patience
+        cdef Stream* mine
+        cdef Stream* peer
+        cdef int side
+        cdef uint64_t waited
         if self.ending != OPEN:
             return 0
-        for _ in range(2):
-            stream = mine.stream
-            while stream.held is not None and not behind_hole(stream, peer.stream):
-                patience = limits.gap_timeout_ns
-                if not stream.anchored or (not peer.stream.seen and stream.waits_for_peer()):
-                    patience = limits.settle_ns
-                if now - stream.held_since < patience:
+        for side in range(2):
+            mine = &self.streams[side]
+            peer = &self.streams[1 - side]
+            while mine.held_count and self.ending == OPEN and not behind_hole(mine, peer):
+                waited = cx.now - min(mine.held_since, cx.now)
+                if not mine.anchored or (not peer.seen and waits_for_peer(mine)):
+                    if waited < cx.limits.settle_ns:
+                        break
+                elif waited < cx.limits.gap_timeout_ns:
                     break
-                self.give_up(mine, peer, now, limits, tally, out)
-                self.drain(now, limits, tally, out)
-            mine, peer = peer, mine
-        if self.reset_ns and now - self.reset_ns >= limits.settle_ns and self.ending == OPEN:
-            self.finish(BY_RST, now, limits, tally, out)
+                elif not waits_for_peer(mine) and not certain(mine, peer):
+                    if waited < UNCERTAIN * cx.limits.gap_timeout_ns:
+                        break
+                    if mine.heard_ns > mine.held_since:         # its receiver has spoken since, and still lacks the hole
+                        drop_all(mine, &cx.tally.unacknowledged, cx)
+                        break
+                self.give_up(side, cx)
+                self.drain(cx)
+        if self.reset_ns and cx.now - self.reset_ns >= cx.limits.settle_ns and self.ending == OPEN:
+            self.finish(BY_RST, cx)
         return 0
 
-    cdef int finish(self, Ending ending, uint64_t now, Limits limits, Tally tally, list out) except -1:
-        """The connection is over: held bytes go through with their gaps, open messages leave as they are."""
-        cdef Half mine = self.low, peer = self.high
+    cdef int finish(self, Ending ending, Context cx) except -1:
+        """The connection is over: held bytes go through with their gaps, then both sides end."""
+        cdef Stream* low = &self.streams[LOW]
+        cdef Stream* high = &self.streams[HIGH]
+        cdef int side
         if self.ending != OPEN:
             return 0
         self.ending = ending
-        if ending == BY_EVICTION:
-            mine.stream.drop_all(tally)
-            peer.stream.drop_all(tally)
-        while mine.stream.held is not None or peer.stream.held is not None:
-            for _ in range(2):
-                if mine.stream.held is not None:
-                    self.give_up(mine, peer, now, limits, tally, out)
-                    self.drain(now, limits, tally, out)
-                mine, peer = peer, mine
-        self.close(self.low, False, limits, tally, out)
-        self.close(self.high, False, limits, tally, out)
-        if self.pairer is not None:
-            self.pairer.finish(tally, out)
-            self.pairer = None
-        self.low.reader.partial = self.high.reader.partial = None
-        self.low.reader.state = self.high.reader.state = LOST
+        if ending == BY_EVICTION or ending == BY_HALF_OPEN:
+            drop_all(low, &cx.tally.evicted, cx)
+            drop_all(high, &cx.tally.evicted, cx)
+        while low.held_count or high.held_count:
+            for side in range(2):
+                if self.streams[side].held_count:
+                    self.give_up(side, cx)
+                    self.drain(cx)
+        self.over(LOW, False, cx)
+        self.over(HIGH, False, cx)
+        self.done(cx)
+        cx.tally.one_sided += low.seen != high.seen and self.proven
         if ending == BY_FIN:
-            tally.ended_fin += 1
+            cx.tally.ended_fin += 1
         elif ending == BY_RST:
-            tally.ended_rst += 1
+            cx.tally.ended_rst += 1
         elif ending == BY_TIMEOUT:
-            tally.ended_timeout += 1
+            cx.tally.ended_timeout += 1
         elif ending == BY_EVICTION:
-            tally.ended_evicted += 1
+            cx.tally.ended_evicted += 1
+        elif ending == BY_HALF_OPEN:
+            cx.tally.ended_half_open += 1
         elif ending == BY_REUSE:
-            tally.ended_reused += 1
+            cx.tally.ended_reused += 1
         else:
-            tally.ended_shutdown += 1
+            cx.tally.ended_shutdown += 1
         return 0

@@ -35,6 +35,8 @@ Anomaly = Literal[
     "unknown_coding",
     "spaces_in_target",
     "body_cut",
+    "overlap_conflict",
+    "fragment_conflict",
 ]
 
 

@@ -2,12 +2,22 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 
+cdef enum:                      # Limits.checksums
+    CHECKSUMS_OFF
+    CHECKSUMS_COUNT
+    CHECKSUMS_DROP
+
+
 cdef class Limits:
     cdef readonly uint64_t max_connections
     cdef readonly uint64_t idle_timeout_ns
     cdef readonly uint64_t closed_linger_ns
     cdef readonly uint64_t gap_timeout_ns
     cdef readonly uint64_t settle_ns
+    cdef readonly uint64_t half_open_timeout_ns
+    cdef readonly uint64_t max_half_open
+    cdef readonly bint last_wins        # of bytes that came in two versions
+    cdef readonly int checksums         # place in options.CHECKSUMS
     cdef readonly uint64_t max_pending_bytes
     cdef readonly uint64_t max_total_pending_bytes
     cdef readonly uint32_t max_pending_segments

@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""The limits of [tcp] and [http], as numbers the hot rooms read. What each means stands in appliance/config.py."""
+"""The limits of [tcp] and [http], as numbers the hot rooms read. What each means stands in appliance/options.py."""
+from appliance.options import CHECKSUMS
 
 
 cdef class Limits:
@@ -11,6 +12,10 @@ cdef class Limits:
         self.closed_linger_ns = int(tcp.closed_linger_s * 1e9)
         self.gap_timeout_ns = int(tcp.gap_timeout_s * 1e9)
         self.settle_ns = tcp.settle_ms * 1_000_000
+        self.half_open_timeout_ns = int(tcp.half_open_timeout_s * 1e9)
+        self.max_half_open = tcp.max_half_open
+        self.last_wins = tcp.overlap == "last"
+        self.checksums = CHECKSUMS.index(tcp.checksums)
         self.max_pending_bytes = tcp.max_pending_bytes
         self.max_total_pending_bytes = tcp.max_total_pending_bytes
         self.max_pending_segments = tcp.max_pending_segments

@@ -22,6 +22,8 @@ cdef enum Anomaly:              # bits of Message.anomalies; names in message.py
     UNKNOWN_CODING = 1 << 10
     SPACES_IN_TARGET = 1 << 11
     BODY_CUT = 1 << 12
+    OVERLAP_CONFLICT = 1 << 13      # stream.pxd's marks begin here
+    FRAGMENT_CONFLICT = 1 << 14
 
 
 cdef enum Head:                 # what a start line and header block turned out to be

@@ -16,6 +16,7 @@ from appliance.stats import METHODS
 ANOMALIES = (
     "length_and_chunked", "lengths_differ", "bad_length", "bad_chunk", "bare_lf", "folded_header", "space_before_colon",
     "bad_header_line", "head_too_long", "chunked_not_last", "unknown_coding", "spaces_in_target", "body_cut",
+    "overlap_conflict", "fragment_conflict",
 )
 
 cdef uint8_t[256] TOKEN         # RFC 9110 section 5.6.2

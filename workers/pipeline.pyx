@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Pipeline: the data path. A batch of frames goes in, encoded events come out.
 
-    batch -> Record + frame -> Segment -> Connection -> Stream -> MessageReader -> Pairer -> Encoder -> event bytes
+    batch -> Record + frame -> Segment -> HttpConnection -> Stream -> MessageReader -> Pairer -> Encoder -> event bytes
 
 feed() below is that path, every stage in order; read it first. The message's memory is borrowed for the call: in-order
 payload is parsed where it lies, only what must wait is copied. Nothing here knows sockets, files, or the wall clock.
@@ -9,17 +9,24 @@ Cost per frame and per transaction: `make bench` prints it stage by stage.
 """
 from libc.stdint cimport uint8_t, uint64_t
 
-from appliance.batch cimport BatchReader, Record
+from appliance.batch cimport VLAN_BITS, BatchReader, Record
 from appliance.flow cimport FlowKey, flow_key
-from workers.connection cimport BY_REUSE, BY_SHUTDOWN, OPEN, Connection
+from workers.connection cimport BY_REUSE, BY_SHUTDOWN, HIGH, LOW, OPEN, Connection
+from workers.context cimport Context
 from workers.encode cimport Encoder
-from workers.limits cimport Limits
-from workers.segment cimport SYN, Segment, read_segment
+from workers.http_connection cimport HttpConnection
+from workers.limits cimport CHECKSUMS_DROP, CHECKSUMS_OFF, Limits
+from workers.segment cimport BAD, GOOD, OFFLOADED, SYN, Checksum, Segment, read_segment, verify
 from workers.table cimport Table
 from workers.tally cimport Tally
 from workers.transaction cimport Transaction
 
 from appliance.batch import BadBatch
+
+
+cdef class HttpTable(Table):
+    cdef Connection make(self, const FlowKey* key, int capture):
+        return HttpConnection.__new__(HttpConnection)
 
 
 cdef class Pipeline:
@@ -29,36 +36,37 @@ cdef class Pipeline:
     raises BadBatch; anything the wire can carry does not raise.
     """
 
-    cdef Limits limits
-    cdef Tally tally
+    cdef Context cx
     cdef Table table
     cdef Encoder encoder
-    cdef list finished          # transactions not yet encoded
     cdef int captures
 
     def __init__(self, config):
-        self.limits = Limits(config.tcp, config.http)
-        self.tally = Tally()
-        self.table = Table(self.limits, self.tally)
+        self.cx = Context(Limits(config.tcp, config.http))
+        self.table = HttpTable(self.cx)
         self.encoder = Encoder(config.run.observer, config.interface_names, config.http)
-        self.finished = []
         self.captures = len(config.interface_names)
 
     def feed(self, message not None):
-        """Takes every frame of a batch; the events that it completes wait for take()."""
+        """Takes every frame of a batch; the events that it completes wait for take().
+
+        The message must stay as it is: it is kept, with the last few before it, to compare retransmissions with.
+        """
         cdef BatchReader batch = BatchReader()
+        cdef Context cx = self.cx
+        cdef Tally tally = cx.tally
         cdef Table table = self.table
-        cdef Tally tally = self.tally
         cdef Connection connection
         cdef Record record
         cdef Segment segment
         cdef FlowKey key
         cdef const uint8_t* frame
-        cdef bint from_low
+        cdef int side
 
         batch.open(message)
         if batch.header.capture >= self.captures:
             raise BadBatch(f"capture {batch.header.capture} of {self.captures}: not one of this run")
+        cx.history.keep(message)
         while True:
             frame = batch.next(&record)
             if frame == NULL:
@@ -66,25 +74,32 @@ cdef class Pipeline:
             if not read_segment(frame, &record, &segment):
                 tally.bad_header += 1
                 continue
-            from_low = flow_key(frame + record.net, frame + record.tcp, record.vlans, &key)
-            table.advance(record.ts_ns, self.finished)
+            if cx.limits.checksums != CHECKSUMS_OFF and not count_checksum(verify(frame, &record), cx):
+                tally.bad_checksum += 1
+                continue
+            side = LOW if flow_key(frame + record.net, frame + record.tcp, record.vlans & VLAN_BITS, &key) else HIGH
+            table.advance(record.ts_ns)
             connection = table.find(&key, record.hash)
-            if connection is not None and connection.replaced_by(&segment, from_low):
-                connection.finish(BY_REUSE, table.now, self.limits, tally, self.finished)
+            if connection is not None and connection.replaced_by(&segment, side, cx):
+                connection.finish(BY_REUSE, cx)
                 table.remove(connection)
                 connection = None
             if connection is None:
                 if not (segment.flags & SYN or segment.length):
                     tally.no_connection += 1        # the last ACK of a connection that is over, mostly
                     continue
-                connection = table.add(&key, record.hash, batch.header.capture, self.finished)
+                connection = table.add(&key, record.hash, batch.header.capture)
             tally.segments += 1
             if connection.ending == OPEN:
-                connection.accept(&segment, from_low, table.now, self.limits, tally, self.finished)
+                connection.accept(&segment, side, cx)
                 if connection.ending != OPEN:
                     table.ended(connection)
                 elif connection.waits():
                     table.wait(connection)
+                if connection.opening and connection.proven:
+                    table.established(connection)
+                if tally.pending > cx.limits.max_total_pending_bytes:
+                    table.relieve()
             else:
                 tally.payload += segment.captured
                 tally.ignored += segment.captured
@@ -92,19 +107,19 @@ cdef class Pipeline:
 
     cdef int encode(self) except -1:
         cdef Transaction transaction
-        for transaction in self.finished:
-            self.encoder.write(transaction, self.tally)
-        self.finished.clear()
+        for transaction in self.cx.out:
+            self.encoder.write(transaction, self.cx.tally)
+        self.cx.out.clear()
         return 0
 
     def advance(self, uint64_t now_ns):
         """Nothing came, but time has passed: now_ns is the wall clock of a live capture, ns since 1970."""
-        self.table.advance(now_ns, self.finished)
+        self.table.advance(now_ns)
         self.encode()
 
     def finish(self):
         """Nothing more will come: every connection ends, every event leaves."""
-        self.table.finish(BY_SHUTDOWN, self.finished)
+        self.table.finish(BY_SHUTDOWN)
         self.encode()
 
     def take(self):
@@ -113,7 +128,7 @@ cdef class Pipeline:
 
     def counts(self):
         """Counters since the pipeline was made, by the slot names of the worker's stats page."""
-        return self.tally.counts()
+        return self.cx.tally.counts()
 
     @property
     def pending_events(self):
@@ -128,4 +143,18 @@ cdef class Pipeline:
     @property
     def now_ns(self):
         """The clock: the highest frame time stamp so far."""
-        return self.table.now
+        return self.cx.now
+
+
+cdef bint count_checksum(Checksum found, Context cx) noexcept:
+    """Counts what a segment's checksums are like; may it go on?"""
+    if found == GOOD:
+        return True
+    if found == BAD:
+        cx.tally.checksums_bad += 1
+        return cx.limits.checksums != CHECKSUMS_DROP
+    if found == OFFLOADED:
+        cx.tally.checksums_offloaded += 1
+    else:
+        cx.tally.checksums_unverified += 1
+    return True

@@ -1,6 +1,6 @@
 # cython: language_level=3
 """Segment: the TCP header of a frame and the range of its payload, as values. RFC 9293 section 3.1."""
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from appliance.batch cimport Record
 
@@ -9,6 +9,15 @@ cdef enum:
     SYN = 0x02
     RST = 0x04
     ACK = 0x10
+    URG = 0x20
+    NO_SCALE = -1               # a SYN without the window scale option
+
+
+cdef enum Checksum:
+    UNVERIFIED                  # part of the segment was not captured
+    GOOD
+    OFFLOADED                   # left to the network card by this host's own stack, or merged by it (GRO)
+    BAD
 
 
 cdef struct Segment:
@@ -17,8 +26,13 @@ cdef struct Segment:
     uint32_t length             # payload bytes on the wire; the rest was cut off by the snapshot length
     uint32_t seq
     uint32_t ack
+    uint32_t fingerprint        # equal in two copies of one frame, and hardly ever otherwise; 0: cannot be told
+    uint16_t window             # as in the header: not scaled
     uint8_t flags
+    int8_t scale                # of a SYN: its window scale (RFC 7323 section 2.2), or NO_SCALE
+    bint ambiguous              # made of fragments that contradicted each other
     uint64_t ts_ns
 
 
 cdef bint read_segment(const uint8_t* frame, const Record* record, Segment* out) noexcept nogil
+cdef Checksum verify(const uint8_t* frame, const Record* record) noexcept nogil

@@ -9,17 +9,15 @@ and, if it was active since, put where it belongs now. A frame moves nothing.
 The clock is the highest time stamp seen: time is the frames' time, live and from a file alike.
 """
 cimport cython
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp
 
 from collections import deque
 
 from appliance.flow cimport FlowKey
-from workers.connection cimport BY_EVICTION, BY_TIMEOUT, OPEN, Connection, Ending
-from workers.limits cimport Limits
-from workers.tally cimport Tally
-from workers.transaction cimport Flow
+from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_TIMEOUT, OPEN, Connection, Ending
+from workers.context cimport Context
 
 cdef enum:
     WHEEL = 1024                # seconds; longer timeouts are looked at more than once
@@ -28,9 +26,9 @@ cdef enum:
     LOOK_NS = 10000000          # how often waiting connections are looked at
 
 
-@cython.final
+@cython.no_gc
 cdef class Table:
-    """All connections of a worker. Finished transactions are appended to the `out` lists."""
+    """All connections of a data path. A subclass says of which kind they are."""
 
     def __cinit__(self):
         self.mask = FIRST_ENTRIES - 1
@@ -39,9 +37,8 @@ cdef class Table:
         if self.entries == NULL or self.buckets == NULL:
             raise MemoryError
 
-    def __init__(self, Limits limits not None, Tally tally not None):
-        self.limits = limits
-        self.tally = tally
+    def __init__(self, Context cx not None):
+        self.cx = cx
         self.connections = []
         self.free = []
         self.waiting = deque()
@@ -50,6 +47,11 @@ cdef class Table:
         free(self.entries)
         free(self.buckets)
         free(self.links)
+        free(self.attempts)
+
+    cdef Connection make(self, const FlowKey* key, int capture):
+        """A new connection of the table's kind."""
+        return Connection.__new__(Connection)
 
     cdef Connection find(self, const FlowKey* key, uint64_t hash):
         """The connection of this flow, None if there is none."""
@@ -59,36 +61,34 @@ cdef class Table:
         while self.entries[at].slot:
             if self.entries[at].tag == tag:
                 connection = <Connection>self.connections[self.entries[at].slot - 1]
-                if memcmp(&connection.flow.key, key, sizeof(FlowKey)) == 0:
+                if memcmp(&connection.key, key, sizeof(FlowKey)) == 0:
                     return connection
             at = (at + 1) & self.mask
         return None
 
-    cdef Connection add(self, const FlowKey* key, uint64_t hash, int capture, list out):
-        """A new connection; the oldest idle one makes room for it if the table is full."""
-        cdef Connection connection = Connection.__new__(Connection)
-        cdef Flow flow = Flow.__new__(Flow)
+    cdef Connection add(self, const FlowKey* key, uint64_t hash, int capture):
+        """A new connection, an attempt at first; attempts and idle connections make room for it where limits are reached."""
+        cdef Connection connection = self.make(key, capture)
         cdef uint32_t slot
         cdef uint64_t at
-        if self.used >= self.limits.max_connections:
-            self.evict(out)
+        if self.half_open >= self.cx.limits.max_half_open:
+            self.throw_out(self.oldest_attempt - 1, BY_HALF_OPEN)
+        if self.used >= self.cx.limits.max_connections:
+            self.evict()
         if self.used * 2 > self.mask:
             self.grow()
-        flow.key = key[0]
-        flow.capture = capture
-        connection.open(flow, hash)
-        connection.last_ns = self.now
+        connection.key = key[0]
+        connection.hash = hash
+        connection.capture = <uint16_t>capture
+        connection.last_ns = self.cx.now
         if self.free:
             slot = self.free.pop()
             self.connections[slot] = connection
         else:
             slot = <uint32_t>len(self.connections)
-            self.connections.append(connection)
             if slot >= self.links_size:
-                self.links_size = max(1024, 2 * self.links_size)
-                self.links = <Link*>realloc(self.links, self.links_size * sizeof(Link))
-                if self.links == NULL:
-                    raise MemoryError
+                self.more_links()
+            self.connections.append(connection)
         connection.slot = slot
         at = hash & self.mask
         while self.entries[at].slot:
@@ -96,10 +96,61 @@ cdef class Table:
         self.entries[at].slot = slot + 1
         self.entries[at].tag = <uint32_t>(hash >> 32)
         self.used += 1
-        self.schedule(slot, self.now + self.limits.idle_timeout_ns)
-        self.tally.flows_opened += 1
-        self.tally.flows = self.used
+        self.schedule(slot, self.cx.now + self.cx.limits.half_open_timeout_ns)
+        self.attempt(connection)
+        self.cx.tally.flows_opened += 1
+        self.cx.tally.flows = self.used
         return connection
+
+    cdef int more_links(self) except -1:
+        cdef uint32_t size = max(1024, 2 * self.links_size)
+        cdef void* links = realloc(self.links, size * sizeof(Link))
+        cdef void* attempts
+        if links == NULL:
+            raise MemoryError
+        self.links = <Link*>links
+        attempts = realloc(self.attempts, size * sizeof(Link))
+        if attempts == NULL:
+            raise MemoryError
+        self.attempts = <Link*>attempts
+        self.links_size = size
+        return 0
+
+    cdef int attempt(self, Connection connection) except -1:
+        """Puts a connection at the end of the queue of attempts."""
+        cdef uint32_t slot = connection.slot
+        connection.opening = True
+        self.attempts[slot].next = 0
+        self.attempts[slot].previous = self.newest_attempt
+        if self.newest_attempt:
+            self.attempts[self.newest_attempt - 1].next = slot + 1
+        else:
+            self.oldest_attempt = slot + 1
+        self.newest_attempt = slot + 1
+        self.half_open += 1
+        self.cx.tally.half_open = self.half_open
+        return 0
+
+    cdef int established(self, Connection connection) except -1:
+        """Takes a connection out of the queue of attempts: it is proven, or over."""
+        cdef Link link = self.attempts[connection.slot]
+        connection.opening = False
+        if link.previous:
+            self.attempts[link.previous - 1].next = link.next
+        else:
+            self.oldest_attempt = link.next
+        if link.next:
+            self.attempts[link.next - 1].previous = link.previous
+        else:
+            self.newest_attempt = link.previous
+        self.half_open -= 1
+        self.cx.tally.half_open = self.half_open
+        return 0
+
+    cdef int throw_out(self, uint32_t slot, Ending ending) except -1:
+        cdef Connection connection = <Connection>self.connections[slot]
+        connection.finish(ending, self.cx)
+        return self.remove(connection)
 
     cdef int grow(self) except -1:
         cdef uint64_t size = 2 * (self.mask + 1), mask = size - 1, at
@@ -138,10 +189,12 @@ cdef class Table:
                 hole = at
         self.entries[hole].slot = 0
         self.unlink(connection.slot)
+        if connection.opening:
+            self.established(connection)
         self.connections[connection.slot] = None
         self.free.append(connection.slot)
         self.used -= 1
-        self.tally.flows = self.used
+        self.cx.tally.flows = self.used
         return 0
 
     cdef int schedule(self, uint32_t slot, uint64_t due_ns) except -1:
@@ -172,38 +225,40 @@ cdef class Table:
         """The connection waits for something: look at it again soon."""
         if not connection.queued:
             connection.queued = True
-            self.waiting.append((self.now + LOOK_NS, connection))
-            self.next_look = min(self.next_look, self.now + LOOK_NS)
+            self.waiting.append((self.cx.now + LOOK_NS, connection))
+            self.next_look = min(self.next_look, self.cx.now + LOOK_NS)
         return 0
 
     cdef int ended(self, Connection connection) except -1:
         """A finished connection stays a little, so that late copies of its frames do not look like a new one."""
+        if connection.opening:
+            self.established(connection)
         self.unlink(connection.slot)
-        self.schedule(connection.slot, self.now + self.limits.closed_linger_ns)
+        self.schedule(connection.slot, self.cx.now + self.cx.limits.closed_linger_ns)
         return 0
 
-    cdef int advance(self, uint64_t ts_ns, list out) except -1:
+    cdef int advance(self, uint64_t ts_ns) except -1:
         """Moves the clock; time never goes back."""
-        if ts_ns > self.now:
-            self.now = ts_ns
-            if self.now >= self.next_look:
-                self.look(out)
+        if ts_ns > self.cx.now:
+            self.cx.now = ts_ns
+            if ts_ns >= self.next_look:
+                self.look()
         return 0
 
-    cdef int look(self, list out) except -1:
+    cdef int look(self) except -1:
         """Looks at everything whose time has come."""
         cdef Connection connection
-        cdef uint64_t second = self.now // SECOND, done = 0
+        cdef uint64_t second = self.cx.now // SECOND, done = 0
         if self.tick == 0:
             self.tick = second
         while self.waiting:
             due, connection = self.waiting[0]
-            if due > self.now:
+            if due > self.cx.now:
                 break
             self.waiting.popleft()
             connection.queued = False
             if connection.ending == OPEN:
-                connection.expire(self.now, self.limits, self.tally, out)
+                connection.expire(self.cx)
                 if connection.ending != OPEN:
                     self.ended(connection)
                 elif connection.waits():
@@ -211,12 +266,35 @@ cdef class Table:
         while self.tick < second and done < WHEEL:
             self.tick += 1
             done += 1
-            self.sweep(self.tick % WHEEL, out)
+            self.sweep(self.tick % WHEEL)
         self.tick = second
-        self.next_look = self.now + LOOK_NS if self.waiting else (second + 1) * SECOND
+        self.next_look = self.cx.now + LOOK_NS if self.waiting else (second + 1) * SECOND
         return 0
 
-    cdef int sweep(self, uint64_t bucket, list out) except -1:
+    cdef int relieve(self) except -1:
+        """Too much is held by all streams together: whoever has waited longest gives up first."""
+        cdef Connection connection
+        while self.waiting and self.cx.tally.pending > self.cx.limits.max_total_pending_bytes:
+            _, connection = self.waiting.popleft()
+            connection.queued = False
+            if connection.ending != OPEN:
+                continue
+            while connection.ending == OPEN and (connection.streams[0].held_count or connection.streams[1].held_count):
+                connection.give_up(0 if connection.streams[0].held_count else 1, self.cx)
+                connection.drain(self.cx)
+            if connection.ending != OPEN:
+                self.ended(connection)
+        return 0
+
+    cdef uint64_t due(self, Connection connection) noexcept:
+        """When it has been quiet for too long."""
+        if connection.ending != OPEN:
+            return connection.last_ns + self.cx.limits.closed_linger_ns
+        if connection.opening:
+            return connection.last_ns + self.cx.limits.half_open_timeout_ns
+        return connection.last_ns + self.cx.limits.idle_timeout_ns
+
+    cdef int sweep(self, uint64_t bucket) except -1:
         """Removes what is idle in this second of the wheel, and puts the rest where it belongs."""
         cdef uint32_t slot = self.buckets[bucket], following
         cdef Connection connection
@@ -224,10 +302,9 @@ cdef class Table:
         while slot:
             following = self.links[slot - 1].next
             connection = <Connection>self.connections[slot - 1]
-            due = connection.last_ns + (
-                self.limits.idle_timeout_ns if connection.ending == OPEN else self.limits.closed_linger_ns)
-            if due <= self.now:
-                connection.finish(BY_TIMEOUT, self.now, self.limits, self.tally, out)
+            due = self.due(connection)
+            if due <= self.cx.now:
+                connection.finish(BY_TIMEOUT, self.cx)
                 self.remove(connection)
             else:
                 self.unlink(slot - 1)
@@ -235,35 +312,32 @@ cdef class Table:
             slot = following
         return 0
 
-    cdef int evict(self, list out) except -1:
-        """Throws out the connection that is idle longest, within the wheel's second."""
+    cdef int evict(self) except -1:
+        """Throws out the oldest attempt, or else the connection that is idle longest, within the wheel's second."""
         cdef uint64_t second
         cdef int ahead
         cdef uint32_t slot
-        cdef Connection connection
         cdef uint64_t due
+        if self.oldest_attempt:
+            return self.throw_out(self.oldest_attempt - 1, BY_EVICTION)
         for ahead in range(1, WHEEL + 1):
             second = self.tick + ahead
             while self.buckets[second % WHEEL]:
                 slot = self.buckets[second % WHEEL] - 1
-                connection = <Connection>self.connections[slot]
-                due = connection.last_ns + (
-                    self.limits.idle_timeout_ns if connection.ending == OPEN else self.limits.closed_linger_ns)
+                due = self.due(<Connection>self.connections[slot])
                 if due // SECOND + 1 > second and ahead < WHEEL - 1:
                     self.unlink(slot)
                     self.schedule(slot, due)
                     continue
-                connection.finish(BY_EVICTION, self.now, self.limits, self.tally, out)
-                self.remove(connection)
-                return 0
+                return self.throw_out(slot, BY_EVICTION)
         return 0
 
-    cdef int finish(self, Ending ending, list out) except -1:
+    cdef int finish(self, Ending ending) except -1:
         """Ends every connection: nothing more will come."""
         cdef Connection connection
         for connection in self.connections:
             if connection is not None:
-                connection.finish(ending, self.now, self.limits, self.tally, out)
+                connection.finish(ending, self.cx)
                 self.remove(connection)
         self.waiting.clear()
         return 0

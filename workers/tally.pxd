@@ -15,21 +15,33 @@ cdef class Tally:
     cdef uint64_t segments
     cdef uint64_t bad_header
     cdef uint64_t no_connection
+    cdef uint64_t bad_checksum          # dropped for it
+    cdef uint64_t duplicate_frames
+    cdef uint64_t checksums_bad
+    cdef uint64_t checksums_offloaded
+    cdef uint64_t checksums_unverified
+    cdef uint64_t urgent
+    cdef uint64_t resets_ignored
     # connections
     cdef uint64_t flows                 # now
+    cdef uint64_t half_open             # of these, attempts that nothing has proven yet
     cdef uint64_t flows_opened
+    cdef uint64_t one_sided             # ended, and one direction was never seen
     cdef uint64_t ended_fin
     cdef uint64_t ended_rst
     cdef uint64_t ended_timeout
     cdef uint64_t ended_evicted
+    cdef uint64_t ended_half_open
     cdef uint64_t ended_reused
     cdef uint64_t ended_shutdown
-    # payload bytes: payload = delivered + duplicate + conflicting + out_of_window + evicted + past_limit + ignored + pending
+    # payload bytes: payload = delivered + duplicate + conflicting + out_of_window +
+    #   unacknowledged + evicted + past_limit + ignored + pending
     cdef uint64_t payload
     cdef uint64_t delivered
     cdef uint64_t duplicate
     cdef uint64_t conflicting
     cdef uint64_t out_of_window
+    cdef uint64_t unacknowledged
     cdef uint64_t evicted
     cdef uint64_t past_limit
     cdef uint64_t ignored
@@ -39,6 +51,8 @@ cdef class Tally:
     cdef uint64_t gap_bytes
     cdef uint64_t out_of_order
     cdef uint64_t ack_unseen
+    cdef uint64_t acked_bytes           # of streams both of whose directions were seen
+    cdef uint64_t acked_unseen          # of these, bytes that were never captured
     cdef uint64_t midstream
     # messages: started = complete + truncated + failed + open
     cdef uint64_t started

@@ -16,9 +16,9 @@ FLOORS = {
         {"supervisor", "cli"},
     ],
     "workers": [
-        {"seq", "segment", "limits", "tally"},
+        {"segment", "limits", "tally", "history", "context"},
         {"stream", "http1", "message"},
-        {"connection", "transaction", "encode", "events"},
+        {"connection", "http_connection", "transaction", "encode", "events"},
         {"table", "pipeline", "assembly"},
         {"publish", "worker"},
     ],

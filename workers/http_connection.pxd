@@ -1,0 +1,21 @@
+# cython: language_level=3
+"""HttpConnection: a Connection whose bytes are HTTP messages; their transactions go to the context."""
+from workers.connection cimport Connection
+from workers.context cimport Context
+from workers.http1 cimport MessageReader, Step
+from workers.message cimport Message
+from workers.transaction cimport Pairer
+
+
+cdef class HttpConnection(Connection):
+    cdef MessageReader low      # of each side, once it has said something
+    cdef MessageReader high
+    cdef Pairer pairer          # once HTTP was found
+    cdef int client             # side that sends requests; -1: nobody has said anything yet
+    cdef int[2] marks           # of bytes that belong to the next message of a side
+    cdef bint[2] begun          # a head was read
+
+    cdef MessageReader reader(self, int side)
+    cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1
+    cdef int head(self, int side, MessageReader reader, Context cx) except -1
+    cdef int end(self, int side, MessageReader reader, Context cx) except -1

@@ -1,0 +1,184 @@
+# cython: language_level=3
+"""HttpConnection: in-order bytes to a MessageReader for each direction, and what the readers say to the Pairer.
+
+The side whose reader first finds an HTTP head decides the roles: the client is who sends requests, whatever the ports are.
+"""
+cimport cython
+from libc.stdint cimport int64_t
+
+from workers.connection cimport HIGH, LOW, Connection
+from workers.context cimport Context
+from workers.http1 cimport END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
+from workers.message cimport BAD_CHUNK, OVERLAP_CONFLICT, Message
+from workers.stream cimport Piece, offset_of
+from workers.transaction cimport Flow, Pairer, Transaction
+
+cdef enum:
+    METHOD_HEAD = 1             # places in stats.METHODS
+    METHOD_CONNECT = 5
+
+
+@cython.final
+@cython.no_gc
+cdef class HttpConnection(Connection):
+    def __cinit__(self):
+        self.client = -1
+
+    cdef MessageReader reader(self, int side):
+        """The reader of a side; made when it is first needed, so that a connection which says nothing stays small."""
+        if side == LOW:
+            if self.low is None:
+                self.low = MessageReader.__new__(MessageReader)
+            return self.low
+        if self.high is None:
+            self.high = MessageReader.__new__(MessageReader)
+        return self.high
+
+    cdef int take(self, int side, const Piece* piece, Context cx) except -1:
+        """One piece of in-order bytes to its direction's reader."""
+        cdef MessageReader reader = self.reader(side)
+        cdef Input source
+        cdef Step step
+        source.p = piece.data
+        source.end = piece.data + piece.length
+        source.offset = piece.offset
+        source.ts_ns = piece.ts_ns
+        source.peer_ack = -1
+        if piece.has_ack and self.streams[1 - side].known:
+            source.peer_ack = offset_of(&self.streams[1 - side], piece.ack)
+        if piece.marks:
+            if reader.message is not None:
+                reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
+            else:
+                self.marks[side] |= piece.marks
+        while True:
+            step = reader.step(&source, cx.limits, cx.tally)
+            if step == NEED_MORE:
+                return 0
+            self.say(side, reader, step, cx)
+
+    cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1:
+        if step == HEAD:
+            self.head(side, reader, cx)
+        elif step == END:
+            self.end(side, reader, cx)
+        return 0
+
+    cdef int head(self, int side, MessageReader reader, Context cx) except -1:
+        """A head was read: decide the roles, pair it, and tell the reader how its body is framed."""
+        cdef Message message = reader.message
+        cdef Flow flow
+        cdef Transaction transaction
+        cdef Message request = None
+        cdef bint after_loss = reader.lost_bytes, tunnel = False, no_body = False
+        if message.is_request and self.streams[side].midstream and not self.begun[side]:
+            after_loss = True                       # requests sent before the capture began may not be answered yet
+        self.begun[side] = True
+        reader.lost_bytes = False
+        message.anomalies |= OVERLAP_CONFLICT * self.marks[side]
+        self.marks[side] = 0
+        if self.client < 0:
+            self.client = side if message.is_request else 1 - side
+            flow = Flow.__new__(Flow)
+            flow.key = self.key
+            flow.capture = self.capture
+            flow.client_low = self.client == LOW
+            flow.midstream = self.streams[LOW].midstream or self.streams[HIGH].midstream
+            self.pairer = Pairer(flow)
+        if message.is_request != (side == self.client):
+            cx.tally.failed += 1                    # both sides ask, or both answer: this is not HTTP
+            reader.message = None
+            reader.lose(cx.tally)
+            return 0
+        if message.is_request:
+            self.pairer.request_head(message, after_loss, cx.limits, cx.tally, cx.out)
+            reader.frame(False, False)
+            return 0
+        transaction = self.pairer.response_head(message, after_loss, cx.tally, cx.out)
+        if transaction is not None:
+            request = transaction.request
+        if request is not None:
+            no_body = request.method_number == METHOD_HEAD
+            tunnel = request.method_number == METHOD_CONNECT and 200 <= message.status < 300
+        reader.frame(no_body, tunnel)
+        if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
+                and message.first_ns >= request.last_ns:
+            cx.tally.response_time(message.first_ns - request.last_ns)
+        return 0
+
+    cdef int end(self, int side, MessageReader reader, Context cx) except -1:
+        """The message being read is over."""
+        cdef Message message = reader.message
+        cdef Transaction transaction = self.pairer.answering
+        if message.complete:
+            cx.tally.complete += 1
+        elif message.anomalies & BAD_CHUNK:
+            cx.tally.failed += 1
+        else:
+            cx.tally.truncated += 1
+        reader.message = None
+        if side == self.client:
+            self.pairer.request_end(cx.tally, cx.out)
+            return 0
+        if message.status == 101 or (transaction is not None and transaction.request is not None
+                                     and transaction.request.method_number == METHOD_CONNECT
+                                     and 200 <= message.status < 300):
+            cx.tally.tunnels += 1
+            self.reader(LOW).state = self.reader(HIGH).state = TUNNEL
+        self.pairer.response_end(cx.tally, cx.out)
+        return 0
+
+    cdef int skip(self, int side, int64_t count, Context cx) except -1:
+        """The reader learns of a gap."""
+        cdef MessageReader reader = self.reader(side)
+        cdef Step step = reader.gap(count, cx.tally)
+        cdef Input nothing
+        nothing.p = nothing.end = NULL
+        nothing.offset = nothing.peer_ack = 0
+        nothing.ts_ns = 0
+        if step != NEED_MORE:
+            self.say(side, reader, step, cx)
+        step = reader.step(&nothing, cx.limits, cx.tally)       # a message that the gap ended says so now
+        return self.say(side, reader, step, cx)
+
+    cdef int over(self, int side, bint by_fin, Context cx) except -1:
+        """The reader learns that nothing more comes."""
+        cdef MessageReader reader = self.low if side == LOW else self.high
+        cdef Step step
+        if reader is None:
+            return 0
+        step = reader.close(by_fin, cx.tally)
+        while step != NEED_MORE:
+            self.say(side, reader, step, cx)
+            step = reader.close(by_fin, cx.tally)
+        return 0
+
+    cdef int mark(self, int side, int64_t offset, int marks, Context cx) except -1:
+        """Marks the message that these bytes belong to, if its event has not left yet."""
+        cdef MessageReader reader = self.low if side == LOW else self.high
+        cdef Transaction transaction
+        cdef Message message
+        if reader is not None and reader.message is not None and reader.message.start <= offset:
+            reader.message.anomalies |= OVERLAP_CONFLICT * marks
+        elif self.pairer is not None:
+            for transaction in (self.pairer.answering, *self.pairer.waiting):
+                message = None
+                if transaction is not None:
+                    message = transaction.request if side == self.client else transaction.response
+                if message is not None and message.start <= offset < message.start + <int64_t>message.bytes:
+                    message.anomalies |= OVERLAP_CONFLICT * marks
+                    break
+        return 0
+
+    cdef int done(self, Context cx) except -1:
+        """What still waits for an answer leaves as it is."""
+        if self.pairer is not None:
+            self.pairer.finish(cx.tally, cx.out)
+            self.pairer = None
+        if self.low is not None:
+            self.low.partial = None
+            self.low.state = LOST
+        if self.high is not None:
+            self.high.partial = None
+            self.high.state = LOST
+        return 0
