@@ -124,6 +124,7 @@ cdef class HttpConnection(Connection):
                                      and transaction.request.method_number == METHOD_CONNECT
                                      and 200 <= message.status < 300):
             cx.tally.tunnels += 1
+            self.over(self.client, False, cx)       # a request that is answered so before its end has no more of it
             self.reader(LOW).state = self.reader(HIGH).state = TUNNEL
         self.pairer.response_end(cx.tally, cx.out)
         return 0

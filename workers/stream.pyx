@@ -215,7 +215,7 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, Stream* pe
             position += 1
             at = cut
             continue
-        cut = min(end, other.offset + other.length)
+        cut = max(at, min(end, other.offset + other.length))        # a piece that only keeps a place has no bytes
         if at < cut and memcmp(data + (at - offset), other.data + (at - other.offset), cut - at) != 0:
             cx.tally.conflicting += cut - at
             other.marks |= CONFLICT
@@ -227,7 +227,9 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, Stream* pe
                 other.ack = segment.ack     # a retransmission had overtaken it: what the first copy knew counts
         at = cut
         position += 1
-    if segment.captured == 0 and tail:      # nothing but a known hole: it keeps its place
+    # Nothing but a known hole keeps its place, unless it lies inside of what is held.
+    if segment.captured == 0 and tail and (position == stream.held_count
+                                           or stream.held[stream.held_first + position].offset > at):
         keep(stream, position, at, NULL, 0, tail, segment, cx)
     return 2 if differing else 0
 
@@ -236,7 +238,7 @@ cdef int end(Stream* stream, const Segment* segment, Context cx) except -1:
     """Takes a FIN. If bytes before it are missing, an empty piece keeps its place, so that they become a gap in time."""
     cdef Segment nothing = segment[0]
     cdef int64_t offset = offset_of(stream, <uint32_t>(segment.seq + segment.length + (1 if segment.flags & SYN else 0)))
-    cdef uint32_t position = 0
+    cdef Held* last
     if stream.fin_seen or stream.finished or (stream.anchored and offset - stream.next >= WINDOW):
         return 0
     stream.fin_seen = True
@@ -244,10 +246,12 @@ cdef int end(Stream* stream, const Segment* segment, Context cx) except -1:
     stream.edge = max(stream.edge, offset)
     if stream.anchored and offset <= stream.next:
         return 0
-    while position < stream.held_count and stream.held[stream.held_first + position].offset < offset:
-        position += 1
+    if stream.held_count:
+        last = &stream.held[stream.held_first + stream.held_count - 1]
+        if last.offset + last.length >= offset:
+            return 0                        # something is held that keeps its place
     nothing.flags = FIN                     # and not ACK: it waits for no byte of the other direction
-    return keep(stream, position, offset, NULL, 0, 0, &nothing, cx)
+    return keep(stream, stream.held_count, offset, NULL, 0, 0, &nothing, cx)
 
 
 cdef int make_room(Stream* stream) except -1:

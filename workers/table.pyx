@@ -24,6 +24,7 @@ cdef enum:
     FIRST_ENTRIES = 1024
     SECOND = 1000000000
     LOOK_NS = 10000000          # how often waiting connections are looked at
+    LATEST = 0x4000000000000000     # the year 2116: a file may claim any time, and sums with it must not wrap
 
 
 @cython.no_gc
@@ -239,6 +240,7 @@ cdef class Table:
 
     cdef int advance(self, uint64_t ts_ns) except -1:
         """Moves the clock; time never goes back."""
+        ts_ns = min(ts_ns, <uint64_t>LATEST)
         if ts_ns > self.cx.now:
             self.cx.now = ts_ns
             if ts_ns >= self.next_look:
