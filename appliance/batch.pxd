@@ -51,5 +51,8 @@ cdef class BatchReader:
     cdef Header header
     cdef uint32_t at
     cdef uint32_t left          # records not yet read
+    cdef uint32_t ahead_at      # peek() is here
+    cdef uint32_t ahead_left
     cdef int open(self, message) except -1
+    cdef uint64_t peek(self) noexcept
     cdef const uint8_t* next(self, Record* out) except? NULL

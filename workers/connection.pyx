@@ -34,6 +34,10 @@ cdef class Connection:
         release(&self.streams[LOW])
         release(&self.streams[HIGH])
 
+    cdef int warm(self, int step) noexcept:
+        """A segment of this connection comes soon: asks the memory for what it will need, in two steps."""
+        return 0
+
     cdef int take(self, int side, const Piece* piece, Context cx) except -1:
         """The next bytes of a side, piece.missing unknown ones behind them included."""
         return 0

@@ -6,7 +6,7 @@ The side whose reader first finds an HTTP head decides the roles: the client is 
 cimport cython
 from libc.stdint cimport int64_t
 
-from workers.connection cimport HIGH, LOW, Connection
+from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
 from workers.http1 cimport END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
 from workers.message cimport BAD_CHUNK, OVERLAP_CONFLICT, Message
@@ -33,6 +33,16 @@ cdef class HttpConnection(Connection):
         if self.high is None:
             self.high = MessageReader.__new__(MessageReader)
         return self.high
+
+    cdef int warm(self, int step) noexcept:
+        if step == 0:
+            fetch(<void*>self.low, 2)
+            fetch(<void*>self.high, 2)
+            fetch(<void*>self.pairer, 2)
+        elif self.pairer is not None:
+            fetch(<void*>self.pairer.flow, 2)
+            fetch(<void*>self.pairer.waiting, 1)
+        return 0
 
     cdef int take(self, int side, const Piece* piece, Context cx) except -1:
         """One piece of in-order bytes to its direction's reader."""

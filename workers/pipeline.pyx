@@ -17,7 +17,7 @@ from workers.encode cimport Encoder
 from workers.http_connection cimport HttpConnection
 from workers.limits cimport CHECKSUMS_DROP, CHECKSUMS_OFF, Limits
 from workers.segment cimport BAD, GOOD, OFFLOADED, SYN, Checksum, Segment, read_segment, verify
-from workers.table cimport Table
+from workers.table cimport FAR, Table
 from workers.tally cimport Tally
 from workers.transaction cimport Transaction
 
@@ -67,10 +67,13 @@ cdef class Pipeline:
         if batch.header.capture >= self.captures:
             raise BadBatch(f"capture {batch.header.capture} of {self.captures}: not one of this run")
         cx.history.keep(message)
+        for _ in range(FAR):
+            table.warm(batch.peek())
         while True:
             frame = batch.next(&record)
             if frame == NULL:
                 break
+            table.warm(batch.peek())
             if not read_segment(frame, &record, &segment):
                 tally.bad_header += 1
                 continue

@@ -1,5 +1,6 @@
 # cython: language_level=3
 """Table: the connections of one data path, and what happens when time passes."""
+from cpython.object cimport PyObject
 from libc.stdint cimport uint32_t, uint64_t
 
 from appliance.flow cimport FlowKey
@@ -8,8 +9,8 @@ from workers.context cimport Context
 
 
 cdef struct Entry:
+    PyObject* connection        # borrowed from Table.connections; NULL: empty
     uint32_t tag                # high half of the flow hash
-    uint32_t slot               # place in Table.connections, plus 1; 0: empty
 
 
 cdef struct Link:               # of a slot in a list: that of its wheel bucket, or that of the attempts
@@ -18,12 +19,18 @@ cdef struct Link:               # of a slot in a list: that of its wheel bucket,
     uint32_t bucket
 
 
+cdef enum:
+    FAR = 32                    # frames that warm() looks ahead: a power of two
+
+
 cdef class Table:
     cdef Context cx
     cdef uint64_t next_look     # when advance() has something to do
     cdef uint64_t tick          # of the wheel: seconds, all before it are done
     cdef Entry* entries
     cdef uint64_t mask
+    cdef uint64_t[FAR] coming   # flow hashes of the next frames
+    cdef uint32_t step          # of warm()
     cdef uint64_t used
     cdef uint64_t half_open
     cdef list connections       # by slot; None where free
@@ -37,6 +44,8 @@ cdef class Table:
     cdef object waiting         # deque of (ns, Connection) in order of time
 
     cdef Connection make(self, const FlowKey* key, int capture)
+    cdef int warm(self, uint64_t hash) noexcept
+    cdef PyObject* met(self, uint64_t hash) noexcept
     cdef Connection find(self, const FlowKey* key, uint64_t hash)
     cdef Connection add(self, const FlowKey* key, uint64_t hash, int capture)
     cdef int more_links(self) except -1

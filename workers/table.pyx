@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Table: from a flow key to its Connection, and what happens when time passes.
 
-An open-addressing hash table of 8-byte entries over the keyed flow hash that the capture made, so that hostile traffic
+An open-addressing hash table of 16-byte entries over the keyed flow hash that the capture made, so that hostile traffic
 cannot build long chains; deletion shifts back, so that no tombstones pile up. Idle connections are found by a timer wheel
 of seconds: a connection sits in the second in which it could be idle long enough; when that second comes, it is looked at
 and, if it was active since, put where it belongs now. A frame moves nothing.
@@ -9,6 +9,7 @@ and, if it was active since, put where it belongs now. A frame moves nothing.
 The clock is the highest time stamp seen: time is the frames' time, live and from a file alike.
 """
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp
@@ -16,12 +17,13 @@ from libc.string cimport memcmp
 from collections import deque
 
 from appliance.flow cimport FlowKey
-from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_TIMEOUT, OPEN, Connection, Ending
+from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_TIMEOUT, OPEN, Connection, Ending, fetch, prefetch
 from workers.context cimport Context
 
 cdef enum:
     WHEEL = 1024                # seconds; longer timeouts are looked at more than once
     FIRST_ENTRIES = 1024
+    CONNECTION_LINES = 9        # of memory, that a Connection has
     SECOND = 1000000000
     LOOK_NS = 10000000          # how often waiting connections are looked at
     LATEST = 0x4000000000000000     # the year 2116: a file may claim any time, and sums with it must not wrap
@@ -54,14 +56,45 @@ cdef class Table:
         """A new connection of the table's kind."""
         return Connection.__new__(Connection)
 
+    cdef int warm(self, uint64_t hash) noexcept:
+        """Takes the flow hash of the frame FAR frames ahead, 0 if there is none.
+
+        With many connections each frame finds its own one cold. What it will touch is asked for in steps, each of which
+        needs what the one before has brought: entry, connection, its readers and pairer, what these hold.
+        """
+        cdef PyObject* found
+        self.coming[self.step & (FAR - 1)] = hash
+        prefetch(&self.entries[hash & self.mask])
+        found = self.met(self.coming[(self.step - 10) & (FAR - 1)])
+        if found != NULL:
+            fetch(found, CONNECTION_LINES)
+        found = self.met(self.coming[(self.step - 18) & (FAR - 1)])
+        if found != NULL:
+            (<Connection>found).warm(0)
+        found = self.met(self.coming[(self.step - 25) & (FAR - 1)])
+        if found != NULL:
+            (<Connection>found).warm(1)
+        self.step += 1
+        return 0
+
+    cdef PyObject* met(self, uint64_t hash) noexcept:
+        """The connection that a frame of this flow hash most likely belongs to; borrowed, NULL if there is none."""
+        cdef uint64_t at = hash & self.mask
+        cdef uint32_t tag = <uint32_t>(hash >> 32)
+        while self.entries[at].connection != NULL:
+            if self.entries[at].tag == tag:
+                return self.entries[at].connection
+            at = (at + 1) & self.mask
+        return NULL
+
     cdef Connection find(self, const FlowKey* key, uint64_t hash):
         """The connection of this flow, None if there is none."""
         cdef uint64_t at = hash & self.mask
         cdef uint32_t tag = <uint32_t>(hash >> 32)
         cdef Connection connection
-        while self.entries[at].slot:
+        while self.entries[at].connection != NULL:
             if self.entries[at].tag == tag:
-                connection = <Connection>self.connections[self.entries[at].slot - 1]
+                connection = <Connection>self.entries[at].connection
                 if memcmp(&connection.key, key, sizeof(FlowKey)) == 0:
                     return connection
             at = (at + 1) & self.mask
@@ -92,9 +125,9 @@ cdef class Table:
             self.connections.append(connection)
         connection.slot = slot
         at = hash & self.mask
-        while self.entries[at].slot:
+        while self.entries[at].connection != NULL:
             at = (at + 1) & self.mask
-        self.entries[at].slot = slot + 1
+        self.entries[at].connection = <PyObject*>connection
         self.entries[at].tag = <uint32_t>(hash >> 32)
         self.used += 1
         self.schedule(slot, self.cx.now + self.cx.limits.half_open_timeout_ns)
@@ -163,9 +196,9 @@ cdef class Table:
             if connection is None:
                 continue
             at = connection.hash & mask
-            while entries[at].slot:
+            while entries[at].connection != NULL:
                 at = (at + 1) & mask
-            entries[at].slot = connection.slot + 1
+            entries[at].connection = <PyObject*>connection
             entries[at].tag = <uint32_t>(connection.hash >> 32)
         free(self.entries)
         self.entries = entries
@@ -176,19 +209,19 @@ cdef class Table:
         """Takes a connection out; its slot is free at once."""
         cdef uint64_t at = connection.hash & self.mask, hole, home
         cdef Connection other
-        while self.entries[at].slot != connection.slot + 1:
+        while self.entries[at].connection != <PyObject*>connection:
             at = (at + 1) & self.mask
         hole = at
         while True:                     # close the hole: move back whoever may stand there
             at = (at + 1) & self.mask
-            if self.entries[at].slot == 0:
+            if self.entries[at].connection == NULL:
                 break
-            other = <Connection>self.connections[self.entries[at].slot - 1]
+            other = <Connection>self.entries[at].connection
             home = other.hash & self.mask
             if ((at - home) & self.mask) >= ((at - hole) & self.mask):
                 self.entries[hole] = self.entries[at]
                 hole = at
-        self.entries[hole].slot = 0
+        self.entries[hole].connection = NULL
         self.unlink(connection.slot)
         if connection.opening:
             self.established(connection)
