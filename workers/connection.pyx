@@ -7,25 +7,34 @@ gives: HttpConnection reads messages, the Assembler's calls a user's streams.
 
 What is believed. A RST counts if its number lies between what the other side has acknowledged and the last byte seen
 (RFC 9293 section 3.10.7.4, RFC 5961), and if its sender sends nothing more while the settle time runs. A SYN with another
-number announces a new connection on the same ports; what comes next confirms it. Neither ends a connection alone.
+number announces a new connection on the same ports; the other side's answer confirms it. Neither ends a connection alone.
+Data without ACK, or with a SYN that does not open the connection, are left out, as their receiver does.
 """
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.context cimport Context
 from workers.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.stream cimport (
     CONFLICT, Piece, Stream, acknowledge, anchor, certain, drop_all, end, give_up, offer, offset_of, over_limit, pull,
-    refuse_early, release, repeated, touch, waits_for_peer,
+    reach, refuse_early, release, repeated, touch, waits_for_peer,
 )
 
 cdef enum:
+    FEW_EARLY = 8               # segments kept for a connection that may have begun
+    ANSWERED = 1 << 20          # bytes of a new connection that its first captured answer may acknowledge
     UNCERTAIN = 10              # times the gap timeout: how long a hole is waited for that its receiver has not acknowledged
 
 
 cdef bint behind_hole(const Stream* stream, const Stream* peer) noexcept:
     """Does this direction wait for bytes of the other that themselves wait behind a hole?"""
     return waits_for_peer(stream) and peer.held_count != 0 and not waits_for_peer(peer)
+
+
+@cython.final
+@cython.no_gc
+cdef class Early:
+    pass
 
 
 @cython.no_gc
@@ -50,8 +59,8 @@ cdef class Connection:
         """Nothing more of this side."""
         return 0
 
-    cdef int mark(self, int side, int64_t offset, int marks, Context cx) except -1:
-        """Something is to be said about bytes of a side that were taken before."""
+    cdef int mark(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
+        """Something is to be said about bytes of a side that it took before."""
         return 0
 
     cdef int done(self, Context cx) except -1:
@@ -61,31 +70,97 @@ cdef class Connection:
     cdef bint replaced_by(self, const Segment* segment, int side, Context cx) except -1:
         """Does this segment show that the endpoints have begun a new connection with the same ports?
 
-        A SYN alone may be forged or late, so it only announces; the other side's SYN with the right acknowledgement, or
-        the first data behind the SYN, confirms. After a proper end the SYN is enough. Data of a side behind its own RST
-        show that the RST was forged, too late to undo it: they go on as a connection picked up in the middle.
+        A SYN alone may be forged or late, so it only announces; what the other side says of its number confirms. After a
+        proper end the SYN is enough. If neither SYN was captured, two segments that agree with each other and not with
+        this connection tell. Who goes on after a RST that ended the connection shows that it was forged, too late to undo
+        it: the rest is a connection picked up in the middle.
         """
         cdef Stream* stream = &self.streams[side]
         cdef uint32_t first
-        if segment.flags & SYN and not segment.flags & ACK:
+        if self.strange and segment.length:
+            return True
+        if segment.flags & SYN:
             first = <uint32_t>(segment.seq + 1)
             if stream.anchored and first == stream.first_seq:
                 return False            # the same SYN again
-            if self.ending != OPEN:
+            if self.ending != OPEN and not segment.flags & ACK:
                 return True
-            if stream.anchored:
+            if self.reopening == 2 - side and segment.flags & ACK and segment.ack == self.reopen_seq:
+                return True
+            if stream.anchored and not (self.reopening and segment.flags & ACK):
                 self.reopening = side + 1
                 self.reopen_seq = first
             return False
-        if self.ending == BY_RST and side == self.reset_side and segment.length and not segment.flags & RST \
-                and <int32_t>(segment.seq - self.reset_seq) >= 0:
-            cx.tally.resets_ignored += 1
-            return True
+        if self.ending == BY_RST:
+            if not self.alive and self.undoes_reset(segment, side):
+                self.alive = True
+                cx.tally.resets_ignored += 1
+            return self.alive and segment.length
         if not self.reopening:
             return False
         if side == self.reopening - 1:
-            return segment.length > 0 and segment.seq == self.reopen_seq
-        return segment.flags & SYN and segment.flags & ACK and segment.ack == self.reopen_seq
+            return segment.length > 0 and segment.seq == self.reopen_seq and not self.streams[1 - side].seen
+        return segment.flags & ACK and not segment.flags & RST and segment.ack - self.reopen_seq <= <uint32_t>ANSWERED
+
+    cdef bint undoes_reset(self, const Segment* segment, int side) noexcept:
+        """Did the side that has reset the connection send this after its RST? Then that was not its own."""
+        if side != self.reset_side or segment.flags & RST:
+            return False
+        if segment.length and <int32_t>(segment.seq + segment.length - self.reset_seq) > 0:
+            return True
+        return segment.flags & ACK and offset_of(&self.streams[1 - side], segment.ack) > self.reset_edge
+
+    cdef int wander(self, const Segment* segment, int side, Context cx) except -1:
+        """A segment with numbers that cannot be this connection's: does it answer another such one of the other side?
+
+        The last few are kept, for the case that a new connection has begun: then they are its first ones.
+        """
+        cdef Early early = Early.__new__(Early), oldest
+        if self.stray == 2 - side and segment.seq == self.stray_ack and segment.ack == self.stray_seq:
+            self.strange = True
+        self.stray = side + 1
+        self.stray_seq = segment.seq + segment.length
+        self.stray_ack = segment.ack
+        early.segment = segment[0]
+        early.data = segment.payload[:segment.captured]
+        early.side = side
+        if self.early is None:
+            self.early = []
+        elif len(self.early) == FEW_EARLY:
+            oldest = self.early.pop(0)
+            cx.tally.pending -= len(oldest.data)
+            cx.tally.out_of_window += len(oldest.data)
+        self.early.append(early)
+        cx.tally.pending += segment.captured
+        cx.tally.out_of_window -= segment.captured
+        return 0
+
+    cdef int forget_early(self, Context cx) except -1:
+        """The segments that were kept belong to nothing."""
+        cdef Early early
+        if self.early is not None:
+            for early in self.early:
+                cx.tally.pending -= len(early.data)
+                cx.tally.out_of_window += len(early.data)
+            self.early = None
+        return 0
+
+    cdef int succeed(self, Connection before, Context cx) except -1:
+        """This connection follows another one on its ports, and takes over what that one did not believe."""
+        cdef Early early
+        cdef list kept = before.early
+        before.early = None
+        if before.reopening:
+            anchor(&self.streams[before.reopening - 1], before.reopen_seq, cx)
+        if kept is not None:
+            for early in kept:
+                cx.tally.pending -= len(early.data)
+                cx.tally.payload -= len(early.data)     # accept() counts it again
+                early.segment.payload = <const uint8_t*>early.data
+                early.segment.fingerprint = 0
+                cx.history.keep(early.data)
+                self.accept(&early.segment, early.side, cx)
+        return 0
 
     cdef int accept(self, const Segment* segment, int side, Context cx) except -1:
         """One segment of a side, from its header to the last piece that it sets free."""
@@ -104,31 +179,35 @@ cdef class Connection:
         if segment.flags & ACK:
             if not peer.anchored:
                 touch(peer, segment.ack)
-            acknowledge(peer, segment.ack, cx)
+            acknowledge(peer, segment.ack, mine, cx)
             if not segment.flags & SYN and mine.scale > 0:
                 peer.window = max(peer.window, <uint32_t>segment.window << mine.scale)
             else:
                 peer.window = max(peer.window, <uint32_t>segment.window)
         if not self.proven:
             self.prove(segment, side)
-        if segment.flags & RST:
-            cx.tally.ignored += segment.captured        # RFC 1122 section 4.2.2.12: text for people
+        if segment.length and (segment.flags & (ACK | SYN) == 0 or segment.flags & RST or (
+                segment.flags & SYN and <uint32_t>(segment.seq + 1) != mine.first_seq)):
+            cx.tally.ignored += segment.captured        # as every host does; in a RST it is text for people
         elif segment.length:
             said = offer(mine, segment, peer, &piece, cx)
             if said == 1:
                 self.give(side, &piece, cx)
             elif said == 2:
-                self.mark(side, piece.offset, CONFLICT, cx)
+                self.mark(side, piece.marked_from, piece.marked_to, CONFLICT, cx)
+            elif said == 3:
+                self.wander(segment, side, cx)
         if segment.flags & (FIN | RST | URG):
             cx.tally.urgent += segment.flags & URG != 0
             if segment.flags & FIN:
-                end(mine, segment, cx)
+                end(mine, segment, peer, cx)
             if segment.flags & RST:
                 self.reset(segment, side, cx)
-        if self.reset_ns and side == self.reset_side and segment.length and not segment.flags & RST \
-                and <int32_t>(segment.seq + segment.length - self.reset_seq) > 0:
-            self.reset_ns = 0           # who has reset a connection sends nothing more: that RST was forged
+        if self.reset_ns and self.undoes_reset(segment, side):
+            self.reset_ns = 0
             cx.tally.resets_ignored += 1
+        elif self.reset_early == side + 1 and mine.edge >= offset_of(mine, self.reset_seq):
+            self.believe(side, cx)
         if mine.held_count or peer.held_count or mine.fin_seen or peer.fin_seen:
             self.drain(cx)
         return 0
@@ -145,7 +224,7 @@ cdef class Connection:
                 mine.scale = peer.scale = 0         # RFC 7323 section 2.2: both or none
         if segment.flags & ACK:
             anchor(peer, segment.ack, cx)
-            acknowledge(peer, segment.ack, cx)
+            acknowledge(peer, segment.ack, mine, cx)
             refuse_early(peer, cx)
         return 0
 
@@ -155,12 +234,23 @@ cdef class Connection:
         cdef int64_t offset = offset_of(mine, segment.seq)
         if self.reset_ns:
             return 0
-        if mine.anchored and not mine.acked <= offset <= max(mine.edge, mine.next) + 1:
+        cdef int64_t seen = max(mine.edge, mine.next)
+        if mine.anchored and (offset < min(mine.acked, seen)
+                              or offset - seen > max(<int64_t>1, reach(mine, &self.streams[1 - side]))):
             cx.tally.resets_ignored += 1
             return 0
+        self.reset_seq = segment.seq
+        if mine.anchored and offset > seen + 1:
+            self.reset_early = side + 1     # it has overtaken bytes before it, or is forged: they tell
+            return 0
+        return self.believe(side, cx)
+
+    cdef int believe(self, int side, Context cx) noexcept:
+        """The RST of a side is taken for real, as long as its sender sends nothing more."""
+        self.reset_early = 0
         self.reset_ns = max(cx.now, <uint64_t>1)
         self.reset_side = side
-        self.reset_seq = segment.seq
+        self.reset_edge = self.streams[1 - side].edge
         return 0
 
     cdef int prove(self, const Segment* segment, int side) except -1:
@@ -173,14 +263,12 @@ cdef class Connection:
         if segment.flags & ACK and peer.seen and peer.known:
             ahead = peer.edge - offset_of(peer, segment.ack)
             self.proven = -1 <= ahead < 1 << 30
-        elif segment.length and mine.anchored and mine.next_seq != mine.first_seq:
-            self.proven = segment.seq == mine.next_seq
+        elif segment.length and mine.edge and (not mine.anchored or mine.edge != offset_of(mine, mine.first_seq)):
+            self.proven = offset_of(mine, segment.seq) == mine.edge
         return 0
 
     cdef int give(self, int side, const Piece* piece, Context cx) except -1:
-        """One piece to the subclass, its marks first."""
-        if piece.marks:
-            self.mark(side, piece.offset, piece.marks, cx)
+        """One piece to the subclass."""
         self.take(side, piece, cx)
         if piece.missing:
             self.skip(side, piece.missing, cx)
@@ -251,11 +339,9 @@ cdef class Connection:
                 elif waited < cx.limits.gap_timeout_ns:
                     break
                 elif not waits_for_peer(mine) and not certain(mine, peer):
-                    if waited < UNCERTAIN * cx.limits.gap_timeout_ns:
-                        break
-                    if mine.heard_ns > mine.held_since:         # its receiver has spoken since, and still lacks the hole
-                        drop_all(mine, &cx.tally.unacknowledged, cx)
-                        break
+                    if waited >= UNCERTAIN * cx.limits.gap_timeout_ns:
+                        drop_all(mine, &cx.tally.unacknowledged, cx)    # its receiver never had what comes before it
+                    break
                 self.give_up(side, cx)
                 self.drain(cx)
         if self.reset_ns and cx.now - self.reset_ns >= cx.limits.settle_ns and self.ending == OPEN:
@@ -270,6 +356,7 @@ cdef class Connection:
         if self.ending != OPEN:
             return 0
         self.ending = ending
+        self.forget_early(cx)
         if ending == BY_EVICTION or ending == BY_HALF_OPEN:
             drop_all(low, &cx.tally.evicted, cx)
             drop_all(high, &cx.tally.evicted, cx)

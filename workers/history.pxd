@@ -25,5 +25,6 @@ cdef class History:
     cdef int forget_owned(self) noexcept
     cdef uint64_t remember(self, uint64_t before, int64_t offset, const uint8_t* data, uint32_t length) noexcept
     cdef uint64_t adopt(self, uint64_t before, int64_t offset, uint8_t* data, uint32_t length) except 0
-    cdef uint32_t differing(self, uint64_t last, int64_t offset, const uint8_t* data, uint32_t length) noexcept
+    cdef uint32_t differing(self, uint64_t last, int64_t offset, const uint8_t* data, uint32_t length,
+                            int64_t* start, int64_t* stop) noexcept
     cdef int keep(self, message) except -1

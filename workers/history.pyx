@@ -70,8 +70,12 @@ cdef class History:
             self.forget_owned()
         return serial
 
-    cdef uint32_t differing(self, uint64_t last, int64_t offset, const uint8_t* data, uint32_t length) noexcept:
-        """Of data[0:length], bytes in ranges that were delivered with other content; `last`: the stream's newest piece."""
+    cdef uint32_t differing(self, uint64_t last, int64_t offset, const uint8_t* data, uint32_t length,
+                            int64_t* start, int64_t* stop) noexcept:
+        """Of data[0:length], bytes in ranges that were delivered with other content, from start to stop.
+
+        last: the stream's newest piece. start and stop are left alone if there are none.
+        """
         cdef Past* past
         cdef int64_t low, high
         cdef uint32_t found = 0
@@ -83,6 +87,8 @@ cdef class History:
             low = max(offset, past.offset)
             high = min(offset + length, past.offset + past.length)
             if low < high and memcmp(past.data + (low - past.offset), data + (low - offset), high - low) != 0:
+                start[0] = low
+                stop[0] = max(stop[0], high) if found else high
                 found += <uint32_t>(high - low)
             if past.offset <= offset:
                 break

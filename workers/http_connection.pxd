@@ -12,7 +12,6 @@ cdef class HttpConnection(Connection):
     cdef MessageReader high
     cdef Pairer pairer          # once HTTP was found
     cdef int client             # side that sends requests; -1: nobody has said anything yet
-    cdef int[2] marks           # of bytes that belong to the next message of a side
     cdef bint[2] begun          # a head was read
 
     cdef MessageReader reader(self, int side)

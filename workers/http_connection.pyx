@@ -56,13 +56,11 @@ cdef class HttpConnection(Connection):
         source.peer_ack = -1
         if piece.has_ack and self.streams[1 - side].known:
             source.peer_ack = offset_of(&self.streams[1 - side], piece.ack)
-        if piece.marks:
-            if reader.message is not None:
-                reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
-            else:
-                self.marks[side] |= piece.marks
         while True:
             step = reader.step(&source, cx.limits, cx.tally)
+            if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
+                    and source.offset > piece.marked_from:
+                reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
             if step == NEED_MORE:
                 return 0
             self.say(side, reader, step, cx)
@@ -85,8 +83,6 @@ cdef class HttpConnection(Connection):
             after_loss = True                       # requests sent before the capture began may not be answered yet
         self.begun[side] = True
         reader.lost_bytes = False
-        message.anomalies |= OVERLAP_CONFLICT * self.marks[side]
-        self.marks[side] = 0
         if self.client < 0:
             self.client = side if message.is_request else 1 - side
             flow = Flow.__new__(Flow)
@@ -164,21 +160,20 @@ cdef class HttpConnection(Connection):
             step = reader.close(by_fin, cx.tally)
         return 0
 
-    cdef int mark(self, int side, int64_t offset, int marks, Context cx) except -1:
-        """Marks the message that these bytes belong to, if its event has not left yet."""
+    cdef int mark(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
+        """Marks the messages that these bytes belong to, if their events have not left yet."""
         cdef MessageReader reader = self.low if side == LOW else self.high
         cdef Transaction transaction
         cdef Message message
-        if reader is not None and reader.message is not None and reader.message.start <= offset:
+        if reader is not None and reader.message is not None and reader.message.start < stop:
             reader.message.anomalies |= OVERLAP_CONFLICT * marks
-        elif self.pairer is not None:
+        if self.pairer is not None:
             for transaction in (self.pairer.answering, *self.pairer.waiting):
                 message = None
                 if transaction is not None:
                     message = transaction.request if side == self.client else transaction.response
-                if message is not None and message.start <= offset < message.start + <int64_t>message.bytes:
+                if message is not None and message.start < stop and start < message.start + <int64_t>message.bytes:
                     message.anomalies |= OVERLAP_CONFLICT * marks
-                    break
         return 0
 
     cdef int done(self, Context cx) except -1:

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint64_t
 
 from appliance.batch cimport VLAN_BITS, BatchReader, Record
 from appliance.flow cimport FlowKey, flow_key
-from workers.connection cimport BY_REUSE, BY_SHUTDOWN, HIGH, LOW, OPEN, Connection
+from workers.connection cimport BY_SHUTDOWN, HIGH, LOW, OPEN, Connection
 from workers.context cimport Context
 from workers.encode cimport Encoder
 from workers.http_connection cimport HttpConnection
@@ -84,9 +84,7 @@ cdef class Pipeline:
             table.advance(record.ts_ns)
             connection = table.find(&key, record.hash)
             if connection is not None and connection.replaced_by(&segment, side, cx):
-                connection.finish(BY_REUSE, cx)
-                table.remove(connection)
-                connection = None
+                connection = table.replace(connection)
             if connection is None:
                 if not (segment.flags & SYN or segment.length):
                     tally.no_connection += 1        # the last ACK of a connection that is over, mostly

@@ -18,12 +18,16 @@ cdef struct Piece:
     uint64_t ts_ns              # of the frame that brought it
     uint32_t ack                # acknowledgement number of that frame
     bint has_ack
-    int marks
+    int marks                   # what is to be said about its bytes from marked_from to marked_to
+    int64_t marked_from
+    int64_t marked_to
 
 
 cdef struct Held:               # a segment's bytes that wait for those before them, or for the other direction
     int64_t offset
     uint8_t* data               # its own, malloc'd; NULL if there are none
+    int64_t differs_from        # the range that came in two versions
+    int64_t differs_to
     uint64_t ts_ns
     uint32_t length
     uint32_t missing
@@ -50,10 +54,11 @@ cdef struct Stream:             # all zero at first
     int64_t next
     int64_t edge                # the highest end of a segment so far
     int64_t acked               # the highest acknowledgement of the other side
+    int64_t gap_from            # the last gap: bytes of it that come after all are late
+    int64_t gap_to
     int64_t lowest              # while not anchored: the lowest offset any frame spoke of
     int64_t fin_at
     int64_t released            # acknowledgements up to this offset of the peer are not waited for any more
-    uint64_t heard_ns           # clock when the other side acknowledged anything the last time
     uint64_t past               # its newest piece in the History
     Held* held                  # a sorted run in a buffer: [first, first + count)
     uint32_t held_first
@@ -71,7 +76,8 @@ cdef inline int64_t offset_of(const Stream* stream, uint32_t seq) noexcept nogil
 cdef int touch(Stream* stream, uint32_t seq) noexcept
 cdef int anchor(Stream* stream, uint32_t seq, Context cx) except -1
 cdef int settle(Stream* stream, Context cx) except -1
-cdef int acknowledge(Stream* stream, uint32_t ack, Context cx) except -1
+cdef int acknowledge(Stream* stream, uint32_t ack, const Stream* peer, Context cx) noexcept
+cdef int64_t reach(const Stream* stream, const Stream* peer) noexcept
 cdef bint repeated(Stream* stream, uint32_t fingerprint) noexcept
 cdef bint unseen(const Stream* stream, uint32_t ack) noexcept
 cdef bint certain(const Stream* stream, const Stream* peer) noexcept
@@ -79,7 +85,7 @@ cdef bint waits_for_peer(const Stream* stream) noexcept
 cdef bint over_limit(const Stream* stream, Context cx) noexcept
 cdef int offer(Stream* stream, const Segment* segment, Stream* peer, Piece* out, Context cx) except -1
 cdef int refuse_early(Stream* stream, Context cx) except -1
-cdef int end(Stream* stream, const Segment* segment, Context cx) except -1
+cdef int end(Stream* stream, const Segment* segment, Stream* peer, Context cx) except -1
 cdef int pull(Stream* stream, Stream* peer, Piece* out, Context cx) except -1
 cdef int64_t give_up(Stream* stream, Stream* peer, Context cx) except -1
 cdef int drop_all(Stream* stream, uint64_t* counter, Context cx) except -1

@@ -34,6 +34,7 @@ from workers.segment cimport ACK, FIN, SYN, Segment
 
 cdef enum:
     WINDOW = 1 << 30            # RFC 7323 section 2.3: no window is larger
+    BEFORE = 1 << 24            # how far before the first byte of a stream picked up in the middle another one may stand
     SLACK = 1 << 20             # what may be on its way when a window grows that we did not see grow
     FEW = 4                     # held pieces to begin with
 
@@ -49,7 +50,7 @@ cdef int touch(Stream* stream, uint32_t seq) noexcept:
         stream.next = stream.lowest = ORIGIN
     elif not stream.anchored:
         offset = offset_of(stream, seq)
-        if offset < stream.lowest and stream.next - offset < WINDOW:
+        if offset < stream.lowest and stream.next - offset < BEFORE:
             stream.lowest = offset
     return 0
 
@@ -83,13 +84,10 @@ cdef int settle(Stream* stream, Context cx) except -1:
     return 0
 
 
-cdef int acknowledge(Stream* stream, uint32_t ack, Context cx) except -1:
-    """The other side says that it has every byte before this one."""
+cdef int acknowledge(Stream* stream, uint32_t ack, const Stream* peer, Context cx) noexcept:
+    """The other side says that it has every byte before this one: of what can have been sent, that is."""
     cdef int64_t offset = offset_of(stream, ack)
-    stream.heard_ns = cx.now
-    if offset > stream.acked and offset - stream.next < WINDOW:
-        if stream.anchored and stream.seen:
-            cx.tally.acked_bytes += offset - stream.acked
+    if offset > stream.acked and offset - max(stream.next, stream.edge) <= reach(stream, peer):
         stream.acked = offset
     return 0
 
@@ -127,11 +125,9 @@ cdef int64_t reach(const Stream* stream, const Stream* peer) noexcept:
 cdef bint certain(const Stream* stream, const Stream* peer) noexcept:
     """Is it certain that the first hole will not be filled by its sender any more?
 
-    The receiver has acknowledged it, or nothing of the receiver was ever seen, or its sender has gone on for more than a
-    window, which takes acknowledgements that we did not see.
+    The receiver has acknowledged it, or nothing of the receiver was ever seen.
     """
-    return (stream.acked >= stream.held[stream.held_first].offset or not peer.seen
-            or (stream.scaled and peer.scaled and stream.edge - max(stream.acked, stream.next) > stream.window))
+    return stream.acked >= stream.held[stream.held_first].offset or not peer.seen
 
 
 cdef bint waits_for_peer(const Stream* stream) noexcept:
@@ -148,7 +144,7 @@ cdef bint over_limit(const Stream* stream, Context cx) noexcept:
 cdef int offer(Stream* stream, const Segment* segment, Stream* peer, Piece* out, Context cx) except -1:
     """Takes a segment that has payload. 1: `out` is its piece, to be handled before the next call.
 
-    2: it differs from delivered bytes, from out.offset on.
+    2: it differs from delivered bytes between out.marked_from and out.marked_to. 3: it is too far away to be believed.
     """
     cdef int64_t offset = offset_of(stream, segment.seq)
     if (offset == stream.next and stream.held_count == 0 and stream.anchored and not stream.finished
@@ -161,6 +157,8 @@ cdef int offer(Stream* stream, const Segment* segment, Stream* peer, Piece* out,
         out.ack = segment.ack
         out.has_ack = segment.flags & ACK
         out.marks = AMBIGUOUS if segment.ambiguous else 0
+        out.marked_from = offset
+        out.marked_to = offset + segment.captured
         stream.next += segment.length
         stream.next_seq += segment.length
         stream.edge = max(stream.edge, stream.next)
@@ -172,25 +170,23 @@ cdef int offer(Stream* stream, const Segment* segment, Stream* peer, Piece* out,
 
 
 cdef int hold(Stream* stream, const Segment* segment, int64_t offset, Stream* peer, Piece* out, Context cx) except -1:
-    """Copies what is new in a segment to its place among the held pieces. 2 as offer() says it."""
+    """Copies what is new in a segment to its place among the held pieces. 2 and 3 as offer() says them."""
     cdef Held* other = NULL
     cdef int64_t at = offset, end = offset + segment.captured, cut
     cdef uint32_t tail = segment.length - segment.captured, position, low, high, differing = 0
     cdef const uint8_t* data = segment.payload
+    cdef bint kept
     if stream.finished:
         cx.tally.ignored += segment.captured
         return 0
     if stream.anchored:
         if stream.next - end - tail >= WINDOW or end + tail - max(stream.next, stream.edge) > reach(stream, peer):
             cx.tally.out_of_window += segment.captured
-            return 0
+            return 3
         if at < stream.next:
             cut = min(stream.next, end)
-            differing = cx.history.differing(stream.past, at, data, <uint32_t>(cut - at))
-            cx.tally.conflicting += differing
-            cx.tally.duplicate += cut - at - differing
-            out.offset = at
-            at = cut
+            differing = again(stream, at, data, <uint32_t>(cut - at), out, cx)
+            at = stream.next
             if end + tail <= stream.next:
                 return 2 if differing else 0
         elif at > stream.next:
@@ -205,6 +201,7 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, Stream* pe
         else:
             high = position
     position = low
+    kept = False
     while at < end:
         cut = end
         if position < stream.held_count:
@@ -212,12 +209,15 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, Stream* pe
             cut = min(end, other.offset)
         if at < cut:
             keep(stream, position, at, data + (at - offset), <uint32_t>(cut - at), tail if cut == end else 0, segment, cx)
+            kept = cut == end
             position += 1
             at = cut
             continue
         cut = max(at, min(end, other.offset + other.length))        # a piece that only keeps a place has no bytes
         if at < cut and memcmp(data + (at - offset), other.data + (at - other.offset), cut - at) != 0:
             cx.tally.conflicting += cut - at
+            other.differs_from = min(other.differs_from, at) if other.marks & CONFLICT else at
+            other.differs_to = max(other.differs_to, cut) if other.marks & CONFLICT else cut
             other.marks |= CONFLICT
             if cx.limits.last_wins:
                 memcpy(other.data + (at - other.offset), data + (at - offset), cut - at)
@@ -227,20 +227,42 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, Stream* pe
                 other.ack = segment.ack     # a retransmission had overtaken it: what the first copy knew counts
         at = cut
         position += 1
-    # Nothing but a known hole keeps its place, unless it lies inside of what is held.
-    if segment.captured == 0 and tail and (position == stream.held_count
-                                           or stream.held[stream.held_first + position].offset > at):
-        keep(stream, position, at, NULL, 0, tail, segment, cx)
+    # A known hole behind bytes that are there already keeps its place, unless it lies inside of what is held.
+    if tail and not kept and (position == stream.held_count or stream.held[stream.held_first + position].offset > at):
+        keep(stream, position, at, NULL, 0, <uint32_t>(end + tail - at), segment, cx)
     return 2 if differing else 0
 
 
-cdef int end(Stream* stream, const Segment* segment, Context cx) except -1:
+cdef uint32_t again(Stream* stream, int64_t at, const uint8_t* data, uint32_t length, Piece* out, Context cx) noexcept:
+    """Bytes from before `next` come again: how many differ from what was delivered. Those of the last gap were not."""
+    cdef int64_t late = min(at + length, stream.gap_to) - max(at, stream.gap_from)
+    cdef uint32_t differing = 0
+    late = max(late, 0)
+    # RFC 9293 section 3.8.4: a keep-alive may repeat the last byte, and make it up.
+    if length != 1 or at != stream.next - 1 or stream.acked < stream.next:
+        differing = cx.history.differing(stream.past, at, data, length, &out.marked_from, &out.marked_to)
+    cx.tally.late += late
+    cx.tally.conflicting += differing
+    cx.tally.duplicate += length - differing - late
+    return differing
+
+
+cdef int end(Stream* stream, const Segment* segment, Stream* peer, Context cx) except -1:
     """Takes a FIN. If bytes before it are missing, an empty piece keeps its place, so that they become a gap in time."""
     cdef Segment nothing = segment[0]
     cdef int64_t offset = offset_of(stream, <uint32_t>(segment.seq + segment.length + (1 if segment.flags & SYN else 0)))
     cdef Held* last
-    if stream.fin_seen or stream.finished or (stream.anchored and offset - stream.next >= WINDOW):
+    if stream.finished or (stream.fin_seen and offset >= stream.fin_at):
         return 0
+    if stream.anchored and (offset < stream.next
+                            or offset - max(stream.next, stream.edge) > reach(stream, peer)):
+        return 0
+    if stream.fin_seen and stream.held_count:       # it stands before another one: that was not the end
+        last = &stream.held[stream.held_first + stream.held_count - 1]
+        if last.length == 0 and last.missing == 0 and last.offset == stream.fin_at:
+            stream.held_count -= 1
+            if stream.held_count == 0:
+                release(stream)
     stream.fin_seen = True
     stream.fin_at = offset
     stream.edge = max(stream.edge, offset)
@@ -361,6 +383,8 @@ cdef int pull(Stream* stream, Stream* peer, Piece* out, Context cx) except -1:
     out.ack = first.ack
     out.has_ack = first.has_ack
     out.marks = first.marks
+    out.marked_from = first.differs_from if first.marks & CONFLICT else first.offset
+    out.marked_to = first.differs_to if first.marks & CONFLICT else first.offset + first.length
     advance = max(0, first.offset + first.length + first.missing - stream.next)
     out.missing = <uint32_t>max(0, advance - out.length)
     stream.next += advance
@@ -389,8 +413,10 @@ cdef int64_t give_up(Stream* stream, Stream* peer, Context cx) except -1:
     if first.offset > stream.next:
         gap = first.offset - stream.next
         known = min(stream.acked, first.offset) - stream.next
-        if known > 0 and stream.seen:
+        if known > 0 and stream.seen and not (stream.midstream and stream.next_seq == stream.first_seq):
             cx.tally.acked_unseen += known
+        stream.gap_from = stream.next
+        stream.gap_to = first.offset
         stream.next = first.offset
         stream.next_seq += <uint32_t>gap
         cx.tally.gaps += 1

@@ -48,6 +48,7 @@ cdef class Table:
     cdef PyObject* met(self, uint64_t hash) noexcept
     cdef Connection find(self, const FlowKey* key, uint64_t hash)
     cdef Connection add(self, const FlowKey* key, uint64_t hash, int capture)
+    cdef Connection replace(self, Connection connection)
     cdef int more_links(self) except -1
     cdef int attempt(self, Connection connection) except -1
     cdef int established(self, Connection connection) except -1

@@ -17,7 +17,7 @@ from libc.string cimport memcmp
 from collections import deque
 
 from appliance.flow cimport FlowKey
-from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_TIMEOUT, OPEN, Connection, Ending, fetch, prefetch
+from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_REUSE, BY_TIMEOUT, OPEN, Connection, Ending, fetch, prefetch
 from workers.context cimport Context
 
 cdef enum:
@@ -135,6 +135,19 @@ cdef class Table:
         self.cx.tally.flows_opened += 1
         self.cx.tally.flows = self.used
         return connection
+
+    cdef Connection replace(self, Connection connection):
+        """The connection that has begun on the same ports, after the end of this one."""
+        cdef Connection new
+        cdef FlowKey key = connection.key
+        cdef list early = connection.early
+        connection.early = None             # they are the new one's
+        connection.finish(BY_REUSE, self.cx)
+        self.remove(connection)
+        connection.early = early
+        new = self.add(&key, connection.hash, connection.capture)
+        new.succeed(connection, self.cx)
+        return new
 
     cdef int more_links(self) except -1:
         cdef uint32_t size = max(1024, 2 * self.links_size)
@@ -307,14 +320,15 @@ cdef class Table:
         return 0
 
     cdef int relieve(self) except -1:
-        """Too much is held by all streams together: whoever has waited longest gives up first."""
+        """Too much is held by all streams together: who has waited longest gives up first, until a quarter is free."""
         cdef Connection connection
-        while self.waiting and self.cx.tally.pending > self.cx.limits.max_total_pending_bytes:
-            _, connection = self.waiting.popleft()
-            connection.queued = False
-            if connection.ending != OPEN:
-                continue
+        cdef uint64_t enough = self.cx.limits.max_total_pending_bytes // 4 * 3
+        for _, _, connection in sorted([(waiting_since(connection), place, connection)
+                                        for place, (_, connection) in enumerate(self.waiting)
+                                        if connection.ending == OPEN]):
             while connection.ending == OPEN and (connection.streams[0].held_count or connection.streams[1].held_count):
+                if self.cx.tally.pending <= enough:
+                    return 0
                 connection.give_up(0 if connection.streams[0].held_count else 1, self.cx)
                 connection.drain(self.cx)
             if connection.ending != OPEN:
@@ -376,3 +390,13 @@ cdef class Table:
                 self.remove(connection)
         self.waiting.clear()
         return 0
+
+
+cdef uint64_t waiting_since(Connection connection):
+    """When the connection's oldest held piece began to wait; the end of time if it holds nothing."""
+    cdef uint64_t since = 0xFFFFFFFFFFFFFFFFULL
+    cdef int side
+    for side in range(2):
+        if connection.streams[side].held_count:
+            since = min(since, connection.streams[side].held_since)
+    return since

@@ -35,13 +35,14 @@ cdef class Tally:
     cdef uint64_t ended_reused
     cdef uint64_t ended_shutdown
     # payload bytes: payload = delivered + duplicate + conflicting + out_of_window +
-    #   unacknowledged + evicted + past_limit + ignored + pending
+    #   unacknowledged + late + evicted + past_limit + ignored + pending
     cdef uint64_t payload
     cdef uint64_t delivered
     cdef uint64_t duplicate
     cdef uint64_t conflicting
     cdef uint64_t out_of_window
     cdef uint64_t unacknowledged
+    cdef uint64_t late
     cdef uint64_t evicted
     cdef uint64_t past_limit
     cdef uint64_t ignored
@@ -51,8 +52,7 @@ cdef class Tally:
     cdef uint64_t gap_bytes
     cdef uint64_t out_of_order
     cdef uint64_t ack_unseen
-    cdef uint64_t acked_bytes           # of streams both of whose directions were seen
-    cdef uint64_t acked_unseen          # of these, bytes that were never captured
+    cdef uint64_t acked_unseen          # bytes that a receiver acknowledged and that were never captured
     cdef uint64_t midstream
     # messages: started = complete + truncated + failed + open
     cdef uint64_t started

@@ -335,7 +335,7 @@ def test_data_in_the_syn_is_the_start_of_the_stream():
 def test_data_before_the_first_byte_is_out_of_window():
     said = Conversation()
     said.frames += [
-        (said.now, said.client.wire.frame(5000, 0, 0, b"x")),
+        (said.now, said.client.wire.frame(5000, 0, ACK, b"x")),
         (said.now, said.client.wire.frame(6000, 0, SYN)),
     ]
     outcome = outcome_of(said.frames)
