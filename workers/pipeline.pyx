@@ -17,6 +17,7 @@ from workers.encode cimport Encoder
 from workers.http_connection cimport HttpConnection
 from workers.limits cimport CHECKSUMS_DROP, CHECKSUMS_OFF, Limits
 from workers.segment cimport BAD, GOOD, OFFLOADED, SYN, Checksum, Segment, read_segment, verify
+from workers.stream cimport repeated
 from workers.table cimport FAR, Table
 from workers.tally cimport Tally
 from workers.transaction cimport Transaction
@@ -102,6 +103,7 @@ cdef class Pipeline:
                 if tally.pending > cx.limits.max_total_pending_bytes:
                     table.relieve()
             else:
+                tally.duplicate_frames += repeated(&connection.streams[side], segment.fingerprint)
                 tally.payload += segment.captured
                 tally.ignored += segment.captured
         self.encode()
