@@ -237,7 +237,7 @@ cdef int end(Stream* stream, const Segment* segment, Context cx) except -1:
     cdef Segment nothing = segment[0]
     cdef int64_t offset = offset_of(stream, <uint32_t>(segment.seq + segment.length + (1 if segment.flags & SYN else 0)))
     cdef uint32_t position = 0
-    if stream.fin_seen or stream.finished or (stream.anchored and offset - stream.next >= WINDOW):
+    if stream.fin_seen or stream.finished or (stream.anchored and not 0 <= offset - stream.next < WINDOW):
         return 0
     stream.fin_seen = True
     stream.fin_at = offset
