@@ -1,7 +1,7 @@
 """One direction of TCP as a map from offset to byte: what reassembly has to equal, without any hurry.
 
-A byte leaves as soon as every byte before it has left, and stays as it was then. Of a byte that is still held the first or
-the last copy counts. Every copy after the first is equal (duplicate) or differs (conflicting).
+A byte leaves as soon as every byte before it has left, and stays as it was then. Of a byte that is still held the first
+or the last copy counts. Every copy after the first is equal (duplicate) or differs (conflicting).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""T-2: bytes that come again after they were delivered. Equal ones are duplicates, others a conflict, and its event says so."""
+"""T-2: bytes that come again after they were delivered: equal ones are duplicates, others a conflict."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ EDGES = sorted(
 
 
 def scene(client_isn, server_isn):
-    """Everything at once: held segments, a hole that is filled, one that is not, copies, a conflict, a half-open end."""
+    """Everything at once: held segments, a hole that is filled, one that is not, copies, a conflict, an end."""
     said = Conversation(client_isn=client_isn, server_isn=server_isn).handshake()
     data = ASK.request
     said.raw(said.client, 2920, data[2920:4380]).raw(said.client, 1000, data[1000:3000]).raw(
