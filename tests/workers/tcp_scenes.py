@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from builders import START_NS, Conversation, Frame
 from conversation import Endpoint
 from wire import ACK, MASK, SYN, Wire
@@ -53,3 +55,15 @@ def anomalies(event: dict) -> list[str]:
 def at_time(ns: int) -> int:
     """A time stamp, ns after the start of the traffic."""
     return START_NS + ns
+
+
+def flood(count, flags, *, spacing_ns=10_000, payload=b"", seed=9):
+    """Segments of as many addresses and ports as there are segments."""
+    chosen = random.Random(seed)
+    out = []
+    for number in range(count):
+        source = f"10.{chosen.randrange(256)}.{chosen.randrange(256)}.{chosen.randrange(1, 255)}"
+        wire = Wire(source, "198.51.100.20", (chosen.randrange(1024, 65536), 80))
+        frame = wire.frame(chosen.randrange(1 << 32), chosen.randrange(1 << 32) if flags & ACK else 0, flags, payload)
+        out.append((START_NS + number * spacing_ns, frame))
+    return out

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from builders import MILLISECOND, SECOND, START_NS, Conversation, differences, get, outcome_of, request, response, summaries
+from builders import (
+    MILLISECOND,
+    SECOND,
+    START_NS,
+    Conversation,
+    differences,
+    get,
+    outcome_of,
+    request,
+    response,
+    summaries,
+)
 from tcp_scenes import after, anomalies, moved, of_side, put, tick
 from wire import ACK, SYN
 
@@ -79,7 +90,9 @@ def test_a_syn_that_is_repeated_without_its_data_leaves_the_answer_to_the_server
 
 @SIDES
 def test_the_data_of_a_syn_and_what_follows_are_one_stream(where):
-    outcome = outcome_of(early(len(ASK[:10]), where, ASK[:10]).client_sends(ASK[10:]).server_sends(ANSWER).close().frames)
+    outcome = outcome_of(
+        early(len(ASK[:10]), where, ASK[:10]).client_sends(ASK[10:]).server_sends(ANSWER).close().frames
+    )
     assert summaries(outcome.events) == PAIR
 
 

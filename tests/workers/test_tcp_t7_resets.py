@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from builders import MILLISECOND, SECOND, Conversation, config, differences, get, outcome_of, request, response, summaries
+from builders import (
+    MILLISECOND,
+    SECOND,
+    Conversation,
+    config,
+    differences,
+    get,
+    outcome_of,
+    request,
+    response,
+    summaries,
+)
 from impair import interleave
 from tcp_scenes import after, anomalies, put
 from wire import ACK, RST, SYN
