@@ -40,8 +40,9 @@ cdef bint read_segment(const uint8_t* frame, const Record* record, Segment* out)
     out.scale = NO_SCALE
     if out.flags & SYN:
         out.scale = window_scale(tcp, min(header, captured))
-    # Of IPv6, which has no number for each datagram, two acknowledgements may be equal bit by bit and yet two frames.
-    if ip[0] >> 4 == 4:
+    # Without a number for each datagram (IPv6, or IPv4 as RFC 6864 section 4.1 allows) two acknowledgements may be equal
+    # bit by bit and yet two frames.
+    if ip[0] >> 4 == 4 and be16(ip + 4):
         out.fingerprint = mixed(out, be16(ip + 4), be16(tcp + 16))
     elif out.length or out.flags & (SYN | FIN):
         out.fingerprint = mixed(out, 0, be16(tcp + 16))
@@ -131,13 +132,13 @@ cdef Checksum verify(const uint8_t* frame, const Record* record) noexcept nogil:
 
 
 cdef bint routed(const uint8_t* ip, uint32_t size) noexcept nogil:
-    """Has this IPv6 packet (size bytes before the TCP header) a routing header? Its checksum is made for another address."""
+    """Is this IPv6 packet (size bytes before the TCP header) on a route? Its checksum is made for the last address of it."""
     cdef uint32_t at = 40
     cdef uint8_t proto = ip[6]
     if ip[0] >> 4 != 6:
         return False
     while at + 2 <= size:
-        if proto == ROUTING:
+        if proto == ROUTING and at + 4 <= size and ip[at + 3]:      # segments left: RFC 8200 section 4.4
             return True
         proto, at = ip[at], at + (8 if proto == FRAGMENT else (ip[at + 1] + 2) * 4 if proto == AUTHENTICATION
                                   else (ip[at + 1] + 1) * 8)

@@ -52,11 +52,6 @@ def anomalies(event: dict) -> list[str]:
     return event["appliance"].get("anomalies", [])
 
 
-def at_time(ns: int) -> int:
-    """A time stamp, ns after the start of the traffic."""
-    return START_NS + ns
-
-
 def flood(count, flags, *, spacing_ns=10_000, payload=b"", seed=9):
     """Segments of as many addresses and ports as there are segments."""
     chosen = random.Random(seed)
