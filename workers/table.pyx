@@ -284,6 +284,8 @@ cdef class Table:
                 connection.drain(self.cx)
             if connection.ending != OPEN:
                 self.ended(connection)
+            elif connection.waits():
+                self.wait(connection)           # for a RST, which is no reason to stop looking at it
         return 0
 
     cdef uint64_t due(self, Connection connection) noexcept:

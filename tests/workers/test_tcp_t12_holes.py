@@ -30,7 +30,7 @@ SIZES = st.integers(1, 3000)
 
 
 def behind_a_hole(size=1000, held=500, *, acknowledged=True, before=100):
-    """A request; of its answer `size` bytes are missing behind the first, then come `held` ones; acknowledged or not."""
+    """An answer of which `size` bytes in the middle are missing and `held` ones come behind them."""
     made = get(0, body=b"x" * (before + size + held))
     said = Conversation().handshake().client_sends(made.request)
     start = len(made.response) - size - held

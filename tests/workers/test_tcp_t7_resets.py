@@ -189,7 +189,6 @@ def test_a_reset_ends_a_connection_that_waits_for_a_hole():
     assert outcome.events[1]["appliance"]["response"]["missing_bytes"] > 0
 
 
-@pytest.mark.xfail(reason="relieve() forgets a connection that waits for its RST only")
 def test_a_reset_counts_while_the_bytes_of_others_are_given_up():
     first = Conversation(client_port=1).handshake().exchange(get(0)).reset()
     greedy = Conversation(client_port=2).handshake().idle(first.now - Conversation().now + MILLISECOND)
