@@ -57,6 +57,7 @@ cdef class Connection:
     cdef uint8_t reset_early    # the side (plus 1) whose RST came before bytes that it follows
     cdef uint8_t alive          # a RST was believed, and the connection went on
     cdef uint8_t reopening      # the side (plus 1) whose SYN announced a new connection on these ports
+    cdef uint8_t reopen_inside  # its number could be this connection's, so that only a SYN-ACK confirms it
     cdef uint32_t reset_seq     # number of that RST
     cdef int64_t reset_edge     # how far the other side's bytes were seen when the RST came
     cdef uint32_t reopen_seq    # first byte of that connection

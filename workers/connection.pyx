@@ -77,6 +77,7 @@ cdef class Connection:
         """
         cdef Stream* stream = &self.streams[side]
         cdef uint32_t first
+        cdef int64_t ahead
         if self.strange and segment.length:
             return True
         if segment.flags & SYN:
@@ -90,13 +91,16 @@ cdef class Connection:
             if stream.anchored and not (self.reopening and segment.flags & ACK):
                 self.reopening = side + 1
                 self.reopen_seq = first
+                ahead = offset_of(stream, first) - stream.next
+                self.reopen_inside = -ANSWERED <= ahead \
+                    and ahead <= max(stream.edge - stream.next, 0) + reach(stream, &self.streams[1 - side])
             return False
         if self.ending == BY_RST:
             if not self.alive and self.undoes_reset(segment, side):
                 self.alive = True
                 cx.tally.resets_ignored += 1
             return self.alive and segment.length
-        if not self.reopening:
+        if not self.reopening or self.reopen_inside:
             return False
         if side == self.reopening - 1:
             return segment.length > 0 and segment.seq == self.reopen_seq and not self.streams[1 - side].seen
@@ -357,6 +361,7 @@ cdef class Connection:
             return 0
         self.ending = ending
         self.forget_early(cx)
+        cx.tally.resets_ignored += self.reset_early != 0
         if ending == BY_EVICTION or ending == BY_HALF_OPEN:
             drop_all(low, &cx.tally.evicted, cx)
             drop_all(high, &cx.tally.evicted, cx)

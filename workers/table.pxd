@@ -42,6 +42,7 @@ cdef class Table:
     cdef uint32_t newest_attempt
     cdef uint32_t* buckets      # first slot plus 1 of each second of the wheel
     cdef object waiting         # deque of (ns, Connection) in order of time
+    cdef list longest           # [(…, Connection)], last: who has waited longest; what relieve() has left to do
 
     cdef Connection make(self, const FlowKey* key, int capture)
     cdef int warm(self, uint64_t hash) noexcept

@@ -29,6 +29,9 @@ cdef enum:
     LATEST = 0x4000000000000000     # the year 2116: a file may claim any time, and sums with it must not wrap
 
 
+cdef uint64_t BEYOND = 0xFFFFFFFFFFFFFFFFULL    # no time stamp is so late
+
+
 @cython.no_gc
 cdef class Table:
     """All connections of a data path. A subclass says of which kind they are."""
@@ -45,6 +48,7 @@ cdef class Table:
         self.connections = []
         self.free = []
         self.waiting = deque()
+        self.longest = []
 
     def __dealloc__(self):
         free(self.entries)
@@ -130,7 +134,7 @@ cdef class Table:
         self.entries[at].connection = <PyObject*>connection
         self.entries[at].tag = <uint32_t>(hash >> 32)
         self.used += 1
-        self.schedule(slot, self.cx.now + self.cx.limits.half_open_timeout_ns)
+        self.schedule(slot, self.cx.now + min(self.cx.limits.half_open_timeout_ns, self.cx.limits.idle_timeout_ns))
         self.attempt(connection)
         self.cx.tally.flows_opened += 1
         self.cx.tally.flows = self.used
@@ -320,19 +324,29 @@ cdef class Table:
         return 0
 
     cdef int relieve(self) except -1:
-        """Too much is held by all streams together: who has waited longest gives up first, until a quarter is free."""
+        """Too much is held by all streams together: who has waited longest gives up first.
+
+        They are put in order once for as many reliefs as there are of them, so that a flood cannot ask for it at each frame.
+        """
         cdef Connection connection
-        cdef uint64_t enough = self.cx.limits.max_total_pending_bytes // 4 * 3
-        for _, _, connection in sorted([(waiting_since(connection), place, connection)
-                                        for place, (_, connection) in enumerate(self.waiting)
-                                        if connection.ending == OPEN]):
-            while connection.ending == OPEN and (connection.streams[0].held_count or connection.streams[1].held_count):
-                if self.cx.tally.pending <= enough:
+        cdef int side
+        while self.cx.tally.pending > self.cx.limits.max_total_pending_bytes:
+            if not self.longest:
+                self.longest = sorted([(BEYOND - waiting_since(connection), place, connection)
+                                       for place, (_, connection) in enumerate(self.waiting)
+                                       if connection.ending == OPEN])
+                if not self.longest:
                     return 0
-                connection.give_up(0 if connection.streams[0].held_count else 1, self.cx)
+            _, _, connection = self.longest.pop()
+            while connection.ending == OPEN and self.cx.tally.pending > self.cx.limits.max_total_pending_bytes:
+                side = 0 if connection.streams[0].held_count else 1
+                if not connection.streams[side].held_count:
+                    connection.forget_early(self.cx)
+                    break
+                connection.give_up(side, self.cx)
                 connection.drain(self.cx)
-            if connection.ending != OPEN:
-                self.ended(connection)
+                if connection.ending != OPEN:
+                    self.ended(connection)
         return 0
 
     cdef uint64_t due(self, Connection connection) noexcept:
@@ -394,7 +408,7 @@ cdef class Table:
 
 cdef uint64_t waiting_since(Connection connection):
     """When the connection's oldest held piece began to wait; the end of time if it holds nothing."""
-    cdef uint64_t since = 0xFFFFFFFFFFFFFFFFULL
+    cdef uint64_t since = BEYOND
     cdef int side
     for side in range(2):
         if connection.streams[side].held_count:

@@ -136,7 +136,6 @@ def test_a_frame_that_went_through_a_router_on_its_way_is_still_a_copy():
     assert (len(outcome.events), outcome.counts["checksums.bad"]) == (2, 0)
 
 
-@pytest.mark.xfail(reason="frames of a connection that is over are not compared")
 def test_copies_of_the_last_frames_of_a_connection_are_counted_too():
     frames = Conversation().handshake().exchange(get(0)).close().frames
     assert outcome_of(twice(frames, 0)).counts["duplicate_frames"] == len(frames)

@@ -136,7 +136,6 @@ def test_ports_that_are_used_again_make_a_new_connection(end, pause, step):
 
 
 @pytest.mark.parametrize("lost", [(0,), (0, 1), (0, 1, 2)], ids=["SYN", "SYN and SYN-ACK", "handshake"])
-@pytest.mark.xfail(reason="a new connection on old ports is not found without its SYN")
 def test_ports_that_are_used_again_while_the_syn_is_lost(lost):
     first = talk(get(0), close="")
     again = talk(
@@ -149,7 +148,6 @@ def test_ports_that_are_used_again_while_the_syn_is_lost(lost):
     assert summaries(outcome.events)[-1] == ("/5", 200, "verified")
 
 
-@pytest.mark.xfail(reason="data of the same sender alone confirms a SYN")
 def test_two_forged_segments_do_not_replace_a_connection():
     said = Conversation().handshake().exchange(get(0))
     put(said, said.client, 77_000_000, SYN)

@@ -99,10 +99,8 @@ def test_of_pipelined_requests_the_one_that_came_twice_is_marked(place):
 
 
 FIRST, SECOND_ASK, CHANGED = request(b"/0"), request(b"/1", b"X: abc"), request(b"/1", b"X: xyz")
-WRONG_EVENT = pytest.mark.xfail(reason="a conflict is put on the message that its segment begins with")
 
 
-@WRONG_EVENT
 def test_a_conflict_marks_the_message_it_is_in_not_the_one_its_segment_begins_with():
     said = Conversation().handshake().client_sends(FIRST + SECOND_ASK)
     said.raw(said.client, 0, FIRST + CHANGED)
@@ -110,7 +108,6 @@ def test_a_conflict_marks_the_message_it_is_in_not_the_one_its_segment_begins_wi
     assert "overlap_conflict" in anomalies(events[1])
 
 
-@WRONG_EVENT
 def test_a_held_conflict_marks_the_message_it_is_in():
     said = Conversation().handshake()
     said.raw(said.client, 5, (FIRST + SECOND_ASK)[5:]).raw(said.client, 5, (FIRST + CHANGED)[5:])
@@ -120,7 +117,6 @@ def test_a_held_conflict_marks_the_message_it_is_in():
     assert "overlap_conflict" in anomalies(events[1])
 
 
-@WRONG_EVENT
 def test_a_held_conflict_behind_the_end_of_a_body_marks_the_next_message():
     post = request(b"/0", b"Content-Length: 10", method=b"POST")
     said = Conversation().handshake().client_sends(post + b"u" * 5)
@@ -138,7 +134,6 @@ def test_a_keep_alive_without_data_changes_nothing():
     assert (anomalies(outcome.only), outcome.counts["payload.duplicate"]) == ([], 0)
 
 
-@pytest.mark.xfail(reason="the garbage octet of a keep-alive is taken for another copy of the last byte")
 def test_the_garbage_octet_of_a_keep_alive_is_no_conflict():
     """RFC 9293 section 3.8.4; some systems send it. The byte it stands on was acknowledged: nobody can change it."""
     said = Conversation().handshake().client_sends(ASK)

@@ -108,7 +108,6 @@ def test_a_forged_segment_that_its_receiver_refuses_is_left_out_after_the_long_w
 
 @pytest.mark.parametrize("answered", [True, False], ids=["its receiver answers", "no answer"])
 @pytest.mark.parametrize("wait", [2 * SECOND, 20 * SECOND])
-@pytest.mark.xfail(reason="one forged segment further ahead than the window is taken as evidence of a lost one")
 def test_a_forged_segment_between_window_and_reach_makes_no_gap(wait, answered):
     said = Conversation().handshake().exchange(get(0))
     said.raw(said.client, (FULL_WINDOW << 7) + 500_000, b"x")
@@ -118,7 +117,6 @@ def test_a_forged_segment_between_window_and_reach_makes_no_gap(wait, answered):
     assert [one[0] for one in summaries(outcome.events)] == ["/0", "/1"]
 
 
-@pytest.mark.xfail(reason="without an answer to a forged segment its hole becomes a gap")
 def test_a_forged_segment_in_the_window_takes_no_request_away():
     said = Conversation().handshake().exchange(get(0))
     outcome = goes_on(said.raw(said.client, 5000, b"x"))
@@ -134,7 +132,6 @@ def test_an_old_fin_ends_nothing(offset):
 
 
 @pytest.mark.parametrize("payload", [b"", b"x"])
-@pytest.mark.xfail(reason="the number of a FIN is not compared with the window")
 def test_a_fin_far_ahead_makes_no_gap(payload):
     said = Conversation().handshake().exchange(get(0))
     outcome = goes_on(said.raw(said.client, 300_000_000, payload, FIN | ACK))
@@ -142,15 +139,13 @@ def test_a_fin_far_ahead_makes_no_gap(payload):
     assert (outcome.counts["gaps"], outcome.counts["flows_ended.fin"]) == (0, 1)
 
 
-@pytest.mark.xfail(reason="an acknowledgement is believed up to 2**30 ahead of what was sent")
 def test_an_acknowledgement_of_what_was_never_sent_is_not_counted():
     said = Conversation().handshake().exchange(get(0))
     put(said, said.server, said.server.next, ACK, ack=said.client.at(1 << 29))
     outcome = outcome_of(said.exchange(get(1)).close().frames)
-    assert outcome.counts["acked_bytes"] < 1000
+    assert outcome.counts["acked_unseen_bytes"] == 0
 
 
-@pytest.mark.xfail(reason="data without ACK, which every host drops, is taken")
 def test_data_without_ack_in_an_established_connection_is_not_taken():
     said = Conversation().handshake().exchange(get(0))
     put(said, said.client, said.client.next, 0, request(b"/evil"))

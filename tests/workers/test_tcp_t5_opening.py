@@ -123,7 +123,6 @@ def test_refused_data_of_a_syn_leaves_no_gap_and_no_event():
     assert differences(outcome) == {}
 
 
-@pytest.mark.xfail(reason="data of a SYN inside an established connection is taken")
 def test_data_in_a_syn_inside_an_established_connection_is_not_taken():
     """Every host answers it with a challenge ACK (RFC 5961 section 4)."""
     said = Conversation().handshake().exchange(get(0))
