@@ -8,7 +8,6 @@ and, if it was active since, put where it belongs now. A frame moves nothing.
 
 The clock is the highest time stamp seen: time is the frames' time, live and from a file alike.
 """
-cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp
@@ -27,7 +26,6 @@ cdef enum:
     LATEST = 0x4000000000000000     # the year 2116: a file may claim any time, and sums with it must not wrap
 
 
-@cython.no_gc
 cdef class Table:
     """All connections of a data path. A subclass says of which kind they are."""
 
