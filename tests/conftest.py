@@ -16,6 +16,7 @@ COMPILED = [
 ]
 
 sys.path.insert(0, str(ROOT / "ops" / "bench"))
+sys.path.insert(0, str(ROOT / "ops" / "examples"))
 
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile(

@@ -74,6 +74,7 @@ cdef class Connection:
     cdef int skip(self, int side, int64_t count, Context cx) except -1
     cdef int over(self, int side, bint by_fin, Context cx) except -1
     cdef int mark(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1
+    cdef int greet(self, int side, Context cx) except -1
     cdef int done(self, Context cx) except -1
 
     cdef bint replaced_by(self, const Segment* segment, int side, Context cx) except -1

@@ -63,6 +63,10 @@ cdef class Connection:
         """Something is to be said about bytes of a side that it took before."""
         return 0
 
+    cdef int greet(self, int side, Context cx) except -1:
+        """The connection is more than an attempt; a segment of this side has proven it."""
+        return 0
+
     cdef int done(self, Context cx) except -1:
         """The connection is over, after both sides were."""
         return 0

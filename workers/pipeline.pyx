@@ -3,23 +3,21 @@
 
     batch -> Record + frame -> Segment -> HttpConnection -> Stream -> MessageReader -> Pairer -> Encoder -> event bytes
 
-feed() below is that path, every stage in order; read it first. The message's memory is borrowed for the call: in-order
-payload is parsed where it lies, only what must wait is copied. Nothing here knows sockets, files, or the wall clock.
+feed() below begins that path and ends it; path.pyx has the part that is TCP's. In-order payload is parsed where it lies, in the
+batch; only what must wait is copied. Nothing here knows sockets, files, or the wall clock.
 Cost per frame and per transaction: `make bench` prints it stage by stage.
 """
 from libc.stdint cimport uint8_t, uint64_t
 
-from appliance.batch cimport VLAN_BITS, BatchReader, Record
-from appliance.flow cimport FlowKey, flow_key
-from workers.connection cimport BY_SHUTDOWN, HIGH, LOW, OPEN, Connection
+from appliance.batch cimport BatchReader, Record
+from appliance.flow cimport FlowKey
+from workers.connection cimport BY_SHUTDOWN, Connection
 from workers.context cimport Context
 from workers.encode cimport Encoder
 from workers.http_connection cimport HttpConnection
-from workers.limits cimport CHECKSUMS_DROP, CHECKSUMS_OFF, Limits
-from workers.segment cimport BAD, GOOD, OFFLOADED, SYN, Checksum, Segment, read_segment, verify
-from workers.stream cimport repeated
+from workers.limits cimport Limits
+from workers.path cimport receive
 from workers.table cimport FAR, Table
-from workers.tally cimport Tally
 from workers.transaction cimport Transaction
 
 from appliance.batch import BadBatch
@@ -54,20 +52,14 @@ cdef class Pipeline:
         The message must stay as it is: it is kept, with the last few before it, to compare retransmissions with.
         """
         cdef BatchReader batch = BatchReader()
-        cdef Context cx = self.cx
-        cdef Tally tally = cx.tally
         cdef Table table = self.table
-        cdef Connection connection
         cdef Record record
-        cdef Segment segment
-        cdef FlowKey key
         cdef const uint8_t* frame
-        cdef int side
 
         batch.open(message)
         if batch.header.capture >= self.captures:
             raise BadBatch(f"capture {batch.header.capture} of {self.captures}: not one of this run")
-        cx.history.keep(message)
+        self.cx.history.keep(message)
         for _ in range(FAR):
             table.warm(batch.peek())
         while True:
@@ -75,37 +67,7 @@ cdef class Pipeline:
             if frame == NULL:
                 break
             table.warm(batch.peek())
-            if not read_segment(frame, &record, &segment):
-                tally.bad_header += 1
-                continue
-            if cx.limits.checksums != CHECKSUMS_OFF and not count_checksum(verify(frame, &record), cx):
-                tally.bad_checksum += 1
-                continue
-            side = LOW if flow_key(frame + record.net, frame + record.tcp, record.vlans & VLAN_BITS, &key) else HIGH
-            table.advance(record.ts_ns)
-            connection = table.find(&key, record.hash)
-            if connection is not None and connection.replaced_by(&segment, side, cx):
-                connection = table.replace(connection)
-            if connection is None:
-                if not (segment.flags & SYN or segment.length):
-                    tally.no_connection += 1        # the last ACK of a connection that is over, mostly
-                    continue
-                connection = table.add(&key, record.hash, batch.header.capture)
-            tally.segments += 1
-            if connection.ending == OPEN:
-                connection.accept(&segment, side, cx)
-                if connection.ending != OPEN:
-                    table.ended(connection)
-                elif connection.waits():
-                    table.wait(connection)
-                if connection.opening and connection.proven:
-                    table.established(connection)
-                if tally.pending > cx.limits.max_total_pending_bytes:
-                    table.relieve()
-            else:
-                tally.duplicate_frames += repeated(&connection.streams[side], segment.fingerprint)
-                tally.payload += segment.captured
-                tally.ignored += segment.captured
+            receive(table, frame, &record, batch.header.capture)
         self.encode()
 
     cdef int encode(self) except -1:
@@ -147,17 +109,3 @@ cdef class Pipeline:
     def now_ns(self):
         """The clock: the highest frame time stamp so far."""
         return self.cx.now
-
-
-cdef bint count_checksum(Checksum found, Context cx) noexcept:
-    """Counts what a segment's checksums are like; may it go on?"""
-    if found == GOOD:
-        return True
-    if found == BAD:
-        cx.tally.checksums_bad += 1
-        return cx.limits.checksums != CHECKSUMS_DROP
-    if found == OFFLOADED:
-        cx.tally.checksums_offloaded += 1
-    else:
-        cx.tally.checksums_unverified += 1
-    return True

@@ -8,7 +8,6 @@ and, if it was active since, put where it belongs now. A frame moves nothing.
 
 The clock is the highest time stamp seen: time is the frames' time, live and from a file alike.
 """
-cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -32,7 +31,6 @@ cdef enum:
 cdef uint64_t BEYOND = 0xFFFFFFFFFFFFFFFFULL    # no time stamp is so late
 
 
-@cython.no_gc
 cdef class Table:
     """All connections of a data path. A subclass says of which kind they are."""
 
