@@ -16,6 +16,15 @@ cdef enum:
     FLAG_END = 1                # the capture is done: nothing follows on this link
 
 
+cdef extern from *:
+    """
+    #define VLAN_BITS (((uint64_t)1 << 48) - 1)
+    #define RECORD_AMBIGUOUS ((uint64_t)1 << 48)
+    """
+    const uint64_t VLAN_BITS            # of Record.vlans: the tags
+    const uint64_t RECORD_AMBIGUOUS     # of Record.vlans: a datagram put together from fragments that contradict each other
+
+
 cdef struct Header:
     uint8_t magic[4]            # "HCB1"
     uint16_t capture            # which capture process (index of its interface)
@@ -33,7 +42,7 @@ cdef struct Header:
 cdef struct Record:
     uint64_t ts_ns              # since the epoch of 1970
     uint64_t hash               # keyed flow hash
-    uint64_t vlans              # locate.pxd
+    uint64_t vlans              # locate.pxd, below VLAN_BITS; above it RECORD_AMBIGUOUS
     uint32_t caplen
     uint32_t wirelen
     uint32_t tcp_length

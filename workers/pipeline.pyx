@@ -9,7 +9,7 @@ Cost per frame and per transaction: `make bench` prints it stage by stage.
 """
 from libc.stdint cimport uint8_t, uint64_t
 
-from appliance.batch cimport BatchReader, Record
+from appliance.batch cimport VLAN_BITS, BatchReader, Record
 from appliance.flow cimport FlowKey, flow_key
 from workers.connection cimport BY_REUSE, BY_SHUTDOWN, OPEN, Connection
 from workers.encode cimport Encoder
@@ -66,7 +66,7 @@ cdef class Pipeline:
             if not read_segment(frame, &record, &segment):
                 tally.bad_header += 1
                 continue
-            from_low = flow_key(frame + record.net, frame + record.tcp, record.vlans, &key)
+            from_low = flow_key(frame + record.net, frame + record.tcp, record.vlans & VLAN_BITS, &key)
             table.advance(record.ts_ns, self.finished)
             connection = table.find(&key, record.hash)
             if connection is not None and connection.replaced_by(&segment, from_low):
