@@ -36,7 +36,7 @@ def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page) -> Non
 
 
 def close_capture(page: Page, workers: int) -> None:
-    """Frames in batches that were never sent, fragments of datagrams that never were, frames left in the kernel's ring."""
+    """Frames in batches that were never sent, fragments that were held, frames that were left in the kernel's ring."""
     for worker in range(workers):
         seen = page.snapshot()
         kept = sum(seen[f"{name}.{worker}"] for name in ("sent", *LINK_DROPS))

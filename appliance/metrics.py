@@ -147,7 +147,7 @@ def _fragments(view: View) -> Rows:
 
 
 def _outcomes(view: View) -> Rows:
-    """Where each frame that a capture read, or made of fragments, has ended: in exactly one of these, or it is in flight."""
+    """Where each frame that a capture read or made of fragments has ended: in exactly one of these, or in flight."""
     captures = view.pages.captures
     for verdict in dict.fromkeys(verdict for page in captures for verdict, _ in _verdicts(page)):
         yield ["capture", verdict, ""], sum(page[f"rejected.{verdict}"] for page in captures)
@@ -250,8 +250,8 @@ FAMILIES = (
            ("identity",), _unaccounted),
     Family("frames_in_flight", _G, "Frames read by a capture and not yet judged by anybody.", (),
            _one(lambda view: ledger.in_flight(ledger.identities(view.pages)))),
-    Family("frames_outcome", _C, "Where each frame read or reassembled ended, exclusive; worker is empty if offered to none.",
-           ("stage", "outcome", "worker"), _outcomes),
+    Family("frames_outcome", _C, "Where each frame read, or made of fragments, ended, exclusive; worker is empty if it was "
+           "offered to none.", ("stage", "outcome", "worker"), _outcomes),
     # capture
     Family("capture_up", _G, "1 while the capture runs and is ready.", _IFACE, _capture_up),
     Family("capture_restarts", _C, "Times the capture was started again after it had died.", _IFACE, _capture_restarts),
@@ -265,7 +265,7 @@ FAMILIES = (
            "(kernel), in the ring of a capture that was killed (abandoned).", ("interface", "stage"), _capture_dropped),
     Family("capture_rejected_frames", _C, "Frames without a usable TCP segment, by reason.", ("interface", "reason"),
            _capture_rejected),
-    Family("capture_fragments", _C, "IP fragments among them, by what became of each; merged: part of a whole datagram.",
+    Family("capture_fragments", _C, "IP fragments among them, by what became of each; merged: in a whole datagram.",
            ("interface", "outcome"), _fragments),
     Family("capture_fragments_held", _G, "IP fragments that wait for the rest of their datagram.", _IFACE,
            _by_interface("fragments.held")),

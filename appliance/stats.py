@@ -107,8 +107,8 @@ class Pages(Protocol):
 def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
     """The slots of a capture's page; verdicts: appliance.locate.VERDICTS. They count frames unless they say bytes.
 
-    A fragment is a frame with the verdict "fragment" and with one of the outcomes, or it is held; what fragments made is
-    counted as reassembled, in datagrams, and offered or rejected like a frame."""
+    A fragment is a frame with the verdict "fragment" and with one of the outcomes, or it is held. A datagram made of
+    fragments is counted as reassembled, and offered or rejected like a frame."""
     names = [*_COMMON, "kernel_received", "kernel_dropped", "kernel_if_dropped", "kernel_abandoned", "looped_frames"]
     names += ["frames", "bytes", "wire_bytes", "truncated_frames", "input_bytes_read", "input_bytes_total"]
     names += ["last_frame_ns", "link_type", *(f"rejected.{verdict}" for verdict in verdicts)]
