@@ -250,8 +250,8 @@ FAMILIES = (
            ("identity",), _unaccounted),
     Family("frames_in_flight", _G, "Frames read by a capture and not yet judged by anybody.", (),
            _one(lambda view: ledger.in_flight(ledger.identities(view.pages)))),
-    Family("frames_outcome", _C, "Where each frame read, or made of fragments, ended, exclusive; worker is empty if it was "
-           "offered to none.", ("stage", "outcome", "worker"), _outcomes),
+    Family("frames_outcome", _C, "Where each frame read or made of fragments ended, exclusive; worker is empty if it "
+           "was offered to none.", ("stage", "outcome", "worker"), _outcomes),
     # capture
     Family("capture_up", _G, "1 while the capture runs and is ready.", _IFACE, _capture_up),
     Family("capture_restarts", _C, "Times the capture was started again after it had died.", _IFACE, _capture_restarts),

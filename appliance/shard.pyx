@@ -99,7 +99,7 @@ cdef class Sharder:
         return 0
 
     cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, Location* place, Whole* whole) except -1:
-        """Takes a fragment; True when it completes a datagram with a TCP segment, then in `whole`, the segment's place in `place`.
+        """Takes a fragment; True when it completes a datagram with a TCP segment: both are in `whole`, and where in `place`.
 
         A datagram may hold a tunnel in which there is a fragment that completes another one, and so on: at most as often as
         there are tunnels to enter.
