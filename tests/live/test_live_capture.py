@@ -13,7 +13,7 @@ import pytest
 from box import appliance
 from conversation import Conversation
 from exchange import exchange
-from hosts import Unavailable
+from hosts import Unavailable, wait_for
 from impair import interleave
 from pcapfile import PcapWriter
 from pieces import all_fragmented, fragmented
@@ -277,3 +277,17 @@ def test_fragments_on_the_wire_give_the_events_of_whole_frames(scene: Scene, wor
     assert terms["fragments.merged"] == terms["rejected.fragment"] - 1 > 50
     assert (terms["fragments.timeout"], terms["fragments.held"]) == (1, 0)
     assert 20 < terms["reassembled"] < terms["offered"]
+
+
+def test_fragments_held_by_a_capture_that_is_killed_are_accounted_for(scene: Scene) -> None:
+    parts = fragmented(tagged((), 40001, "plain").frames[3], 504)
+    file = scene.directory / "fragments.pcap"
+    with PcapWriter(file) as out:
+        out.write_all(parts[:-1])
+    box = scene.capture(*NO_FEED)
+    assert scene.client.python("replay.py", "c0", file).wait(30) == 0
+    wait_for(lambda: box.count("capture-0", "fragments.held") == len(parts) - 1, "the fragments are held")
+    box.kill("capture-0")
+    assert box.stop(signal.SIGTERM) == 143
+    terms = box.ledger()["L2"]
+    assert (terms["fragments.crash"], terms["fragments.held"]) == (len(parts) - 1, 0)
