@@ -189,7 +189,7 @@ def test_every_cut_of_a_fragment_is_counted_as_truncated(family):
 
 
 def test_too_many_fragments_of_one_datagram_discard_it_and_what_comes_after():
-    fragments = pieces_of(4, TEXT[:8400], 8)
+    fragments = [*pieces_of(4, TEXT[:8200], 8), piece(4, 0, TEXT[:8], True)]  # 1025, and one more
     out, made = pushed(fragments)
     assert (out, outcomes(made)) == ([], {"too_many": len(fragments)})
     assert made.bytes_held == 0

@@ -196,6 +196,15 @@ def test_copies_of_a_complete_datagram_do_not_begin_another_one():
     assert outcomes(made) == {"merged": 6}
 
 
+@BOTH
+@pytest.mark.parametrize(("end", "more"), [(16, False), (104, True)])
+def test_a_late_fragment_that_denies_where_the_datagram_ended_is_no_copy(family, end, more):
+    made = Defragmenter(KEY)
+    pushed(pieces_of(family, TEXT[:96], 48), made)
+    made.push(piece(family, 8, TEXT[8:end], more), 1)
+    assert outcomes(made) == {"merged": 2, "held": 1}
+
+
 def test_an_id_that_is_used_again_makes_another_datagram():
     made = Defragmenter(KEY)
     for text in (TEXT[:100], TEXT[1:101], TEXT[2:102]):

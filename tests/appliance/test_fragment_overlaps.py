@@ -144,6 +144,21 @@ def test_the_order_of_fragments_that_do_not_overlap_does_not_matter(family):
         assert agree(family, order).complete
 
 
+def test_one_fragment_may_fill_many_holes():
+    said = [(16 * place, text(1, (0, 1)), True) for place in range(1, 400)]
+    said += [(0, bytes(6400), True), (6400, b"end", False)]
+    model = agree(4, said)
+    assert model.complete
+    assert model.conflicts == 1
+
+
+def test_ipv6_a_first_fragment_that_says_it_carries_something_else_is_no_copy():
+    made = Defragmenter(KEY)
+    for proto in (6, 6, 17):
+        made.push(piece(6, 0, bytes(8), True, proto=proto), 1)
+    assert made.counts()["fragments.overlapping"] == 3
+
+
 # -- and any others ----------------------------------------------------------------------------------------------------
 
 
