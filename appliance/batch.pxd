@@ -15,9 +15,14 @@ cdef enum:
     VERSION = 1
     FLAG_END = 1                # the capture is done: nothing follows on this link
 
-cdef enum:
-    VLAN_BITS = 0x0000FFFFFFFFFFFF
-    RECORD_AMBIGUOUS = 0x0001000000000000   # the frame was made of fragments that contradicted each other
+
+cdef extern from *:
+    """
+    #define VLAN_BITS (((uint64_t)1 << 48) - 1)
+    #define RECORD_AMBIGUOUS ((uint64_t)1 << 48)
+    """
+    const uint64_t VLAN_BITS            # of Record.vlans: the tags
+    const uint64_t RECORD_AMBIGUOUS     # of Record.vlans: a datagram put together from fragments that contradict each other
 
 
 cdef struct Header:
@@ -37,7 +42,7 @@ cdef struct Header:
 cdef struct Record:
     uint64_t ts_ns              # since the epoch of 1970
     uint64_t hash               # keyed flow hash
-    uint64_t vlans              # locate.pxd; above VLAN_BITS: RECORD_ flags
+    uint64_t vlans              # locate.pxd, below VLAN_BITS; above it RECORD_AMBIGUOUS
     uint32_t caplen
     uint32_t wirelen
     uint32_t tcp_length

@@ -36,13 +36,17 @@ def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page) -> Non
 
 
 def close_capture(page: Page, workers: int) -> None:
-    """Frames in batches that were never sent, and frames that were left in the kernel's ring."""
+    """Frames in batches that were never sent, fragments that were held, frames that were left in the kernel's ring."""
     for worker in range(workers):
         seen = page.snapshot()
         kept = sum(seen[f"{name}.{worker}"] for name in ("sent", *LINK_DROPS))
         _close(page, f"offered.{worker}", kept, f"dropped_crash.{worker}")
+    page["fragments.held"] = 0
+    _close(page, "rejected.fragment", under(page.snapshot(), "fragments"), "fragments.crash")
     seen = page.snapshot()
-    page["frames"] = under(seen, "offered") + under(seen, "rejected")
+    judged = under(seen, "offered") + under(seen, "rejected")
+    page["reassembled"] = min(seen["reassembled"], judged)
+    page["frames"] = judged - page["reassembled"]
     if seen["kernel_received"]:
         taken = page["frames"] + seen["kernel_dropped"] + seen["looped_frames"] + seen["kernel_abandoned"]
         _close(page, "kernel_received", taken, "kernel_abandoned")

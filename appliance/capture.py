@@ -36,7 +36,7 @@ END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
 KEY_BYTES = 16
 PIPE_BYTES = 1 << 20
 ETHERNET = 1  # DLT_EN10MB
-GAUGES = ("last_frame_ns",)
+GAUGES = ("last_frame_ns", "fragments.held")
 MIRRORS = ("lo", "any")  # where libpcap reads every loopback frame twice and throws the outgoing copy away
 
 
@@ -115,6 +115,9 @@ class Capture:
             self.index,
             link_type=link_type,
             max_tunnels=config.capture.max_tunnels,
+            max_fragmented_datagrams=config.capture.max_fragmented_datagrams,
+            max_fragment_bytes=config.capture.max_fragment_bytes,
+            fragment_timeout_ns=round(config.capture.fragment_timeout_s * 1e9),
         )
 
     # -- the source --------------------------------------------------------------------------------------------------
@@ -341,6 +344,7 @@ class Capture:
         self.station.state(DRAINING)
         if self.deadline is None and self.live:
             self.deadline = time.monotonic() + self.config.run.drain_s
+        self.sharder.settle()
         self.sharder.seal()
         self._pass_on()
         self._give_up_backlogs()

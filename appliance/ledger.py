@@ -17,7 +17,7 @@ from appliance.stats import EVENT_DROPS, LINK_DROPS, MESSAGE_OUTCOMES, PAYLOAD_O
 
 TITLES = {
     "L1": "kernel: received by the kernel = read + dropped by it",
-    "L2": "capture: read = offered to workers + rejected",
+    "L2": "capture: read + reassembled = offered to workers + rejected; fragments = sum of their outcomes",
     "L3": "link: offered = sent + dropped; sent = received + lost",
     "L4": "worker: received = segments + rejected + lost in a crash",
     "L5": "bytes: payload = delivered + not delivered, by reason",
@@ -96,9 +96,15 @@ def _kernel(captures: Sequence[Counts]) -> Identity:
 
 
 def _capture(captures: Sequence[Counts]) -> Identity:
-    parts = [page["frames"] - _under(page, "offered") - _under(page, "rejected") for page in captures]
-    terms = {"frames": _total(captures, ["frames"]), "offered": sum(_under(page, "offered") for page in captures)}
-    return _identity(parts, terms | _each(captures, "rejected"))
+    """A fragment is rejected by itself, and the datagram that fragments make counts like a frame that was read."""
+    parts = []
+    for page in captures:
+        entered = page["frames"] + page["reassembled"]
+        parts.append(entered - _under(page, "offered") - _under(page, "rejected"))
+        parts.append(page["rejected.fragment"] - _under(page, "fragments"))
+    terms = {name: _total(captures, [name]) for name in ("frames", "reassembled")}
+    terms["offered"] = sum(_under(page, "offered") for page in captures)
+    return _identity(parts, terms | _each(captures, "rejected") | _each(captures, "fragments"))
 
 
 def _link(captures: Sequence[Counts], workers: Sequence[Counts]) -> Identity:

@@ -23,7 +23,9 @@ cdef struct Location:
     uint32_t net            # offset of the IP header in the frame
     uint32_t tcp            # offset of the TCP header
     uint32_t tcp_length     # bytes of TCP header and payload on the wire, as the IP header says
+    int tunnels             # with the verdict FRAGMENT: how many more may be entered
 
 
 cdef Verdict locate(int link_type, const uint8_t* frame, uint32_t caplen, uint32_t wirelen, int max_tunnels,
                     Location* out) noexcept nogil
+cdef Verdict locate_datagram(const uint8_t* datagram, uint32_t length, int max_tunnels, Location* out) noexcept nogil

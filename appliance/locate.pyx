@@ -5,7 +5,7 @@ In: the captured bytes of one frame (`caplen` readable, `wirelen` on the wire) a
 Out: a Location, complete when the verdict is FOUND; it then holds that
     net + 20 (IPv4) or net + 40 (IPv6) <= tcp,  tcp + 20 <= caplen,  tcp_length >= 20
 so that whoever reads the fixed headers at these offsets needs no further check. With the verdict FRAGMENT, net is the
-offset of the fragment's IP header and net + 20 or net + 40 <= caplen.
+offset of the fragment's IP header, net + 20 or net + 40 <= caplen, and vlans and tunnels are set.
 
 Tunnels are entered: the innermost flow decides, because the outer one may differ per direction (the source port of VXLAN is
 a hash, a GTP tunnel has an id for each direction). For the same reason only the VLAN tags of the innermost Ethernet frame
@@ -117,6 +117,15 @@ cdef Verdict locate(int link_type, const uint8_t* frame, uint32_t caplen, uint32
     if link_type == DLT_C_HDLC:
         return ethertype(&view, 2, 4, out)
     return UNKNOWN_LINK
+
+
+cdef Verdict locate_datagram(const uint8_t* datagram, uint32_t length, int max_tunnels, Location* out) noexcept nogil:
+    """The same for an IP datagram by itself; out.vlans says how it was tagged, and stays unless it holds a tunnel."""
+    cdef View view
+    view.data = datagram
+    view.caplen = view.wirelen = length
+    view.tunnels = max_tunnels
+    return any_ip(&view, 0, out)
 
 
 cdef inline bint enter(View* view) noexcept nogil:
@@ -253,6 +262,7 @@ cdef Verdict ipv4(View* view, uint32_t at, Location* out) noexcept nogil:
         return BAD_IP_HEADER
     out.net = at
     if be16(ip + 6) & 0x3FFF:           # more fragments, or an offset
+        out.tunnels = view.tunnels
         return FRAGMENT
     if ip[9] == PROTO_TCP:
         return tcp(view, at + header, total - header, out)
@@ -284,6 +294,7 @@ cdef Verdict ipv6(View* view, uint32_t at, Location* out) noexcept nogil:
             return TRUNCATED
         if proto == PROTO_FRAGMENT:
             if be16(view.data + at + 2) & 0xFFF9:   # an offset, or more to come; an atomic fragment (RFC 6946) has neither
+                out.tunnels = view.tunnels
                 return FRAGMENT
             size = 8
         elif proto == PROTO_AH:

@@ -14,6 +14,7 @@ from appliance.stats import (
     DIRECTIONS,
     DRAINING,
     FLOW_ENDS,
+    FRAGMENT_OUTCOMES,
     LINK_DROPS,
     MESSAGE_OUTCOMES,
     METHODS,
@@ -138,8 +139,16 @@ def _capture_rejected(view: View) -> Rows:
     return [([name, verdict], n) for name, page in _interfaces(view) for verdict, n in _verdicts(page)]
 
 
+def _fragments(view: View) -> Rows:
+    return [
+        ([name, outcome], page[f"fragments.{outcome}"])
+        for name, page in _interfaces(view)
+        for outcome in FRAGMENT_OUTCOMES
+    ]
+
+
 def _outcomes(view: View) -> Rows:
-    """Where each frame that a capture read has ended: in exactly one of these, or it is in flight."""
+    """Where each frame that a capture read or made of fragments has ended: in exactly one of these, or in flight."""
     captures = view.pages.captures
     for verdict in dict.fromkeys(verdict for page in captures for verdict, _ in _verdicts(page)):
         yield ["capture", verdict, ""], sum(page[f"rejected.{verdict}"] for page in captures)
@@ -242,8 +251,8 @@ FAMILIES = (
            ("identity",), _unaccounted),
     Family("frames_in_flight", _G, "Frames read by a capture and not yet judged by anybody.", (),
            _one(lambda view: ledger.in_flight(ledger.identities(view.pages)))),
-    Family("frames_outcome", _C, "Where each frame read ended, exclusive; worker is empty if it was offered to none.",
-           ("stage", "outcome", "worker"), _outcomes),
+    Family("frames_outcome", _C, "Where each frame read or made of fragments ended, exclusive; worker is empty if it "
+           "was offered to none.", ("stage", "outcome", "worker"), _outcomes),
     # capture
     Family("capture_up", _G, "1 while the capture runs and is ready.", _IFACE, _capture_up),
     Family("capture_restarts", _C, "Times the capture was started again after it had died.", _IFACE, _capture_restarts),
@@ -257,6 +266,14 @@ FAMILIES = (
            "(kernel), in the ring of a capture that was killed (abandoned).", ("interface", "stage"), _capture_dropped),
     Family("capture_rejected_frames", _C, "Frames without a usable TCP segment, by reason.", ("interface", "reason"),
            _capture_rejected),
+    Family("capture_fragments", _C, "IP fragments among them, by what became of each; merged: in a whole datagram.",
+           ("interface", "outcome"), _fragments),
+    Family("capture_fragments_held", _G, "IP fragments that wait for the rest of their datagram.", _IFACE,
+           _by_interface("fragments.held")),
+    Family("capture_reassembled_datagrams", _C, "IP datagrams put together from fragments.", _IFACE,
+           _by_interface("reassembled")),
+    Family("capture_fragment_conflicts", _C, "IPv4 fragments that bring other bytes for a place that has some already.",
+           _IFACE, _by_interface("fragment_conflicts")),
     Family("capture_truncated_frames", _C, "Frames cut short by the snapshot length.", _IFACE,
            _by_interface("truncated_frames")),
     Family("capture_looped_frames", _C, "Second copies of loopback frames, which libpcap throws away.", _IFACE,

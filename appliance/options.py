@@ -96,6 +96,39 @@ class Capture(Section, frozen=True):
             counter='appliance_capture_rejected_frames_total{reason="too_many_tunnels"}',
         ),
     ] = 4
+    max_fragmented_datagrams: Annotated[
+        int,
+        note(
+            "IP datagrams of which some fragments are held. The table must not grow with a flood of first fragments.",
+            unit="datagrams per interface",
+            ge=1,
+            le=1 << 20,
+            reached="the oldest is given up",
+            counter='appliance_capture_fragments_total{outcome="evicted"}',
+        ),
+    ] = 16384
+    max_fragment_bytes: Annotated[
+        int,
+        note(
+            "Memory for what those fragments carry. The default is what Suricata takes for the same purpose.",
+            unit="bytes per interface",
+            ge=1 << 17,
+            le=1 << 36,
+            reached="the oldest datagram is given up",
+            counter='appliance_capture_fragments_total{outcome="evicted"}',
+        ),
+    ] = 33554432
+    fragment_timeout_s: Annotated[
+        float,
+        note(
+            "How long the rest of a datagram is waited for, as hosts do (Linux 30 s).",
+            unit="seconds",
+            ge=0.001,
+            le=3600,
+            reached="the datagram is given up",
+            counter='appliance_capture_fragments_total{outcome="timeout"}',
+        ),
+    ] = 30.0
 
 
 class Shard(Section, frozen=True):

@@ -2,8 +2,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from appliance.batch cimport Header
+from appliance.defragment cimport Defragmenter, Whole
 from appliance.flow cimport HashKey
-from appliance.locate cimport VERDICTS_END
+from appliance.locate cimport VERDICTS_END, Location
 
 cdef enum:
     MAX_WORKERS = 256
@@ -26,6 +27,7 @@ cdef class Sharder:
     cdef readonly int link_type
     cdef int max_tunnels
     cdef HashKey key
+    cdef Defragmenter defragmenter
     cdef uint32_t batch_bytes
     cdef uint64_t epoch
     cdef int capture
@@ -35,11 +37,13 @@ cdef class Sharder:
     cdef list sealed            # (worker, frames, memoryview)
     cdef uint64_t offered[MAX_WORKERS]
     cdef uint64_t rejected[<int>VERDICTS_END]
+    cdef uint64_t reassembled   # datagrams made of fragments
     cdef uint64_t frames
     cdef uint64_t bytes
     cdef uint64_t wire_bytes
     cdef uint64_t truncated
     cdef uint64_t last_ts_ns
     cdef int add(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, uint32_t wirelen) except -1
+    cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, Location* place, Whole* whole) except -1
     cdef int open_slot(self, int worker, uint32_t need) except -1
     cdef int seal_slot(self, int worker, int flags) except -1

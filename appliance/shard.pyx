@@ -3,15 +3,17 @@
 
 In: frames, as pointers that are valid during the call only. Out: sealed batches, each a memoryview over a buffer that is
 the caller's until it is handed back with recycle(). Per frame: locate, one hash, one copy; no Python object.
-A frame that holds no TCP segment goes nowhere: its verdict is counted. frames = sum(offered) + sum(rejected), always.
+A frame that holds no TCP segment goes nowhere: its verdict is counted. Fragments do neither, but the datagram that they
+make is treated as one more frame: frames + reassembled = sum(offered) + sum(rejected), always.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from appliance.batch cimport FLAG_END, HEADER_BYTES, RECORD_BYTES, Header, Record
+from appliance.batch cimport FLAG_END, HEADER_BYTES, RECORD_AMBIGUOUS, RECORD_BYTES, Header, Record
+from appliance.defragment cimport Defragmenter, Whole
 from appliance.flow cimport FlowKey, flow_hash, flow_key, hash_key
-from appliance.locate cimport FOUND, Location, Verdict, locate
+from appliance.locate cimport BAD_IP_HEADER, FOUND, FRAGMENT, Location, Verdict, locate, locate_datagram
 
 from appliance.locate import VERDICTS
 
@@ -28,11 +30,13 @@ cdef class Sharder:
     """Spreads the frames of one source over the workers by keyed flow hash.
 
     key: 16 secret bytes, the same in every capture of a run. batch_bytes: a batch is sealed when the next frame does not
-    fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered.
+    fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered. The
+    limits of fragments are those of appliance.defragment.Defragmenter.
     """
 
     def __init__(self, bytes key not None, int workers, int batch_bytes=1 << 20, uint64_t epoch=0, int capture=0,
-                 int link_type=1, int max_tunnels=4):
+                 int link_type=1, int max_tunnels=4, max_fragmented_datagrams=16384, max_fragment_bytes=1 << 25,
+                 fragment_timeout_ns=30000000000):
         if not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers: 1 to {MAX_WORKERS}, not {workers}")
         if batch_bytes < 4096:
@@ -44,6 +48,7 @@ cdef class Sharder:
         self.capture = capture
         self.link_type = link_type
         self.max_tunnels = max_tunnels
+        self.defragmenter = Defragmenter(key, max_fragmented_datagrams, max_fragment_bytes, fragment_timeout_ns)
         self.buffers = [None] * workers
         self.spare = []
         self.sealed = []
@@ -54,8 +59,10 @@ cdef class Sharder:
         cdef FlowKey flow
         cdef Record record
         cdef Slot* slot
+        cdef Whole whole
         cdef int worker
         cdef uint32_t need
+        cdef uint64_t marks = 0
         cdef Verdict verdict = locate(self.link_type, frame, caplen, wirelen, self.max_tunnels, &place)
         self.frames += 1
         self.bytes += caplen
@@ -64,7 +71,11 @@ cdef class Sharder:
         self.last_ts_ns = ts_ns
         if verdict != FOUND:
             self.rejected[<int>verdict] += 1
-            return 0
+            if verdict != FRAGMENT or not self.reassemble(ts_ns, frame, caplen, &place, &whole):
+                return 0
+            frame = whole.data
+            caplen = wirelen = whole.length
+            marks = RECORD_AMBIGUOUS if whole.ambiguous else 0
         flow_key(frame + place.net, frame + place.tcp, place.vlans, &flow)
         record.hash = flow_hash(&self.key, &flow)
         worker = <int>(((record.hash >> 32) * <uint64_t>self.workers) >> 32)
@@ -73,7 +84,7 @@ cdef class Sharder:
         if slot.data == NULL or slot.used + need > slot.capacity:
             self.open_slot(worker, need)
         record.ts_ns = ts_ns
-        record.vlans = place.vlans
+        record.vlans = place.vlans | marks
         record.caplen = caplen
         record.wirelen = wirelen
         record.tcp_length = place.tcp_length
@@ -86,6 +97,30 @@ cdef class Sharder:
         slot.last_ts_ns = ts_ns
         self.offered[worker] += 1
         return 0
+
+    cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, Location* place, Whole* whole) except -1:
+        """Takes a fragment; True when it completes a datagram with a TCP segment: both are in `whole`, and where in `place`.
+
+        A datagram may hold a tunnel in which there is a fragment that completes another one, and so on: at most as often as
+        there are tunnels to enter.
+        """
+        cdef Verdict verdict = FRAGMENT
+        cdef int tunnels = place.tunnels
+        whole.ambiguous = False
+        while verdict == FRAGMENT:
+            if not self.defragmenter.add(frame, caplen, place, ts_ns, whole.ambiguous, whole):
+                return False
+            self.reassembled += 1
+            frame = whole.data
+            caplen = whole.length
+            verdict = locate_datagram(frame, caplen, tunnels, place)
+            if verdict == FOUND:
+                return True
+            if verdict == FRAGMENT and place.tunnels == tunnels:
+                verdict = BAD_IP_HEADER             # a second Fragment header in one chain; Linux refuses that too
+            self.rejected[<int>verdict] += 1
+            tunnels = place.tunnels
+        return False
 
     cdef int open_slot(self, int worker, uint32_t need) except -1:
         """Makes room for `need` bytes: seals the open batch of the worker, if any, and starts another."""
@@ -135,6 +170,7 @@ cdef class Sharder:
         """Seals every open batch whose first frame came at least age_ns ago (0: every one)."""
         cdef int worker
         cdef uint64_t now = monotonic_ns()
+        self.defragmenter.expire(self.last_ts_ns)
         for worker in range(self.workers):
             if self.slots[worker].data != NULL and now - self.slots[worker].opened_ns >= age_ns:
                 self.seal_slot(worker, 0)
@@ -145,9 +181,14 @@ cdef class Sharder:
         self.sealed = []
         return sealed
 
+    def settle(self):
+        """No frame will come any more: fragments that still wait for the rest of their datagram have timed out."""
+        self.defragmenter.settle()
+
     def end(self):
         """The last batches: seals what is open, then one empty batch per worker that says END."""
         cdef int worker
+        self.settle()
         self.seal()
         for worker in range(self.workers):
             self.open_slot(worker, 0)
@@ -169,7 +210,8 @@ cdef class Sharder:
     def counts(self):
         """Counters of this process so far, by the slot names of its stats page."""
         counts = {"frames": self.frames, "bytes": self.bytes, "wire_bytes": self.wire_bytes,
-                  "truncated_frames": self.truncated, "last_frame_ns": self.last_ts_ns}
+                  "truncated_frames": self.truncated, "last_frame_ns": self.last_ts_ns, "reassembled": self.reassembled}
+        counts.update(self.defragmenter.counts())
         for number, name in enumerate(VERDICTS, 1):
             counts[f"rejected.{name}"] = self.rejected[number]
         for worker in range(self.workers):

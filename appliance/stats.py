@@ -31,6 +31,18 @@ STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 RESPONSE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, "inf")  # upper bounds
 
 # Why something ended, or did not go on; each value counts once.
+FRAGMENT_OUTCOMES = (  # the order of appliance.fragment.Outcome; the last is for the books of a killed capture
+    "merged",
+    "timeout",
+    "evicted",
+    "too_short",
+    "too_long",
+    "truncated",
+    "overlapping",
+    "inconsistent",
+    "too_many",
+    "crash",
+)
 SEGMENT_VERDICTS = ("bad_header", "no_connection", "bad_checksum")
 LINK_DROPS = ("dropped_backlog", "dropped_stopping", "dropped_crash")
 EVENT_DROPS = ("dropped_backlog", "dropped_crash")
@@ -112,10 +124,15 @@ class Pages(Protocol):
 
 
 def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
-    """The slots of a capture's page; verdicts: appliance.locate.VERDICTS. They count frames unless they say bytes."""
+    """The slots of a capture's page; verdicts: appliance.locate.VERDICTS. They count frames unless they say bytes.
+
+    A fragment is a frame with the verdict "fragment" and with one of the outcomes, or it is held. A datagram made of
+    fragments is counted as reassembled, and offered or rejected like a frame."""
     names = [*_COMMON, "kernel_received", "kernel_dropped", "kernel_if_dropped", "kernel_abandoned", "looped_frames"]
     names += ["frames", "bytes", "wire_bytes", "truncated_frames", "input_bytes_read", "input_bytes_total"]
     names += ["last_frame_ns", "link_type", *(f"rejected.{verdict}" for verdict in verdicts)]
+    names += [*(f"fragments.{outcome}" for outcome in FRAGMENT_OUTCOMES), "fragments.held"]
+    names += ["reassembled", "fragment_conflicts"]
     per_link = ("offered", "sent", "sent_batches", "sent_bytes", *LINK_DROPS)
     return names + [f"{name}.{worker}" for worker in range(workers) for name in per_link]
 

@@ -199,7 +199,10 @@ def differences(outcome: Outcome) -> dict[str, int]:
     capture = outcome.capture
     offered = sum(value for name, value in capture.items() if name.startswith("offered."))
     rejected = sum(value for name, value in capture.items() if name.startswith("rejected."))
-    out["frames"] = capture["frames"] - offered - rejected
+    out["frames"] = capture["frames"] + capture["reassembled"] - offered - rejected
+    fragments = sum(value for name, value in capture.items() if name.startswith("fragments."))
+    out["fragments"] = capture["rejected.fragment"] - fragments
+    out["fragments held"] = capture["fragments.held"]
     for when, counts in (("running", outcome.running), ("end", outcome.counts)):
         taken = counts["segments"] + sum(counts[f"rejected.{verdict}"] for verdict in SEGMENT_VERDICTS)
         out[f"segments, {when}"] = offered - taken

@@ -17,7 +17,7 @@ class Run:
     """The pages of one capture, one worker and a feed, all killed while ready."""
 
     def __init__(self, directory: Path) -> None:
-        self.capture = Page.create(directory / "capture-0.stats", capture_layout(1, ["not_ip"]))
+        self.capture = Page.create(directory / "capture-0.stats", capture_layout(1, ["not_ip", "fragment"]))
         self.worker = Page.create(directory / "worker-0.stats", worker_layout(1))
         self.feed = Page.create(directory / "feed.stats", feed_layout(1))
         for page in (self.capture, self.worker, self.feed):
@@ -46,6 +46,15 @@ def test_frames_of_a_killed_run_are_lost_where_they_were(run: Run) -> None:
     assert run.capture["kernel_abandoned"] == 22
     assert run.worker["lost.0"] == 10
     assert run.worker["crash_lost"] == 6
+
+
+def test_fragments_that_a_killed_capture_held_are_lost_with_it(run: Run) -> None:
+    run.capture.update({"frames": 12, "rejected.fragment": 10, "fragments.merged": 4, "fragments.held": 6})
+    run.capture.update({"reassembled": 2, "offered.0": 2, "sent.0": 2})
+    run.worker.update({"received.0": 2, "segments": 2})
+    assert ledger.unaccounted(run.settle()) == 0
+    assert (run.capture["fragments.crash"], run.capture["fragments.held"]) == (6, 0)
+    assert (run.capture["reassembled"], run.capture["frames"]) == (2, 10)  # 2 got no further than the count of frames
 
 
 def test_events_of_a_killed_run_are_lost_where_they_were(run: Run) -> None:

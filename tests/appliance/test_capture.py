@@ -110,7 +110,9 @@ class Rig:
         page = self.page.snapshot()
         drops = ("dropped_backlog", "dropped_stopping", "dropped_crash")
         return {
-            "frames": page["frames"] - sum(n for name, n in page.items() if name.startswith(("offered.", "rejected."))),
+            "frames": page["frames"]
+            + page["reassembled"]
+            - sum(n for name, n in page.items() if name.startswith(("offered.", "rejected."))),
             **{f"{w}": page[f"offered.{w}"] - page[f"sent.{w}"] - sum(page[f"{d}.{w}"] for d in drops) for w in (0, 1)},
         }
 

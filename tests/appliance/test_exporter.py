@@ -101,6 +101,17 @@ def test_a_counter_is_reported_under_its_interface(scrape, pages):
     assert got["appliance_capture_dropped_frames_total", ("interface", "eth1"), ("stage", "kernel")] == 3
 
 
+def test_fragments_are_reported_by_what_became_of_them(scrape, pages):
+    pages.captures[1] |= {"fragments.merged": 6, "fragments.crash": 1, "fragments.held": 2}
+    pages.captures[1] |= {"reassembled": 3, "fragment_conflicts": 4}
+    got, eth1 = scrape(), ("interface", "eth1")
+    assert got["appliance_capture_fragments_total", eth1, ("outcome", "merged")] == 6
+    assert got["appliance_capture_fragments_total", eth1, ("outcome", "crash")] == 1
+    assert got["appliance_capture_fragments_held", eth1] == 2
+    assert got["appliance_capture_reassembled_datagrams_total", eth1] == 3
+    assert got["appliance_capture_fragment_conflicts_total", eth1] == 4
+
+
 def test_outcomes_of_all_frames_add_up_to_the_frames_read(scrape, pages):
     pages.captures[0] |= {"frames": 100, "rejected.not_tcp": 10, "offered.1": 90, "sent.1": 80, "dropped_backlog.1": 10}
     pages.workers[1] |= {"received.0": 75, "lost.0": 5, "segments": 70, "rejected.bad_header": 3, "crash_lost": 2}
@@ -188,7 +199,7 @@ def test_no_two_metrics_have_the_same_name_and_each_has_help():
 
 def test_no_label_can_hold_what_traffic_says():
     allowed = {"version", "python", "interface", "worker", "stage", "outcome", "reason", "identity", "end", "method",
-               "status_class", "pairing", "direction", "topic", "result", "process"}  # fmt: skip
+               "status_class", "pairing", "direction", "topic", "result", "process", "found"}  # fmt: skip
     assert {label for family in metrics.FAMILIES for label in family.labels} <= allowed
 
 

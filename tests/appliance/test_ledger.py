@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance import ledger, stats
 
-VERDICTS = ("truncated", "not_ip", "not_tcp")
+VERDICTS = ("truncated", "not_ip", "fragment", "not_tcp")
 COUNT = st.integers(min_value=0, max_value=2**40)
 
 
@@ -37,14 +37,19 @@ def flow_frames(pages: Pages, count: Any) -> None:
     for c, capture in enumerate(pages.captures):
         for verdict in VERDICTS:
             capture[f"rejected.{verdict}"] = count()
+        fragments = {f"fragments.{name}": count() for name in (*stats.FRAGMENT_OUTCOMES, "held")}
+        capture |= fragments
+        capture["rejected.fragment"] = sum(fragments.values())
         for w, worker in enumerate(pages.workers):
             worker[f"received.{c}"], worker[f"lost.{c}"] = count(), count()
             capture[f"sent.{w}"] = worker[f"received.{c}"] + worker[f"lost.{c}"]
             dropped = {f"{reason}.{w}": count() for reason in stats.LINK_DROPS}
             capture |= dropped
             capture[f"offered.{w}"] = capture[f"sent.{w}"] + sum(dropped.values())
-        rejected = sum(capture[f"rejected.{verdict}"] for verdict in VERDICTS)
-        capture["frames"] = rejected + sum(capture[f"offered.{w}"] for w in range(len(pages.workers)))
+        judged = sum(capture[f"rejected.{verdict}"] for verdict in VERDICTS)
+        judged += sum(capture[f"offered.{w}"] for w in range(len(pages.workers)))
+        capture["reassembled"] = min(count(), judged)
+        capture["frames"] = judged - capture["reassembled"]
         lost = {name: count() for name in ("kernel_dropped", "kernel_abandoned", "looped_frames")}
         capture |= lost
         capture["kernel_received"] = capture["frames"] + sum(lost.values())
@@ -150,6 +155,29 @@ def test_in_flight_is_never_negative():
     assert ledger.in_flight(ledger.identities(pages)) == 0
 
 
+# -- fragments ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_datagram_made_of_fragments_counts_like_a_frame():
+    pages = still()
+    pages.captures[0] |= {"frames": 3, "rejected.fragment": 3, "fragments.merged": 3, "reassembled": 1, "offered.0": 1}
+    found = ledger.identities(pages)
+    assert found["L2"]["difference"] == 0
+    assert "reassembled 1" in ledger.render(found)
+
+
+def test_fragments_that_are_held_are_accounted_for():
+    pages = still()
+    pages.captures[0] |= {"frames": 3, "rejected.fragment": 3, "fragments.timeout": 1, "fragments.held": 2}
+    assert ledger.identities(pages)["L2"]["difference"] == 0
+
+
+def test_a_fragment_without_an_outcome_is_seen():
+    pages = still()
+    pages.captures[0] |= {"frames": 3, "rejected.fragment": 3, "fragments.merged": 2}
+    assert ledger.identities(pages)["L2"]["difference"] == 1
+
+
 # -- the kernel --------------------------------------------------------------------------------------------------------
 
 
@@ -214,5 +242,7 @@ def test_the_file_holds_the_total_and_every_term(tmp_path, missing):
     assert written["unaccounted"] == missing
     assert written["identities"]["L2"]["difference"] == missing
     assert written["identities"]["L2"]["terms"] == {
-        "frames": 5 + missing, "offered": 0, "rejected.truncated": 0, "rejected.not_ip": 0, "rejected.not_tcp": 5,
+        "frames": 5 + missing, "reassembled": 0, "offered": 0, "rejected.truncated": 0, "rejected.not_ip": 0,
+        "rejected.fragment": 0, "rejected.not_tcp": 5,
+        **{f"fragments.{name}": 0 for name in (*stats.FRAGMENT_OUTCOMES, "held")},
     }  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance import locate, stats
+from appliance.shard import Sharder
 from appliance.stats import Page, PageError
 
 NAMES = ["state", "frames", "offered.0"]
@@ -152,6 +153,7 @@ def test_every_process_has_the_slots_that_the_supervisor_watches(name):
 
 def test_a_capture_has_a_slot_for_every_verdict_and_every_link():
     assert {f"rejected.{verdict}" for verdict in locate.VERDICTS} <= set(LAYOUTS["capture"])
+    assert Sharder(bytes(16), 3).counts().keys() <= set(LAYOUTS["capture"])
     assert {f"{name}.2" for name in ("offered", "sent", "dropped_backlog", "dropped_stopping")} <= set(
         LAYOUTS["capture"]
     )

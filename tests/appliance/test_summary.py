@@ -13,7 +13,7 @@ from appliance.summary import Snapshots
 def snapshots(**counters: int) -> Snapshots:
     """One capture, one worker; `counters` are set wherever a page has them ("__" stands for a dot)."""
     given = {name.replace("__", "."): value for name, value in counters.items()}
-    layouts = [capture_layout(1, ["not_ip"]), worker_layout(1), feed_layout(1), supervisor_layout(1, 1)]
+    layouts = [capture_layout(1, ["not_ip", "fragment"]), worker_layout(1), feed_layout(1), supervisor_layout(1, 1)]
     capture, worker, feed, supervisor = ({name: given.get(name, 0) for name in layout} for layout in layouts)
     return Snapshots([capture], [worker], feed, supervisor)
 

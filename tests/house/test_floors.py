@@ -25,7 +25,16 @@ FLOORS = {
 }
 # Files that are one room cut in two, on the floor of the room.
 ROOMS = {
-    "appliance": {"output": 3, "show": 3, "processes": 4, "watch": 4, "report": 4, "summary": 4},
+    "appliance": {
+        "fragment": 1,
+        "datagram": 1,
+        "output": 3,
+        "show": 3,
+        "processes": 4,
+        "watch": 4,
+        "report": 4,
+        "summary": 4,
+    },
     "workers": {"delivery": 3, "reader_stream": 3},
 }
 BORDER = {

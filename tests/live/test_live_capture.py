@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -12,8 +13,10 @@ import pytest
 from box import appliance
 from conversation import Conversation
 from exchange import exchange
-from hosts import Unavailable
+from hosts import Unavailable, wait_for
+from impair import interleave
 from pcapfile import PcapWriter
+from pieces import all_fragmented, fragmented
 from scene import PORT, Scene, require
 from transactions import (
     Transaction,
@@ -238,3 +241,53 @@ def test_loopback_gives_each_transaction_once(scene: Scene, address: str) -> Non
     assert_whole(events)
     ledger = box.ledger()
     assert ledger["L1"]["looped_frames"] == ledger["L1"]["frames"]
+
+
+# -- fragments -------------------------------------------------------------------------------------------------------
+
+PORT_80_AND_FRAGMENTS = "tcp port 80 or ip[6:2] & 0x3fff != 0 or ip6 proto 44"  # as README.md says
+
+
+@pytest.mark.parametrize("words", [(), ("-f", PORT_80_AND_FRAGMENTS)], ids=["unfiltered", "filtered"])
+def test_fragments_on_the_wire_give_the_events_of_whole_frames(scene: Scene, words: tuple[str, ...]) -> None:
+    talks = [
+        Conversation(client, server, port, mss=1200).handshake()
+        for client, server, port in (
+            ("192.0.2.200", "192.0.2.201", 40001),
+            ("2001:db8::200", "2001:db8::201", 40002),
+        )
+    ]
+    for number, said in itertools.product(range(4), talks):
+        said.exchange(exchange("POST", f"/{number}", upload=b"u" * 2000, body=b"b" * 3000 * number))
+    fragments = all_fragmented(interleave(said.close() for said in talks), [504, 8, 304])
+    alone = next(parts for frame in talks[0].frames if len(parts := fragmented(frame, 504, 60000)) > 1)[:1]
+    file = scene.directory / "fragments.pcap"
+    with PcapWriter(file) as out:
+        out.write_all(fragments)
+        out.write_all(alone)
+    box = scene.capture(*NO_FEED, "--workers", 2, *words)
+    assert scene.client.python("replay.py", "c0", file).wait(30) == 0
+    assert box.stop(signal.SIGTERM) == 143
+    events = box.events()
+    assert_whole(events)
+    assert sorted((event["source"]["ip"], event["url"]["path"]) for event in events) == sorted(
+        (client, f"/{number}") for client in ("192.0.2.200", "2001:db8::200") for number in range(4)
+    )
+    terms = box.ledger()["L2"]
+    assert terms["fragments.merged"] == terms["rejected.fragment"] - 1 > 50
+    assert (terms["fragments.timeout"], terms["fragments.held"]) == (1, 0)
+    assert 20 < terms["reassembled"] < terms["offered"]
+
+
+def test_fragments_held_by_a_capture_that_is_killed_are_accounted_for(scene: Scene) -> None:
+    parts = fragmented(tagged((), 40001, "plain").frames[3], 504)
+    file = scene.directory / "fragments.pcap"
+    with PcapWriter(file) as out:
+        out.write_all(parts[:-1])
+    box = scene.capture(*NO_FEED)
+    assert scene.client.python("replay.py", "c0", file).wait(30) == 0
+    wait_for(lambda: box.count("capture-0", "fragments.held") == len(parts) - 1, "the fragments are held")
+    box.kill("capture-0")
+    assert box.stop(signal.SIGTERM) == 143
+    terms = box.ledger()["L2"]
+    assert (terms["fragments.crash"], terms["fragments.held"]) == (len(parts) - 1, 0)
