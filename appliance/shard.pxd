@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from appliance.batch cimport Header
 from appliance.flow cimport HashKey
-from appliance.locate cimport VERDICTS_END
+from appliance.locate cimport VERDICTS_END, Settings
 
 cdef enum:
     MAX_WORKERS = 256
@@ -24,7 +24,7 @@ cdef uint64_t monotonic_ns() noexcept nogil     # CLOCK_MONOTONIC
 cdef class Sharder:
     cdef readonly int workers
     cdef readonly int link_type
-    cdef int max_tunnels
+    cdef Settings settings
     cdef HashKey key
     cdef uint32_t batch_bytes
     cdef uint64_t epoch

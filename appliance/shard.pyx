@@ -29,10 +29,11 @@ cdef class Sharder:
 
     key: 16 secret bytes, the same in every capture of a run. batch_bytes: a batch is sealed when the next frame does not
     fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered.
+    vlans: whether VLAN ids tell flows apart.
     """
 
     def __init__(self, bytes key not None, int workers, int batch_bytes=1 << 20, uint64_t epoch=0, int capture=0,
-                 int link_type=1, int max_tunnels=4):
+                 int link_type=1, int max_tunnels=4, bint vlans=True):
         if not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers: 1 to {MAX_WORKERS}, not {workers}")
         if batch_bytes < 4096:
@@ -43,7 +44,9 @@ cdef class Sharder:
         self.epoch = epoch
         self.capture = capture
         self.link_type = link_type
-        self.max_tunnels = max_tunnels
+        self.settings.link_type = link_type
+        self.settings.max_tunnels = max_tunnels
+        self.settings.vlans = vlans
         self.buffers = [None] * workers
         self.spare = []
         self.sealed = []
@@ -56,7 +59,7 @@ cdef class Sharder:
         cdef Slot* slot
         cdef int worker
         cdef uint32_t need
-        cdef Verdict verdict = locate(self.link_type, frame, caplen, wirelen, self.max_tunnels, &place)
+        cdef Verdict verdict = locate(&self.settings, frame, caplen, wirelen, &place)
         self.frames += 1
         self.bytes += caplen
         self.wire_bytes += wirelen
@@ -65,6 +68,7 @@ cdef class Sharder:
         if verdict != FOUND:
             self.rejected[<int>verdict] += 1
             return 0
+        caplen = place.caplen                   # without what stands behind a tunnel
         flow_key(frame + place.net, frame + place.tcp, place.vlans, &flow)
         record.hash = flow_hash(&self.key, &flow)
         worker = <int>(((record.hash >> 32) * <uint64_t>self.workers) >> 32)
@@ -77,7 +81,7 @@ cdef class Sharder:
         record.caplen = caplen
         record.wirelen = wirelen
         record.tcp_length = place.tcp_length
-        record.net = <uint16_t>place.net        # both fit: the bounded chains of locate end far below 64 KiB
+        record.net = <uint16_t>place.net        # both fit: locate finds nothing beyond
         record.tcp = <uint16_t>place.tcp
         memcpy(slot.data + slot.used, &record, RECORD_BYTES)
         memcpy(slot.data + slot.used + RECORD_BYTES, frame, caplen)
