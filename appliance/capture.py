@@ -115,6 +115,7 @@ class Capture:
             self.index,
             link_type=link_type,
             max_tunnels=config.capture.max_tunnels,
+            vlans=config.capture.vlan_in_flow,
         )
 
     # -- the source --------------------------------------------------------------------------------------------------
