@@ -44,9 +44,10 @@ cdef enum:
 
 cdef struct View:               # one frame, and what is proven about the part of it that is being read
     const uint8_t* data
+    const Settings* settings
     uint32_t caplen             # readable bytes
-    uint32_t end                # where it ends on the wire; never below caplen
-    int tunnels                 # that may still be entered
+    uint32_t wirelen            # where it ends on the wire, if that is behind caplen; see room()
+    int tunnels                 # entered so far
     int tags                    # VLAN tags of the innermost Ethernet frame
     int shift                   # of the next id in Location.vlans
 
@@ -54,23 +55,20 @@ cdef struct View:               # one frame, and what is proven about the part o
 cdef Verdict locate(const Settings* settings, const uint8_t* frame, uint32_t caplen, uint32_t wirelen,
                     Location* out) noexcept nogil:
     cdef View view
-    cdef Verdict verdict
+    caplen = min(caplen, <uint32_t>LONGEST)
     view.data = frame
-    view.caplen = min(caplen, <uint32_t>LONGEST)
-    view.end = max(view.caplen, min(wirelen, <uint32_t>LONGEST))
-    view.tunnels = settings.max_tunnels
-    view.tags = view.shift = 0
+    view.settings = settings
+    view.caplen = caplen
+    view.wirelen = wirelen
+    view.tunnels = view.tags = view.shift = 0
     out.vlans = 0
-    verdict = link(&view, settings.link_type, out)
-    out.caplen = view.caplen
-    if not settings.vlans:
-        out.vlans = 0
-    return verdict
+    out.caplen = caplen
+    if settings.link_type == DLT_EN10MB:
+        return ethertype(&view, 12, 14, out)
+    return link(&view, settings.link_type, out)
 
 
-cdef inline Verdict link(View* view, int link_type, Location* out) noexcept nogil:
-    if link_type == DLT_EN10MB:
-        return ethertype(view, 12, 14, out)
+cdef Verdict link(View* view, int link_type, Location* out) noexcept nogil:
     if link_type == DLT_LINUX_SLL:
         return cooked(view, 14, 2, 16, out)
     if link_type == DLT_LINUX_SLL2:
@@ -92,17 +90,22 @@ cdef inline Verdict link(View* view, int link_type, Location* out) noexcept nogi
 
 
 cdef inline bint enter(View* view, Location* out) noexcept nogil:
-    """May one more tunnel be entered? Takes it off the allowance; the tags around the tunnel do not count inside it."""
-    view.tunnels -= 1
+    """Counts one more tunnel: may it be entered? The tags around the tunnel do not count inside it."""
+    view.tunnels += 1
     view.tags = view.shift = 0
     out.vlans = 0
-    return view.tunnels >= 0
+    return view.tunnels <= view.settings.max_tunnels
 
 
-cdef inline void bound(View* view, uint32_t end) noexcept nogil:
+cdef inline void bound(View* view, uint32_t end, Location* out) noexcept nogil:
     """All that follows is inside a datagram that ends here."""
-    view.caplen = min(view.caplen, end)
-    view.end = min(view.end, end)
+    out.caplen = view.caplen = min(view.caplen, end)
+    view.wirelen = min(view.wirelen, end)
+
+
+cdef inline uint32_t room(const View* view, uint32_t at) noexcept nogil:
+    """Bytes on the wire from `at` on, which is at most caplen. A file may say any wirelen."""
+    return max(view.caplen, min(view.wirelen, <uint32_t>LONGEST)) - at
 
 
 # -- links -----------------------------------------------------------------------------------------------------------------------
@@ -132,7 +135,7 @@ cdef Verdict ethertype(View* view, uint32_t type_at, uint32_t at, Location* out)
             return TRUNCATED
         view.tags += 1
         tag = be16(view.data + at) & 0x0FFF
-        if tag:                             # id 0 is a priority and no VLAN; switches set it in one direction only
+        if tag and view.settings.vlans:              # id 0 is a priority and no VLAN; switches set it in one direction only
             out.vlans |= <uint64_t>(tag | 0x8000) << view.shift
             view.shift += 16
         type_at = at + 2
@@ -190,9 +193,9 @@ cdef Verdict mpls(View* view, uint32_t at, Location* out) noexcept nogil:
     if at + 20 > view.caplen:
         return TRUNCATED
     p = view.data + at
-    if p[0] >> 4 == 4 and ((p[0] & 0x0F >= 5 and be16(p + 2) <= view.end - at) or not followed(p + 12)):
+    if p[0] >> 4 == 4 and ((p[0] & 0x0F >= 5 and be16(p + 2) <= room(view, at)) or not followed(p + 12)):
         return ipv4(view, at, out)
-    if p[0] >> 4 == 6 and (<uint32_t>be16(p + 4) + 40 <= view.end - at or not followed(p + 12)):
+    if p[0] >> 4 == 6 and (<uint32_t>be16(p + 4) + 40 <= room(view, at) or not followed(p + 12)):
         return ipv6(view, at, out)
     if at + 24 > view.caplen:
         return TRUNCATED
@@ -274,7 +277,7 @@ cdef Verdict ipv4(View* view, uint32_t at, Location* out) noexcept nogil:
     header = (ip[0] & 0x0F) * 4
     total = be16(ip + 2)
     if total == 0:
-        total = view.end - at       # segmentation offload: the sender's stack leaves the length to the card
+        total = room(view, at)      # segmentation offload: the sender's stack leaves the length to the card
     if ip[0] >> 4 != 4 or header < 20 or total < header:
         return BAD_IP_HEADER
     out.net = at
@@ -282,7 +285,7 @@ cdef Verdict ipv4(View* view, uint32_t at, Location* out) noexcept nogil:
         return FRAGMENT
     if ip[9] == PROTO_TCP:
         return tcp(view, at + header, total - header, out)
-    bound(view, at + total)
+    bound(view, at + total, out)
     return inner(view, ip[9], at + header, out)
 
 
@@ -299,7 +302,7 @@ cdef Verdict ipv6(View* view, uint32_t at, Location* out) noexcept nogil:
         return BAD_IP_HEADER
     left = be16(ip + 4)
     if left == 0:
-        left = view.end - at - 40   # jumbogram (RFC 2675) or segmentation offload
+        left = room(view, at + 40)  # jumbogram (RFC 2675) or segmentation offload
     out.net = at
     proto = ip[6]
     at += 40
@@ -324,7 +327,7 @@ cdef Verdict ipv6(View* view, uint32_t at, Location* out) noexcept nogil:
         at += size
     if proto == PROTO_TCP:
         return tcp(view, at, left, out)
-    bound(view, at + left)
+    bound(view, at + left, out)
     return inner(view, proto, at, out)
 
 

@@ -23,7 +23,6 @@ cdef uint64_t monotonic_ns() noexcept nogil     # CLOCK_MONOTONIC
 
 cdef class Sharder:
     cdef readonly int workers
-    cdef readonly int link_type
     cdef Settings settings
     cdef HashKey key
     cdef uint32_t batch_bytes

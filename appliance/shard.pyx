@@ -43,7 +43,6 @@ cdef class Sharder:
         self.batch_bytes = batch_bytes
         self.epoch = epoch
         self.capture = capture
-        self.link_type = link_type
         self.settings.link_type = link_type
         self.settings.max_tunnels = max_tunnels
         self.settings.vlans = vlans
@@ -55,7 +54,8 @@ cdef class Sharder:
         """Takes one frame (caplen bytes readable during this call)."""
         cdef Location place
         cdef FlowKey flow
-        cdef Record record
+        cdef Record* record
+        cdef uint64_t hash
         cdef Slot* slot
         cdef int worker
         cdef uint32_t need
@@ -70,20 +70,21 @@ cdef class Sharder:
             return 0
         caplen = place.caplen                   # without what stands behind a tunnel
         flow_key(frame + place.net, frame + place.tcp, place.vlans, &flow)
-        record.hash = flow_hash(&self.key, &flow)
-        worker = <int>(((record.hash >> 32) * <uint64_t>self.workers) >> 32)
+        hash = flow_hash(&self.key, &flow)
+        worker = <int>(((hash >> 32) * <uint64_t>self.workers) >> 32)
         slot = &self.slots[worker]
         need = RECORD_BYTES + ((caplen + 7) & ~<uint32_t>7)
         if slot.data == NULL or slot.used + need > slot.capacity:
             self.open_slot(worker, need)
+        record = <Record*>(slot.data + slot.used)       # a multiple of 8 from the start of an allocation
         record.ts_ns = ts_ns
+        record.hash = hash
         record.vlans = place.vlans
         record.caplen = caplen
         record.wirelen = wirelen
         record.tcp_length = place.tcp_length
         record.net = <uint16_t>place.net        # both fit: locate finds nothing beyond
         record.tcp = <uint16_t>place.tcp
-        memcpy(slot.data + slot.used, &record, RECORD_BYTES)
         memcpy(slot.data + slot.used + RECORD_BYTES, frame, caplen)
         slot.used += need
         slot.frames += 1
@@ -164,6 +165,11 @@ cdef class Sharder:
         message.release()
         if len(self.spare) < MAX_SPARE and len(buffer) == self.batch_bytes:
             self.spare.append(buffer)
+
+    @property
+    def link_type(self):
+        """What the frames are, as libpcap numbers it."""
+        return self.settings.link_type
 
     @property
     def ready(self):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from encapsulations import WAYS, ether, framed, ipv4, udp, wrapped
@@ -52,6 +57,19 @@ def test_the_ports_of_a_cut_datagram_are_enough_to_say_that_it_is_no_tunnel():
     frame = framed(bytes(udp(True, 53) / Raw(bytes(40))), 4, True)
     verdicts = [find(ETHERNET, frame[:length], len(frame))[0] for length in range(len(frame))]
     assert verdicts == ["truncated"] * 38 + ["not_tcp"] * (len(frame) - 38)
+
+
+def guarded(*words):
+    program = Path(__file__).with_name("guarded_frames.py")
+    environment = {**os.environ, "PYTHONPATH": f"{program.parents[2]}:{program.parents[1]}"}
+    return subprocess.run([sys.executable, program, *words], env=environment, capture_output=True, text=True)
+
+
+def test_no_byte_behind_a_cut_or_damaged_frame_is_read():
+    assert guarded("beyond").returncode == -signal.SIGSEGV  # the guard works
+    done = guarded()
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == sum(4 * (len(sample.frame) + 1) for sample in SAMPLES.values())
 
 
 # -- lengths that disagree ---------------------------------------------------------------------------------------------
