@@ -118,6 +118,7 @@ class Capture:
             max_fragmented_datagrams=config.capture.max_fragmented_datagrams,
             max_fragment_bytes=config.capture.max_fragment_bytes,
             fragment_timeout_ns=round(config.capture.fragment_timeout_s * 1e9),
+            vlans=config.capture.vlan_in_flow,
         )
 
     # -- the source --------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from appliance.fragment cimport (
     EVICTED, GOOD, INCONSISTENT, MAX_LENGTH, MERGED, OUTCOMES_END, OVERLAPPING, TIMEOUT, TOO_LONG, TOO_MANY, Fragment, Key,
     Outcome, read_fragment,
 )
-from appliance.locate cimport FRAGMENT, Location, locate_datagram
+from appliance.locate cimport FRAGMENT, Location, Settings, locate_datagram
 
 from appliance.stats import FRAGMENT_OUTCOMES
 
@@ -318,10 +318,12 @@ cdef class Defragmenter:
 
         What was cut off its end is missing from the bytes. ValueError when it is no fragment of an IP datagram."""
         cdef const uint8_t* frame = fragment
+        cdef Settings settings
         cdef Location place
         cdef Whole whole
+        settings.max_tunnels = 0
         place.vlans = vlans
-        if locate_datagram(frame, <uint32_t>len(fragment), 0, &place) != FRAGMENT:
+        if locate_datagram(&settings, frame, <uint32_t>len(fragment), 0, &place) != FRAGMENT:
             raise ValueError("the bytes are no fragment of an IP datagram")
         if not self.add(frame, <uint32_t>len(fragment), &place, ts_ns, False, &whole):
             return None

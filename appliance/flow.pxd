@@ -2,8 +2,8 @@
 """FlowKey: which conversation a frame belongs to, and the keyed hash that shards it.
 
 Both directions of a flow give the same key: the lower endpoint (address, then port) always stands first. The family is
-part of the key, so that an IPv4 flow never equals an IPv6 flow whose addresses have the same bits; the VLAN stack is part
-of it, so that equal addresses on two VLANs are two flows.
+part of the key, so that an IPv4 flow never equals an IPv6 flow whose addresses have the same bits; the VLAN ids are part
+of it, so that equal addresses on two VLANs are two flows (unless capture.vlan_in_flow is off).
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 cdef struct FlowKey:        # 48 bytes, no padding: it is hashed and compared as plain memory
     uint64_t low[2]         # address of the lower endpoint: high half, low half (IPv4: 0, address)
     uint64_t high[2]
-    uint64_t vlans          # locate.pxd: the tags, outermost lowest, 16 bits each
+    uint64_t vlans          # locate.pxd: the ids, outermost lowest, 16 bits each
     uint16_t low_port
     uint16_t high_port
     uint32_t family         # 4 or 6

@@ -1,25 +1,31 @@
 # cython: language_level=3
 """Where is the TCP segment in this frame? Every frame gets exactly one Verdict.
 
-In: the captured bytes of one frame (`caplen` readable, `wirelen` on the wire) and the capture's link type.
+In: the captured bytes of one frame (`caplen` readable, `wirelen` on the wire) and the Settings of its capture.
 Out: a Location, complete when the verdict is FOUND; it then holds that
-    net + 20 (IPv4) or net + 40 (IPv6) <= tcp,  tcp + 20 <= caplen,  tcp_length >= 20
+    net + 20 (IPv4) or net + 40 (IPv6) <= tcp,  tcp + 20 <= Location.caplen <= caplen,  tcp_length >= 20
 so that whoever reads the fixed headers at these offsets needs no further check. With the verdict FRAGMENT, net is the
-offset of the fragment's IP header, net + 20 or net + 40 <= caplen, and vlans and tunnels are set.
+offset of the fragment's IP header, net + 20 or net + 40 <= Location.caplen, and vlans and tunnels are set.
 
 Tunnels are entered: the innermost flow decides, because the outer one may differ per direction (the source port of VXLAN is
 a hash, a GTP tunnel has an id for each direction). For the same reason only the VLAN tags of the innermost Ethernet frame
-are kept. How deep is bounded; each function that enters a tunnel says so to enter().
+are kept. How deep is bounded by enter(), which every way into a tunnel passes; nothing here calls itself without it but
+through a VLAN tag, and those are counted too. A tunnel is bounded by the datagram around it: what was captured behind that
+is never taken for its payload. A datagram that says more than there is was cut on its way to us (mirrors and packet brokers
+cut frames to their MTU), so its segment is used as far as it goes and the rest is missing bytes.
 
-Memory safety: each function takes the offset `at` and proves `at + n <= caplen` before it reads n bytes; nothing is read
-before its proof. No allocation, no Python object; about 10 ns a frame.
-Sources: RFC 791, RFC 8200, IEEE 802.1Q and 802.2, RFC 3032 (MPLS), RFC 2516 (PPPoE), RFC 1661 (PPP), RFC 2003, 2473 and
-4213 (IP in IP), RFC 2784, 2890 and 2637 (GRE), RFC 7637 (NVGRE), draft-foschiano-erspan, RFC 7348 (VXLAN), RFC 8926
-(Geneve), 3GPP TS 29.281 (GTP-U), RFC 4380 (Teredo), and the link-layer header pages of tcpdump.org.
+Memory safety: each function takes the offset `at` and proves `at + n <= view.caplen` before it reads n bytes; nothing is read
+before its proof. caplen is at most LONGEST and no step is longer than 2 KiB, so that no offset overflows. No allocation, no
+Python object; about 10 ns a frame. All in one file because everything can be inside everything.
+Sources: RFC 791, RFC 8200 and 7045, IEEE 802.1Q and 802.2, RFC 1042, RFC 3032 and 4448 (MPLS), RFC 2516 (PPPoE), RFC 1661 and
+1662 (PPP), RFC 2003, 2473 and 4213 (IP in IP), RFC 2784, 2890 and 2637 (GRE), RFC 7637 (NVGRE), draft-foschiano-erspan-03,
+RFC 7348 (VXLAN), draft-ietf-nvo3-vxlan-gpe, RFC 8926 (Geneve), 3GPP TS 29.281 (GTP-U), RFC 4380 (Teredo), and the
+link-layer header pages of tcpdump.org.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from appliance.flow cimport be16
+from appliance.protocols cimport *
 
 VERDICTS = (
     "unknown_link", "truncated", "not_ip", "bad_ip_header", "fragment", "not_tcp", "bad_tcp_header", "too_many_tags",
@@ -33,111 +39,92 @@ cdef enum:
     MAX_EXTENSIONS = 8
     MAX_LABELS = 8
     LAST_OFFSET = 0xFFFF            # what a Record's offsets can say
-
-    DLT_NULL = 0
-    DLT_EN10MB = 1
-    DLT_RAW = 12
-    DLT_RAW_OPENBSD = 14
-    LINKTYPE_RAW = 101
-    DLT_LOOP = 108
-    DLT_LINUX_SLL = 113
-    DLT_IPV4 = 228
-    DLT_IPV6 = 229
-    DLT_LINUX_SLL2 = 276
-
-    ETHERTYPE_IPV4 = 0x0800
-    ETHERTYPE_IPV6 = 0x86DD
-    ETHERTYPE_VLAN = 0x8100
-    ETHERTYPE_QINQ = 0x88A8
-    ETHERTYPE_QINQ_OLD = 0x9100
-    ETHERTYPE_MPLS = 0x8847
-    ETHERTYPE_MPLS_MULTICAST = 0x8848
-    ETHERTYPE_PPPOE = 0x8864
-    ETHERTYPE_PPP = 0x880B
-    ETHERTYPE_BRIDGED = 0x6558      # an Ethernet frame
-    ETHERTYPE_ERSPAN = 0x88BE       # types I and II
-    ETHERTYPE_ERSPAN_3 = 0x22EB
-    LONGEST_802_3 = 1500            # below this, the field is a length and LLC follows
-
-    PROTO_HOPOPTS = 0
-    PROTO_IPV4 = 4
-    PROTO_TCP = 6
-    PROTO_UDP = 17
-    PROTO_IPV6 = 41
-    PROTO_GRE = 47
-    PROTO_ROUTING = 43
-    PROTO_FRAGMENT = 44
-    PROTO_AH = 51
-    PROTO_DSTOPTS = 60
-    PROTO_MOBILITY = 135
-
-    PORT_GTP_U = 2152
-    PORT_TEREDO = 3544
-    PORT_VXLAN = 4789
-    PORT_VXLAN_GPE = 4790
-    PORT_GENEVE = 6081
-    PORT_VXLAN_LINUX = 8472         # what Linux took before there was a number
-
-    DLT_PPP = 9
-    DLT_PPP_SERIAL = 50
-    DLT_PPP_ETHER = 51
-    DLT_C_HDLC = 104
+    LONGEST = 1 << 30               # bytes of a frame that are looked at: libpcap gives 256 KiB, 128 MiB from a file
 
 
-cdef struct View:               # one frame and what is proven about it
+cdef struct View:               # one frame, and what is proven about the part of it that is being read
     const uint8_t* data
-    uint32_t caplen
-    uint32_t wirelen
-    int tunnels                 # that may still be entered
+    const Settings* settings
+    uint32_t caplen             # readable bytes
+    uint32_t wirelen            # where it ends on the wire, if that is behind caplen; see room()
+    int tunnels                 # entered so far
+    int tags                    # VLAN tags of the innermost Ethernet frame
+    int shift                   # of the next id in Location.vlans
 
 
-cdef Verdict locate(int link_type, const uint8_t* frame, uint32_t caplen, uint32_t wirelen, int max_tunnels,
+cdef Verdict locate(const Settings* settings, const uint8_t* frame, uint32_t caplen, uint32_t wirelen,
                     Location* out) noexcept nogil:
     cdef View view
+    caplen = min(caplen, <uint32_t>LONGEST)
     view.data = frame
+    view.settings = settings
     view.caplen = caplen
     view.wirelen = wirelen
-    view.tunnels = max_tunnels
+    view.tunnels = view.tags = view.shift = 0
     out.vlans = 0
-    if link_type == DLT_EN10MB:
+    out.caplen = caplen
+    if settings.link_type == DLT_EN10MB:
         return ethertype(&view, 12, 14, out)
+    return link(&view, settings.link_type, out)
+
+
+cdef Verdict link(View* view, int link_type, Location* out) noexcept nogil:
     if link_type == DLT_LINUX_SLL:
-        return ethertype(&view, 14, 16, out)
+        return cooked(view, 14, 2, 16, out)
     if link_type == DLT_LINUX_SLL2:
-        return ethertype(&view, 0, 20, out)
-    if link_type == DLT_NULL or link_type == DLT_LOOP:
-        return any_ip(&view, 4, out)
+        return cooked(view, 0, 8, 20, out)
+    if link_type == DLT_NULL or link_type == DLT_LOOP:      # address family in the writer's byte order and numbering
+        return any_ip(view, 4, out)
     if (link_type == DLT_RAW or link_type == DLT_RAW_OPENBSD or link_type == LINKTYPE_RAW
             or link_type == DLT_IPV4 or link_type == DLT_IPV6):
-        return any_ip(&view, 0, out)
-    if link_type == DLT_PPP or link_type == DLT_PPP_SERIAL:
-        return ppp(&view, 0, out)
+        return any_ip(view, 0, out)
+    if link_type == DLT_PPP:
+        return ppp(view, 0, out)
+    if link_type == DLT_PPP_SERIAL:
+        return ppp_serial(view, out)
     if link_type == DLT_PPP_ETHER:
-        return pppoe(&view, 0, out)
+        return pppoe(view, 0, out)
     if link_type == DLT_C_HDLC:
-        return ethertype(&view, 2, 4, out)
+        return ethertype(view, 2, 4, out)
     return UNKNOWN_LINK
 
 
-cdef Verdict locate_datagram(const uint8_t* datagram, uint32_t length, int max_tunnels, Location* out) noexcept nogil:
-    """The same for an IP datagram by itself; out.vlans says how it was tagged, and stays unless it holds a tunnel."""
+cdef Verdict locate_datagram(const Settings* settings, const uint8_t* datagram, uint32_t length, int tunnels,
+                             Location* out) noexcept nogil:
+    """The same for an IP datagram by itself, found after `tunnels` tunnels; out.vlans stays unless it holds another one."""
     cdef View view
     view.data = datagram
-    view.caplen = view.wirelen = length
-    view.tunnels = max_tunnels
+    view.settings = settings
+    view.caplen = view.wirelen = out.caplen = length
+    view.tunnels = tunnels
+    view.tags = view.shift = 0
     return any_ip(&view, 0, out)
 
 
-cdef inline bint enter(View* view) noexcept nogil:
-    """May one more tunnel be entered? Takes it off the allowance."""
-    view.tunnels -= 1
-    return view.tunnels >= 0
+cdef inline bint enter(View* view, Location* out) noexcept nogil:
+    """Counts one more tunnel: may it be entered? The tags around the tunnel do not count inside it."""
+    view.tunnels += 1
+    view.tags = view.shift = 0
+    out.vlans = 0
+    return view.tunnels <= view.settings.max_tunnels
 
+
+cdef inline void bound(View* view, uint32_t end, Location* out) noexcept nogil:
+    """All that follows is inside a datagram that ends here."""
+    out.caplen = view.caplen = min(view.caplen, end)
+    view.wirelen = min(view.wirelen, end)
+
+
+cdef inline uint32_t room(const View* view, uint32_t at) noexcept nogil:
+    """Bytes on the wire from `at` on, which is at most caplen. A file may say any wirelen."""
+    return max(view.caplen, min(view.wirelen, <uint32_t>LONGEST)) - at
+
+
+# -- links -----------------------------------------------------------------------------------------------------------------------
 
 cdef Verdict ethertype(View* view, uint32_t type_at, uint32_t at, Location* out) noexcept nogil:
-    """The two bytes at type_at say what follows at `at`; VLAN tags are collected on the way."""
-    cdef uint16_t kind
-    cdef int tags = 0
+    """The two bytes at type_at say what follows at `at`; VLAN tags are collected on the way. type_at + 2 <= at."""
+    cdef uint16_t kind, tag
     while True:
         if at > view.caplen:
             return TRUNCATED
@@ -154,41 +141,57 @@ cdef Verdict ethertype(View* view, uint32_t type_at, uint32_t at, Location* out)
             return llc(view, at, out)
         if kind != ETHERTYPE_VLAN and kind != ETHERTYPE_QINQ and kind != ETHERTYPE_QINQ_OLD:
             return NOT_IP
-        if tags == MAX_TAGS:
+        if view.tags == MAX_TAGS:
             return TOO_MANY_TAGS
         if at + 4 > view.caplen:
             return TRUNCATED
-        out.vlans |= <uint64_t>((be16(view.data + at) & 0x0FFF) | 0x8000) << (16 * tags)
-        tags += 1
+        view.tags += 1
+        tag = be16(view.data + at) & 0x0FFF
+        if tag and view.settings.vlans:              # id 0 is a priority and no VLAN; switches set it in one direction only
+            out.vlans |= <uint64_t>(tag | 0x8000) << view.shift
+            view.shift += 16
         type_at = at + 2
         at += 4
 
 
-cdef Verdict ethernet(View* view, uint32_t at, Location* out) noexcept nogil:
-    """An Ethernet frame inside a tunnel: its tags count, not those around the tunnel."""
-    if not enter(view):
-        return TOO_MANY_TUNNELS
-    out.vlans = 0
+cdef inline Verdict ethernet(View* view, uint32_t at, Location* out) noexcept nogil:
     return ethertype(view, at + 12, at + 14, out)
 
 
+cdef Verdict cooked(View* view, uint32_t type_at, uint32_t device_at, uint32_t at, Location* out) noexcept nogil:
+    """Linux cooked capture, v1 or v2: below 1536, the protocol is a number of Linux's own and no length."""
+    cdef uint16_t kind
+    if at > view.caplen:
+        return TRUNCATED
+    if be16(view.data + device_at) == ARPHRD_NETLINK:
+        return NOT_IP
+    kind = be16(view.data + type_at)
+    if kind == SLL_802_2:
+        return llc(view, at, out)
+    return NOT_IP if kind <= LONGEST_802_3 else ethertype(view, type_at, at, out)
+
+
 cdef Verdict llc(View* view, uint32_t at, Location* out) noexcept nogil:
-    """802.2 LLC: SNAP with an Ethernet type, or IP by its own service access point."""
+    """802.2 LLC, unnumbered information: SNAP with an Ethernet type (RFC 1042 and 802.1H), or IP by its own access point."""
+    cdef const uint8_t* p
     if at + 3 > view.caplen:
         return TRUNCATED
-    if view.data[at] == 0xAA and view.data[at + 1] == 0xAA:
-        if at + 8 > view.caplen:
-            return TRUNCATED
-        if be16(view.data + at + 6) <= LONGEST_802_3:
-            return NOT_IP
-        return ethertype(view, at + 6, at + 8, out)
-    if view.data[at] == 0x06 and view.data[at + 1] == 0x06:
+    p = view.data + at
+    if p[0] == 0x06 and p[1] == 0x06 and p[2] == 0x03:
         return ipv4(view, at + 3, out)
-    return NOT_IP
+    if p[0] != 0xAA or p[1] != 0xAA or p[2] != 0x03:
+        return NOT_IP
+    if at + 8 > view.caplen:
+        return TRUNCATED
+    if p[3] or p[4] or (p[5] and p[5] != 0xF8) or be16(p + 6) <= LONGEST_802_3:
+        return NOT_IP                       # a vendor's own numbers; lengths, which would lead back here
+    return ethertype(view, at + 6, at + 8, out)
 
 
 cdef Verdict mpls(View* view, uint32_t at, Location* out) noexcept nogil:
-    """A label stack; what follows has no type: IP says its version, a pseudo-wire starts with a zero control word."""
+    """A label stack. Nothing says what follows: IP has its version there, a pseudo-wire an Ethernet frame, whose control
+    word of zeros (RFC 4448) is optional. A destination address can look like each of them; the Ethernet type decides."""
+    cdef const uint8_t* p
     cdef int labels = 0
     cdef bint bottom = False
     while not bottom:
@@ -199,11 +202,28 @@ cdef Verdict mpls(View* view, uint32_t at, Location* out) noexcept nogil:
             return TRUNCATED
         bottom = view.data[at + 2] & 1
         at += 4
-    if at + 1 > view.caplen:
+    if at + 20 > view.caplen:
         return TRUNCATED
-    if view.data[at] >> 4 == 0:
-        return ethernet(view, at + 4, out)
-    return any_ip(view, at, out)
+    p = view.data + at
+    if p[0] >> 4 == 4 and ((p[0] & 0x0F >= 5 and be16(p + 2) <= room(view, at)) or not followed(p + 12)):
+        return ipv4(view, at, out)
+    if p[0] >> 4 == 6 and (<uint32_t>be16(p + 4) + 40 <= room(view, at) or not followed(p + 12)):
+        return ipv6(view, at, out)
+    if at + 24 > view.caplen:
+        return TRUNCATED
+    if p[0] == 0 and p[1] == 0 and (followed(p + 16) or not followed(p + 12)):
+        at += 4
+    elif not followed(p + 12):
+        return NOT_IP
+    return ethernet(view, at, out) if enter(view, out) else TOO_MANY_TUNNELS
+
+
+cdef inline bint followed(const uint8_t* p) noexcept nogil:
+    """Do five bytes, proven readable, start with an Ethernet type behind which there can be a flow, or a length and SNAP?"""
+    cdef uint16_t kind = be16(p)
+    return (kind == ETHERTYPE_IPV4 or kind == ETHERTYPE_IPV6 or kind == ETHERTYPE_VLAN or kind == ETHERTYPE_QINQ
+            or kind == ETHERTYPE_QINQ_OLD or kind == ETHERTYPE_MPLS or kind == ETHERTYPE_PPPOE
+            or (kind <= LONGEST_802_3 and p[2] == 0xAA and p[3] == 0xAA and p[4] == 0x03))
 
 
 cdef Verdict pppoe(View* view, uint32_t at, Location* out) noexcept nogil:
@@ -227,14 +247,25 @@ cdef Verdict ppp(View* view, uint32_t at, Location* out) noexcept nogil:
     else:
         kind = be16(view.data + at)
         at += 2
-    if kind == 0x0021:
+    if kind == PPP_IPV4:
         return ipv4(view, at, out)
-    if kind == 0x0057:
+    if kind == PPP_IPV6:
         return ipv6(view, at, out)
-    if kind == 0x0281:
+    if kind == PPP_MPLS or kind == PPP_MPLS_MULTICAST:
         return mpls(view, at, out)
     return NOT_IP
 
+
+cdef Verdict ppp_serial(View* view, Location* out) noexcept nogil:
+    """PPP in HDLC framing, or Cisco HDLC, which its first byte tells apart."""
+    if view.caplen < 4:
+        return TRUNCATED
+    if view.data[0] == 0x0F or view.data[0] == 0x8F:
+        return ethertype(view, 2, 4, out)
+    return ppp(view, 0, out)
+
+
+# -- IP --------------------------------------------------------------------------------------------------------------------------
 
 cdef Verdict any_ip(View* view, uint32_t at, Location* out) noexcept nogil:
     """Where nothing says which IP it is, the version field does."""
@@ -250,14 +281,15 @@ cdef Verdict any_ip(View* view, uint32_t at, Location* out) noexcept nogil:
 
 
 cdef Verdict ipv4(View* view, uint32_t at, Location* out) noexcept nogil:
-    cdef const uint8_t* ip = view.data + at
+    cdef const uint8_t* ip
     cdef uint32_t header, total
     if at + 20 > view.caplen:
         return TRUNCATED
+    ip = view.data + at
     header = (ip[0] & 0x0F) * 4
     total = be16(ip + 2)
-    if total == 0 and view.wirelen > at:
-        total = view.wirelen - at       # segmentation offload: the sender's stack leaves the length to the card
+    if total == 0:
+        total = room(view, at)      # segmentation offload: the sender's stack leaves the length to the card
     if ip[0] >> 4 != 4 or header < 20 or total < header:
         return BAD_IP_HEADER
     out.net = at
@@ -266,27 +298,28 @@ cdef Verdict ipv4(View* view, uint32_t at, Location* out) noexcept nogil:
         return FRAGMENT
     if ip[9] == PROTO_TCP:
         return tcp(view, at + header, total - header, out)
+    bound(view, at + total, out)
     return inner(view, ip[9], at + header, out)
 
 
 cdef Verdict ipv6(View* view, uint32_t at, Location* out) noexcept nogil:
     """RFC 8200 section 4: the chain of extension headers, bounded."""
-    cdef const uint8_t* ip = view.data + at
+    cdef const uint8_t* ip
     cdef uint32_t left, size
     cdef uint8_t proto
     cdef int headers = 0
     if at + 40 > view.caplen:
         return TRUNCATED
+    ip = view.data + at
     if ip[0] >> 4 != 6:
         return BAD_IP_HEADER
     left = be16(ip + 4)
-    if left == 0 and view.wirelen > at + 40:
-        left = view.wirelen - at - 40   # jumbogram or segmentation offload
+    if left == 0:
+        left = room(view, at + 40)  # jumbogram (RFC 2675) or segmentation offload
     out.net = at
     proto = ip[6]
     at += 40
-    while (proto == PROTO_HOPOPTS or proto == PROTO_ROUTING or proto == PROTO_DSTOPTS or proto == PROTO_FRAGMENT
-           or proto == PROTO_AH or proto == PROTO_MOBILITY):
+    while is_extension(proto):
         if headers == MAX_EXTENSIONS:
             return TOO_MANY_HEADERS
         headers += 1
@@ -308,7 +341,14 @@ cdef Verdict ipv6(View* view, uint32_t at, Location* out) noexcept nogil:
         at += size
     if proto == PROTO_TCP:
         return tcp(view, at, left, out)
+    bound(view, at + left, out)
     return inner(view, proto, at, out)
+
+
+cdef inline bint is_extension(uint8_t proto) noexcept nogil:
+    """RFC 7045, without ESP, behind which nothing can be read."""
+    return (proto == PROTO_HOPOPTS or proto == PROTO_ROUTING or proto == PROTO_DSTOPTS or proto == PROTO_FRAGMENT
+            or proto == PROTO_AH or proto == PROTO_MOBILITY or proto == PROTO_HIP or proto == PROTO_SHIM6)
 
 
 cdef Verdict tcp(View* view, uint32_t at, uint32_t length, Location* out) noexcept nogil:
@@ -323,18 +363,19 @@ cdef Verdict tcp(View* view, uint32_t at, uint32_t length, Location* out) noexce
     return FOUND
 
 
+# -- tunnels ---------------------------------------------------------------------------------------------------------------------
+
 cdef Verdict inner(View* view, uint8_t proto, uint32_t at, Location* out) noexcept nogil:
     """What else IP carries: a tunnel, or nothing for us."""
     if proto == PROTO_UDP:
         return udp(view, at, out)
-    if proto != PROTO_IPV4 and proto != PROTO_IPV6 and proto != PROTO_GRE:
-        return NOT_TCP
-    if not enter(view):
-        return TOO_MANY_TUNNELS
     if proto == PROTO_GRE:
         return gre(view, at, out)
-    out.vlans = 0
-    return ipv4(view, at, out) if proto == PROTO_IPV4 else ipv6(view, at, out)
+    if proto == PROTO_IPV4:
+        return ipv4(view, at, out) if enter(view, out) else TOO_MANY_TUNNELS
+    if proto == PROTO_IPV6:
+        return ipv6(view, at, out) if enter(view, out) else TOO_MANY_TUNNELS
+    return NOT_TCP
 
 
 cdef Verdict gre(View* view, uint32_t at, Location* out) noexcept nogil:
@@ -345,41 +386,71 @@ cdef Verdict gre(View* view, uint32_t at, Location* out) noexcept nogil:
         return TRUNCATED
     flags = be16(view.data + at)
     kind = be16(view.data + at + 2)
-    if flags & 0x4007 > 1 or (flags & 7 == 1) != (kind == ETHERTYPE_PPP):
-        return NOT_TCP                          # source routes, unknown versions
+    if flags & 0x0007 == 1:
+        return pptp(view, flags, kind, at, out)
+    if flags & 0x4007:                          # source routes, unknown versions
+        return NOT_TCP
     at += 4
     at += 4 if flags & 0x8000 else 0            # checksum
     at += 4 if flags & 0x2000 else 0            # key
     at += 4 if flags & 0x1000 else 0            # sequence
-    at += 4 if flags & 0x0080 and flags & 7 == 1 else 0
-    if at > view.caplen:
-        return TRUNCATED
-    out.vlans = 0
-    if kind == ETHERTYPE_PPP:
-        return ppp(view, at, out)
-    if kind == ETHERTYPE_BRIDGED:
-        return ethernet(view, at, out)
-    if kind == ETHERTYPE_ERSPAN:                # type I has no sequence number and no header of its own
-        return ethernet(view, at + 8 if flags & 0x1000 else at, out)
+    if kind == ETHERTYPE_ERSPAN:
+        return erspan(view, flags & 0x1000, at, out)
     if kind == ETHERTYPE_ERSPAN_3:
-        if at + 12 > view.caplen:
+        return erspan_3(view, at, out)
+    if (kind != ETHERTYPE_IPV4 and kind != ETHERTYPE_IPV6 and kind != ETHERTYPE_BRIDGED and kind != ETHERTYPE_MPLS
+            and kind != ETHERTYPE_MPLS_MULTICAST):
+        return NOT_TCP
+    if not enter(view, out):
+        return TOO_MANY_TUNNELS
+    return ethernet(view, at, out) if kind == ETHERTYPE_BRIDGED else ethertype(view, start + 2, at, out)
+
+
+cdef Verdict pptp(View* view, uint16_t flags, uint16_t kind, uint32_t at, Location* out) noexcept nogil:
+    """GRE version 1: always a key, PPP behind a sequence number; without one it is an acknowledgement and carries nothing."""
+    if flags & 0xFF7F != 0x3001 or kind != ETHERTYPE_PPP:
+        return NOT_TCP
+    if not enter(view, out):
+        return TOO_MANY_TUNNELS
+    return ppp(view, at + 16 if flags & 0x0080 else at + 12, out)
+
+
+cdef Verdict erspan(View* view, bint sequenced, uint32_t at, Location* out) noexcept nogil:
+    """Type I has neither a sequence number nor a header of its own, type II has both."""
+    if sequenced:
+        if at + 8 > view.caplen:
             return TRUNCATED
-        return ethernet(view, at + 20 if view.data[at + 11] & 1 else at + 12, out)
-    if kind == ETHERTYPE_IPV4 or kind == ETHERTYPE_IPV6 or kind == ETHERTYPE_MPLS or kind == ETHERTYPE_VLAN:
-        return ethertype(view, start + 2, at, out)
-    return NOT_TCP
+        if view.data[at] >> 4 != 1:
+            return NOT_TCP
+        at += 8
+    return ethernet(view, at, out) if enter(view, out) else TOO_MANY_TUNNELS
+
+
+cdef Verdict erspan_3(View* view, uint32_t at, Location* out) noexcept nogil:
+    cdef uint8_t kind
+    if at + 12 > view.caplen:
+        return TRUNCATED
+    kind = view.data[at + 10] >> 2 & 0x1F
+    if view.data[at] >> 4 != 2 or (kind != 0 and kind != 2):
+        return NOT_TCP
+    at += 20 if view.data[at + 11] & 1 else 12  # with the platform's own subheader
+    if not enter(view, out):
+        return TOO_MANY_TUNNELS
+    return any_ip(view, at, out) if kind == 2 else ethernet(view, at, out)
 
 
 cdef Verdict udp(View* view, uint32_t at, Location* out) noexcept nogil:
-    """UDP is followed only on the well-known ports of tunnels."""
+    """UDP is followed only on the well-known ports of tunnels, and each looks whether its header is one."""
     cdef uint16_t source, destination
-    if at + 8 > view.caplen:
-        return NOT_TCP
+    if at + 4 > view.caplen:
+        return TRUNCATED
     source = be16(view.data + at)
     destination = be16(view.data + at + 2)
     at += 8
-    if destination == PORT_VXLAN or destination == PORT_VXLAN_LINUX or destination == PORT_VXLAN_GPE:
-        return vxlan(view, at, destination == PORT_VXLAN_GPE, out)
+    if destination == PORT_VXLAN or destination == PORT_VXLAN_LINUX:
+        return vxlan(view, at, out)
+    if destination == PORT_VXLAN_GPE:
+        return vxlan_gpe(view, at, out)
     if destination == PORT_GENEVE:
         return geneve(view, at, out)
     if destination == PORT_GTP_U or source == PORT_GTP_U:
@@ -389,21 +460,27 @@ cdef Verdict udp(View* view, uint32_t at, Location* out) noexcept nogil:
     return NOT_TCP
 
 
-cdef Verdict vxlan(View* view, uint32_t at, bint typed, Location* out) noexcept nogil:
-    cdef uint8_t kind = 3
+cdef Verdict vxlan(View* view, uint32_t at, Location* out) noexcept nogil:
     if at + 8 > view.caplen:
         return TRUNCATED
     if not view.data[at] & 0x08:                # the flag that says there is a network identifier
         return NOT_TCP
-    if typed and view.data[at] & 0x04:
-        kind = view.data[at + 3]
+    return ethernet(view, at + 8, out) if enter(view, out) else TOO_MANY_TUNNELS
+
+
+cdef Verdict vxlan_gpe(View* view, uint32_t at, Location* out) noexcept nogil:
+    """As VXLAN, with a flag that says that the fourth byte names what follows."""
+    cdef uint8_t flags, kind
+    if at + 8 > view.caplen:
+        return TRUNCATED
+    flags = view.data[at]
+    kind = view.data[at + 3] if flags & 0x04 else 3
+    if flags & 0x39 != 0x08 or not 1 <= kind <= 3:      # version 0, with an identifier, no management
+        return NOT_TCP
+    if not enter(view, out):
+        return TOO_MANY_TUNNELS
     if kind == 3:
         return ethernet(view, at + 8, out)
-    if kind != 1 and kind != 2:
-        return NOT_TCP
-    if not enter(view):
-        return TOO_MANY_TUNNELS
-    out.vlans = 0
     return ipv4(view, at + 8, out) if kind == 1 else ipv6(view, at + 8, out)
 
 
@@ -412,18 +489,15 @@ cdef Verdict geneve(View* view, uint32_t at, Location* out) noexcept nogil:
     cdef uint32_t size
     if at + 8 > view.caplen:
         return TRUNCATED
-    if view.data[at] >> 6:                      # version
-        return NOT_TCP
     size = 8 + (view.data[at] & 0x3F) * 4
     kind = be16(view.data + at + 2)
-    if kind == ETHERTYPE_BRIDGED:
-        return ethernet(view, at + size, out)
-    if kind != ETHERTYPE_IPV4 and kind != ETHERTYPE_IPV6:
+    if view.data[at] >> 6 or view.data[at + 1] & 0x80:  # version; a control packet, whose payload no endpoint forwards
         return NOT_TCP
-    if not enter(view):
+    if kind != ETHERTYPE_BRIDGED and kind != ETHERTYPE_IPV4 and kind != ETHERTYPE_IPV6:
+        return NOT_TCP
+    if not enter(view, out):
         return TOO_MANY_TUNNELS
-    out.vlans = 0
-    return ethertype(view, at + 2, at + size, out)
+    return ethernet(view, at + size, out) if kind == ETHERTYPE_BRIDGED else ethertype(view, at + 2, at + size, out)
 
 
 cdef Verdict gtp(View* view, uint32_t at, Location* out) noexcept nogil:
@@ -435,26 +509,23 @@ cdef Verdict gtp(View* view, uint32_t at, Location* out) noexcept nogil:
     flags = view.data[at]
     if flags >> 4 != 3 or view.data[at + 1] != 0xFF:
         return NOT_TCP
-    if not enter(view):
-        return TOO_MANY_TUNNELS
-    out.vlans = 0
-    if not flags & 0x07:
-        return any_ip(view, at + 8, out)
-    if at + 12 > view.caplen:
-        return TRUNCATED
-    following = view.data[at + 11] if flags & 0x04 else 0
-    at += 12
-    while following:
-        if headers == MAX_EXTENSIONS:
-            return TOO_MANY_HEADERS
-        headers += 1
-        if at + 1 > view.caplen or at + view.data[at] * 4 > view.caplen:
+    at += 8
+    if flags & 0x07:                            # any of the three: all their fields are there
+        if at + 4 > view.caplen:
             return TRUNCATED
-        if view.data[at] == 0:
-            return NOT_TCP
-        at += view.data[at] * 4
-        following = view.data[at - 1]
-    return any_ip(view, at, out)
+        following = view.data[at + 3] if flags & 0x04 else 0
+        at += 4
+        while following:
+            if headers == MAX_EXTENSIONS:
+                return TOO_MANY_HEADERS
+            headers += 1
+            if at + 1 > view.caplen or at + view.data[at] * 4 > view.caplen:
+                return TRUNCATED
+            if view.data[at] == 0:
+                return NOT_TCP
+            at += view.data[at] * 4
+            following = view.data[at - 1]
+    return any_ip(view, at, out) if enter(view, out) else TOO_MANY_TUNNELS
 
 
 cdef Verdict teredo(View* view, uint32_t at, Location* out) noexcept nogil:
@@ -471,19 +542,21 @@ cdef Verdict teredo(View* view, uint32_t at, Location* out) noexcept nogil:
         return TRUNCATED
     if view.data[at] >> 4 != 6:
         return NOT_TCP
-    if not enter(view):
-        return TOO_MANY_TUNNELS
-    out.vlans = 0
-    return ipv6(view, at, out)
+    return ipv6(view, at, out) if enter(view, out) else TOO_MANY_TUNNELS
 
 
-def find(int link_type, frame not None, wirelen=None, int max_tunnels=4):
-    """(verdict name or "found", net, tcp, tcp_length, [vlan ids]) of one frame: the capture's own decision, for tests and tools."""
+def find(int link_type, frame not None, wirelen=None, int max_tunnels=4, bint vlans=True):
+    """(verdict name or "found", net, tcp, tcp_length, [vlan ids]) of a frame: the capture's own decision, for tests and tools."""
     cdef const uint8_t[::1] view = frame if len(frame) else b"\0"
+    cdef Settings settings
     cdef Location out
     cdef uint32_t caplen = len(frame)
-    cdef Verdict verdict = locate(link_type, &view[0], caplen, caplen if wirelen is None else wirelen, max_tunnels, &out)
+    cdef Verdict verdict
+    settings.link_type = link_type
+    settings.max_tunnels = max_tunnels
+    settings.vlans = vlans
+    verdict = locate(&settings, &view[0], caplen, caplen if wirelen is None else wirelen, &out)
     if verdict != FOUND:
         return VERDICTS[<int>verdict - 1], None, None, None, []
-    vlans = [out.vlans >> (16 * i) & 0xFFF for i in range(MAX_TAGS) if out.vlans >> (16 * i) & 0x8000]
-    return "found", out.net, out.tcp, out.tcp_length, vlans
+    ids = [out.vlans >> (16 * i) & 0xFFF for i in range(MAX_TAGS) if out.vlans >> (16 * i) & 0x8000]
+    return "found", out.net, out.tcp, out.tcp_length, ids

@@ -129,6 +129,13 @@ class Capture(Section, frozen=True):
             counter='appliance_capture_fragments_total{outcome="timeout"}',
         ),
     ] = 30.0
+    vlan_in_flow: Annotated[
+        bool,
+        note(
+            "Equal addresses on two VLANs are two flows. false makes them one, for taps that tag one direction only; "
+            "events then name no VLAN."
+        ),
+    ] = True
 
 
 class Shard(Section, frozen=True):

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from appliance.batch cimport Header
 from appliance.defragment cimport Defragmenter, Whole
 from appliance.flow cimport HashKey
-from appliance.locate cimport VERDICTS_END, Location
+from appliance.locate cimport VERDICTS_END, Location, Settings
 
 cdef enum:
     MAX_WORKERS = 256
@@ -24,8 +24,7 @@ cdef uint64_t monotonic_ns() noexcept nogil     # CLOCK_MONOTONIC
 
 cdef class Sharder:
     cdef readonly int workers
-    cdef readonly int link_type
-    cdef int max_tunnels
+    cdef Settings settings
     cdef HashKey key
     cdef Defragmenter defragmenter
     cdef uint32_t batch_bytes
@@ -44,6 +43,6 @@ cdef class Sharder:
     cdef uint64_t truncated
     cdef uint64_t last_ts_ns
     cdef int add(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, uint32_t wirelen) except -1
-    cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, Location* place, Whole* whole) except -1
+    cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, Location* place, Whole* whole) except -1
     cdef int open_slot(self, int worker, uint32_t need) except -1
     cdef int seal_slot(self, int worker, int flags) except -1

@@ -30,13 +30,13 @@ cdef class Sharder:
     """Spreads the frames of one source over the workers by keyed flow hash.
 
     key: 16 secret bytes, the same in every capture of a run. batch_bytes: a batch is sealed when the next frame does not
-    fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered. The
-    limits of fragments are those of appliance.defragment.Defragmenter.
+    fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered.
+    vlans: whether VLAN ids tell flows apart. The limits of fragments are those of appliance.defragment.Defragmenter.
     """
 
     def __init__(self, bytes key not None, int workers, int batch_bytes=1 << 20, uint64_t epoch=0, int capture=0,
                  int link_type=1, int max_tunnels=4, max_fragmented_datagrams=16384, max_fragment_bytes=1 << 25,
-                 fragment_timeout_ns=30000000000):
+                 fragment_timeout_ns=30000000000, bint vlans=True):
         if not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers: 1 to {MAX_WORKERS}, not {workers}")
         if batch_bytes < 4096:
@@ -46,8 +46,9 @@ cdef class Sharder:
         self.batch_bytes = batch_bytes
         self.epoch = epoch
         self.capture = capture
-        self.link_type = link_type
-        self.max_tunnels = max_tunnels
+        self.settings.link_type = link_type
+        self.settings.max_tunnels = max_tunnels
+        self.settings.vlans = vlans
         self.defragmenter = Defragmenter(key, max_fragmented_datagrams, max_fragment_bytes, fragment_timeout_ns)
         self.buffers = [None] * workers
         self.spare = []
@@ -57,13 +58,14 @@ cdef class Sharder:
         """Takes one frame (caplen bytes readable during this call)."""
         cdef Location place
         cdef FlowKey flow
-        cdef Record record
+        cdef Record* record
+        cdef uint64_t hash
         cdef Slot* slot
         cdef Whole whole
         cdef int worker
         cdef uint32_t need
         cdef uint64_t marks = 0
-        cdef Verdict verdict = locate(self.link_type, frame, caplen, wirelen, self.max_tunnels, &place)
+        cdef Verdict verdict = locate(&self.settings, frame, caplen, wirelen, &place)
         self.frames += 1
         self.bytes += caplen
         self.wire_bytes += wirelen
@@ -71,26 +73,28 @@ cdef class Sharder:
         self.last_ts_ns = ts_ns
         if verdict != FOUND:
             self.rejected[<int>verdict] += 1
-            if verdict != FRAGMENT or not self.reassemble(ts_ns, frame, caplen, &place, &whole):
+            if verdict != FRAGMENT or not self.reassemble(ts_ns, frame, &place, &whole):
                 return 0
             frame = whole.data
-            caplen = wirelen = whole.length
+            wirelen = whole.length
             marks = RECORD_AMBIGUOUS if whole.ambiguous else 0
+        caplen = place.caplen                   # without what stands behind a tunnel
         flow_key(frame + place.net, frame + place.tcp, place.vlans, &flow)
-        record.hash = flow_hash(&self.key, &flow)
-        worker = <int>(((record.hash >> 32) * <uint64_t>self.workers) >> 32)
+        hash = flow_hash(&self.key, &flow)
+        worker = <int>(((hash >> 32) * <uint64_t>self.workers) >> 32)
         slot = &self.slots[worker]
         need = RECORD_BYTES + ((caplen + 7) & ~<uint32_t>7)
         if slot.data == NULL or slot.used + need > slot.capacity:
             self.open_slot(worker, need)
+        record = <Record*>(slot.data + slot.used)       # a multiple of 8 from the start of an allocation
         record.ts_ns = ts_ns
+        record.hash = hash
         record.vlans = place.vlans | marks
         record.caplen = caplen
         record.wirelen = wirelen
         record.tcp_length = place.tcp_length
-        record.net = <uint16_t>place.net        # both fit: the bounded chains of locate end far below 64 KiB
+        record.net = <uint16_t>place.net        # both fit: locate finds nothing beyond
         record.tcp = <uint16_t>place.tcp
-        memcpy(slot.data + slot.used, &record, RECORD_BYTES)
         memcpy(slot.data + slot.used + RECORD_BYTES, frame, caplen)
         slot.used += need
         slot.frames += 1
@@ -98,7 +102,7 @@ cdef class Sharder:
         self.offered[worker] += 1
         return 0
 
-    cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, Location* place, Whole* whole) except -1:
+    cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, Location* place, Whole* whole) except -1:
         """Takes a fragment; True when it completes a datagram with a TCP segment: both are in `whole`, and where in `place`.
 
         A datagram may hold a tunnel in which there is a fragment that completes another one, and so on: at most as often as
@@ -108,12 +112,11 @@ cdef class Sharder:
         cdef int tunnels = place.tunnels
         whole.ambiguous = False
         while verdict == FRAGMENT:
-            if not self.defragmenter.add(frame, caplen, place, ts_ns, whole.ambiguous, whole):
+            if not self.defragmenter.add(frame, place.caplen, place, ts_ns, whole.ambiguous, whole):
                 return False
             self.reassembled += 1
             frame = whole.data
-            caplen = whole.length
-            verdict = locate_datagram(frame, caplen, tunnels, place)
+            verdict = locate_datagram(&self.settings, frame, whole.length, tunnels, place)
             if verdict == FOUND:
                 return True
             if verdict == FRAGMENT and place.tunnels == tunnels:
@@ -201,6 +204,11 @@ cdef class Sharder:
         message.release()
         if len(self.spare) < MAX_SPARE and len(buffer) == self.batch_bytes:
             self.spare.append(buffer)
+
+    @property
+    def link_type(self):
+        """What the frames are, as libpcap numbers it."""
+        return self.settings.link_type
 
     @property
     def ready(self):

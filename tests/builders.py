@@ -71,9 +71,10 @@ def batches_of(
     snaplen: int = 1 << 18,
     key: bytes = KEY,
     capture: int = 0,
+    **how: Any,
 ) -> tuple[list[list[bytes]], Counter[str]]:
-    """Each worker's batches, END included, and the capture's counters."""
-    sharder = Sharder(key, workers, batch_bytes, 7, capture, link_type)
+    """Each worker's batches, END included, and the capture's counters; `how` as for Sharder."""
+    sharder = Sharder(key, workers, batch_bytes, 7, capture, link_type, **how)
     out: list[list[bytes]] = [[] for _ in range(workers)]
     sent = [0] * workers
     for ts_ns, frame in frames:

@@ -16,7 +16,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from appliance.batch cimport Record
 from appliance.flow cimport FlowKey, HashKey, flow_hash, flow_key, hash_key
-from appliance.locate cimport FOUND, VERDICTS_END, Location, Verdict, locate
+from appliance.locate cimport FOUND, VERDICTS_END, Location, Settings, Verdict, locate
 from workers.connection cimport BY_RST, BY_SHUTDOWN, BY_TIMEOUT, HIGH, LOW, OPEN, Connection
 from workers.context cimport Context
 from workers.delivery cimport LIVE, OVER, Delivery, StreamConnection
@@ -77,7 +77,7 @@ cdef class Assembler:
     cdef Delivery delivery
     cdef Table table
     cdef HashKey key
-    cdef int max_tunnels
+    cdef Settings settings
     cdef bint busy
     cdef list chunk                 # frames whose bytes the History may still compare
     cdef Py_ssize_t chunk_bytes
@@ -94,7 +94,8 @@ cdef class Assembler:
         self.delivery = Delivery(Limits(tcp, Http()), pool.factory)
         self.table = StreamTable(self.delivery)
         self.key = hash_key(token_bytes(16))
-        self.max_tunnels = max_tunnels
+        self.settings.max_tunnels = max_tunnels
+        self.settings.vlans = True
         self.next_chunk()
 
     def assemble(self, packet not None):
@@ -218,15 +219,16 @@ cdef class Assembler:
         cdef Record record
         cdef FlowKey key
         cdef bint found
-        # The one place where a frame becomes a segment's: a datagram put together of fragments would be looked at here.
-        cdef Verdict verdict = locate(link_type, frame, caplen, wirelen, self.max_tunnels, &place)
+        cdef Verdict verdict
+        self.settings.link_type = link_type
+        verdict = locate(&self.settings, frame, caplen, wirelen, &place)
         self.frames += 1
         if verdict != FOUND:
             self.rejected[<int>verdict] += 1
             return False
         record.ts_ns = ts_ns
         record.vlans = place.vlans
-        record.caplen = caplen
+        record.caplen = place.caplen
         record.wirelen = wirelen
         record.tcp_length = place.tcp_length
         record.net = <uint16_t>place.net

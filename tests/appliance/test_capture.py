@@ -275,6 +275,44 @@ def test_the_filter_reaches_into_vlan_tags(tmp_path: Path, rig: Callable[..., Ri
     assert run.page["frames"] == found
 
 
+@pytest.mark.parametrize("vlan_in_flow", [True, False])
+def test_vlan_ids_tell_flows_apart_only_if_asked_to(
+    tmp_path: Path, rig: Callable[..., Rig], vlan_in_flow: bool
+) -> None:
+    frames = [tcp_frame(number, tags=tags) for number in range(20) for tags in range(3)]
+    run = rig(write_pcap(tmp_path / "x.pcap", frames))
+    run.config = msgspec.structs.replace(
+        run.config, capture=msgspec.structs.replace(run.config.capture, vlan_in_flow=vlan_in_flow)
+    )
+    save_resolved(run.config, tmp_path)
+    run.start()
+    assert run.finish() == 0
+    assert sum(map(len, run.received)) == 60
+    first = set(run.received[0])
+    together = [len({frame in first for frame in frames[at : at + 3]}) == 1 for at in range(0, 60, 3)]
+    assert all(together) is not vlan_in_flow
+
+
+@pytest.mark.parametrize(("max_tunnels", "found"), [(0, 1), (1, 2), (16, 3)])
+def test_tunnels_are_entered_to_the_configured_depth(
+    tmp_path: Path, rig: Callable[..., Rig], max_tunnels: int, found: int
+) -> None:
+    packet = tcp_frame(1)[14:]
+    frames = []
+    for _ in range(3):
+        frames.append(tcp_frame(1)[:14] + packet)
+        packet = struct.pack(">BBHIBBH8x", 0x45, 0, 20 + len(packet), 0, 64, 4, 0) + packet
+    run = rig(write_pcap(tmp_path / "x.pcap", frames))
+    run.config = msgspec.structs.replace(
+        run.config, capture=msgspec.structs.replace(run.config.capture, max_tunnels=max_tunnels)
+    )
+    save_resolved(run.config, tmp_path)
+    run.start()
+    assert run.finish() == 0
+    assert sum(map(len, run.received)) == found
+    assert run.page["rejected.too_many_tunnels"] == 3 - found
+
+
 def test_all_captures_share_a_key_that_nobody_else_knows(tmp_path: Path) -> None:
     assert shared_key(tmp_path) == shared_key(tmp_path)
     assert len(shared_key(tmp_path)) == 16

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = {
     "appliance": [
-        {"config", "options", "stats", "books", "station", "flow", "locate", "batch", "endpoints"},
+        {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
         {"packet", "defragment", "shard", "ledger", "metrics"},
         {"pcap", "bus", "exporter"},
         {"capture", "feed", "subscriber"},

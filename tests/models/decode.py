@@ -1,4 +1,9 @@
-"""Where the TCP segment of a frame stands, as dpkt's layers tell: the second opinion about locate."""
+"""Where the TCP segment of a frame stands, as dpkt's layers tell: the second opinion about locate.
+
+dpkt knows VLAN tags, LLC/SNAP, MPLS, PPPoE, GRE, IP in IP; it does not look into UDP nor into ERSPAN. Offsets are
+counted from the end of the frame, because dpkt's layers know what they have and not where: frames must end with their
+segment.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +24,42 @@ class Place(NamedTuple):
     vlans: list[int]
 
 
-def _network(link_type: int, frame: bytes) -> tuple[int, object, list[int]]:
-    """Offset of the network layer, the layer itself, VLAN ids."""
+def _first(link_type: int, frame: bytes) -> tuple[object, list[int]]:
+    """The outermost layer that dpkt reads, VLAN ids."""
     if link_type == ETHERNET:
         tags = []
         while frame[12:14] in _TAGS:  # dpkt itself knows at most two
             tags.append(int.from_bytes(frame[14:16], "big") & 0xFFF)
             frame = frame[:12] + frame[16:]
-        return 14 + 4 * len(tags), dpkt.ethernet.Ethernet(frame).data, tags
+        return dpkt.ethernet.Ethernet(frame), tags
     if link_type == SLL:
-        return 16, dpkt.sll.SLL(frame).data, []
+        return dpkt.sll.SLL(frame), []
     if link_type == SLL2:
-        return 20, dpkt.sll2.SLL2(frame).data, []
+        return dpkt.sll2.SLL2(frame), []
     at = 4 if link_type in (NULL, LOOP) else 0
-    return at, (dpkt.ip.IP if frame[at] >> 4 == 4 else dpkt.ip6.IP6)(frame[at:]), []
+    return (dpkt.ip.IP if frame[at] >> 4 == 4 else dpkt.ip6.IP6)(frame[at:]), []
 
 
 def place(link_type: int, frame: bytes) -> Place | None:
-    """The place of the segment, None if dpkt finds no TCP in the frame."""
-    net, packet, vlans = _network(link_type, frame)
-    if isinstance(packet, dpkt.ip.IP) and isinstance(packet.data, dpkt.tcp.TCP):
-        size = packet.hl * 4
-        return Place(net, net + size, packet.len - size, vlans)
-    if isinstance(packet, dpkt.ip6.IP6) and isinstance(packet.data, dpkt.tcp.TCP):
-        size = sum(header.length for header in packet.all_extension_headers)
-        return Place(net, net + 40 + size, packet.plen - size, vlans)
+    """The place of the innermost segment, None if dpkt finds no TCP in the frame."""
+    layer, vlans = _first(link_type, frame)
+    inside = False
+    while isinstance(layer, dpkt.Packet):
+        if inside and isinstance(layer, dpkt.ethernet.Ethernet):
+            vlans = [tag.id for tag in getattr(layer, "vlan_tags", [])]
+        if isinstance(layer, (dpkt.ip.IP, dpkt.ip6.IP6)):
+            if isinstance(layer.data, dpkt.tcp.TCP):
+                return _place(layer, len(frame), [vlan for vlan in vlans if vlan])
+            vlans = []
+        inside = True
+        layer = layer.data
     return None
+
+
+def _place(ip: dpkt.ip.IP | dpkt.ip6.IP6, size: int, vlans: list[int]) -> Place:
+    if isinstance(ip, dpkt.ip.IP):
+        header, length = ip.hl * 4, ip.len
+    else:
+        header = 40 + sum(each.length for each in ip.all_extension_headers)
+        length = 40 + ip.plen
+    return Place(size - length, size - length + header, length - header, vlans)

@@ -204,7 +204,7 @@ def test_the_community_id_is_the_published_one(addresses, client_port, server_po
     [
         ([], {}),
         ([7], {"vlan": {"id": "7"}}),
-        ([0], {"vlan": {"id": "0"}}),
+        ([0], {}),  # a priority, no VLAN (IEEE 802.1Q)
         ([200, 31], {"vlan": {"id": "200"}, "inner": {"vlan": {"id": "31"}}}),
         ([3, 2, 1], {"vlan": {"id": "3"}, "inner": {"vlan": {"id": "1"}}}),
     ],
