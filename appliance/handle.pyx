@@ -13,8 +13,9 @@ from typing import NamedTuple
 cimport libc.errno
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EINTR
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport FILE, ftell
+from libc.stdlib cimport free
 from posix.unistd cimport close, read
 
 from appliance.bpf cimport attach, attach_refusal, compile_filter
@@ -50,6 +51,14 @@ class Stats(NamedTuple):
     if_dropped: int
 
 
+cdef inline uint64_t time_of(const pcap_pkthdr* header, uint64_t scale) noexcept:
+    """ns since the epoch. libpcap takes the 32 bits of a file's seconds for signed, which they are not: 2038 to 2106."""
+    cdef int64_t seconds = <int64_t>header.ts.tv_sec
+    if seconds < 0:
+        seconds += <int64_t>1 << 32
+    return <uint64_t>seconds * 1000000000 + <uint64_t>header.ts.tv_usec * scale
+
+
 cdef void on_frame(u_char* user, const pcap_pkthdr* header, const u_char* data) noexcept:
     cdef Handle handle = <Handle><void*>user
     if handle.failure is not None:
@@ -58,8 +67,7 @@ cdef void on_frame(u_char* user, const pcap_pkthdr* header, const u_char* data) 
         handle.skip -= 1
         return
     try:
-        handle.sharder.add(<uint64_t>header.ts.tv_sec * 1000000000 + <uint64_t>header.ts.tv_usec * handle.scale, data,
-                           header.caplen, header.len)
+        handle.sharder.add(time_of(header, handle.scale), data, header.caplen, header.len)
     except BaseException as failure:    # an exception must not cross libpcap's C frames; read_some re-raises it
         handle.failure = failure
 
@@ -72,8 +80,7 @@ cdef void on_packet(u_char* user, const pcap_pkthdr* header, const u_char* data)
         handle.skip -= 1
         return
     try:
-        handle.pending.add(<uint64_t>header.ts.tv_sec * 1000000000 + <uint64_t>header.ts.tv_usec * handle.scale, data,
-                           header.caplen, header.len)
+        handle.pending.add(time_of(header, handle.scale), data, header.caplen, header.len)
     except BaseException as failure:
         handle.failure = failure
 
@@ -120,6 +127,8 @@ cdef class Handle(BasePcap):
         if self.handler != NULL:
             pcap_close(self.handler)
             self.handler = NULL
+        free(self.buffer)
+        self.buffer = NULL
         if self.wake >= 0:
             close(self.wake)
             self.wake = -1

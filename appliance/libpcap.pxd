@@ -82,20 +82,24 @@ cdef extern from "sys/eventfd.h" nogil:
         EFD_CLOEXEC
         EFD_NONBLOCK
 
-cdef extern from "stdio_ext.h" nogil:
-    void discard_buffer "__fpurge"(FILE*)
-
 cdef extern from *:
     """
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE
     #endif
     #include <stdio.h>
+    #include <stdio_ext.h>
     typedef ssize_t (*piece_reader)(void*, char*, size_t);
-    static inline FILE* open_pieces(void* cookie, piece_reader reader) {
-        cookie_io_functions_t calls = {reader, NULL, NULL, NULL};
-        return fopencookie(cookie, "r", calls);
+    typedef ssize_t (*piece_writer)(void*, const char*, size_t);
+    static inline FILE* open_pieces(void* cookie, piece_reader reader, piece_writer writer, char* buffer, size_t size) {
+        cookie_io_functions_t calls = {reader, writer, NULL, NULL};
+        FILE* file = fopencookie(cookie, reader != NULL ? "r" : "w", calls);
+        if (file != NULL)
+            setvbuf(file, buffer, _IOFBF, size);
+        return file;
     }
     """
     ctypedef ssize_t (*piece_reader)(void*, char*, size_t) noexcept
-    FILE* open_pieces(void*, piece_reader)
+    ctypedef ssize_t (*piece_writer)(void*, const char*, size_t) noexcept
+    FILE* open_pieces(void*, piece_reader, piece_writer, char* buffer, size_t)  # glibc needs the buffer: a size alone is ignored
+    void discard_buffer "__fpurge"(FILE*)

@@ -8,7 +8,8 @@ import os
 import stat
 
 from libc.stdint cimport uint64_t
-from libc.stdio cimport FILE, _IOFBF, fclose, setvbuf
+from libc.stdio cimport FILE, fclose
+from libc.stdlib cimport malloc
 
 from appliance.handle cimport Handle
 from appliance.libpcap cimport (
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 LOOPBACK = "lo"
-STREAM_BUFFER = 1 << 18         # bytes that libpcap takes from a stream at a time, at most
+cdef size_t STREAM_BUFFER = 1 << 18     # bytes that libpcap takes from a stream at a time, at most
 
 
 def library_version():
@@ -168,10 +169,10 @@ cdef Handle stream(int descriptor, idle, uint64_t idle_ns, str name, bint ours):
     handle.idle = idle
     handle.idle_ns = idle_ns
     handle.idle_at = monotonic_ns()
-    file = open_pieces(<void*>handle, on_read)
+    handle.buffer = <char*>malloc(STREAM_BUFFER)
+    file = open_pieces(<void*>handle, on_read, NULL, handle.buffer, STREAM_BUFFER) if handle.buffer != NULL else NULL
     if file == NULL:
         raise MemoryError
-    setvbuf(file, NULL, _IOFBF, STREAM_BUFFER)
     handle.handler = pcap_fopen_offline_with_tstamp_precision(file, PCAP_TSTAMP_PRECISION_NANO, handle.errbuf)
     if handle.handler == NULL:
         fclose(file)

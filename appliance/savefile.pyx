@@ -9,16 +9,15 @@ cimport libc.errno
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdio cimport FILE, _IOFBF, clearerr, fclose, fopen, setvbuf
+from libc.stdio cimport FILE, fclose, fopen
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
-from posix.stat cimport S_ISREG, fstat
-from posix.stat cimport struct_stat as stat_result
-from posix.stdio cimport fdopen, fileno
-from posix.unistd cimport close, ftruncate
+from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.unistd cimport close, ftruncate, write
 
 from appliance.libpcap cimport (
-    PCAP_TSTAMP_PRECISION_MICRO, PCAP_TSTAMP_PRECISION_NANO, discard_buffer, pcap_close, pcap_dump, pcap_dump_close,
-    pcap_dump_flush, pcap_dump_fopen, pcap_open_dead_with_tstamp_precision, pcap_pkthdr, pcap_t, u_char,
+    PCAP_TSTAMP_PRECISION_MICRO, PCAP_TSTAMP_PRECISION_NANO, discard_buffer, open_pieces, pcap_close, pcap_dump,
+    pcap_dump_close, pcap_dump_flush, pcap_dump_fopen, pcap_open_dead_with_tstamp_precision, pcap_pkthdr, pcap_t, u_char,
 )
 
 from appliance.pcaperror import PcapError
@@ -26,6 +25,31 @@ from appliance.pcaperror import PcapError
 cdef enum:
     FILE_HEADER = 24
 cdef uint64_t END_OF_TIME = (<uint64_t>1 << 32) * 1000000000    # seconds are 32 bits wide in the format
+
+
+cdef ssize_t on_write(void* cookie, const char* data, size_t size) noexcept:
+    """Takes all bytes of libpcap's FILE (fopencookie(3)): stdio itself loses what a signal keeps it from writing."""
+    cdef PcapWriter writer = <PcapWriter>cookie
+    cdef size_t done = 0
+    cdef ssize_t count
+    cdef int number
+    writer.writing = True
+    while done < size and writer.failure is None:
+        with nogil:
+            count = write(writer.descriptor, data + done, size - done)
+            number = libc.errno.errno
+        if count >= 0:
+            done += count
+            writer.written += count
+            continue
+        try:
+            if number != EINTR:
+                raise PcapError(f"{writer.name}: {os.strerror(number)}")
+            PyErr_CheckSignals()
+        except BaseException as failure:
+            writer.failure = failure
+    writer.writing = False
+    return <ssize_t>done
 
 
 cdef class PcapWriter:
@@ -41,6 +65,7 @@ cdef class PcapWriter:
     def __init__(self, path not None, int link_type=1, int snaplen=262144, bint nanoseconds=True):
         if self.name is not None:
             raise TypeError("a PcapWriter is made once")
+        self.descriptor = -1
         if snaplen < 1:
             raise ValueError(f"snaplen: at least 1, not {snaplen}")
         self.name = os.fsdecode(path)
@@ -52,7 +77,6 @@ cdef class PcapWriter:
     cdef int open(self) except -1:
         cdef pcap_t* dead
         cdef FILE* file
-        cdef int descriptor
         dead = pcap_open_dead_with_tstamp_precision(
             self.link_type, self.snaplen, PCAP_TSTAMP_PRECISION_NANO if self.unit == 1 else PCAP_TSTAMP_PRECISION_MICRO)
         if dead == NULL:
@@ -65,16 +89,17 @@ cdef class PcapWriter:
             fclose(file)
             if refused:
                 raise PcapError(f"{self.name}: a capture file cannot have link type {self.link_type}")
+            self.buffer = <char*>malloc(BUFFER)
+            if self.buffer == NULL:
+                raise MemoryError
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-                descriptor = os.dup(1) if self.name == "-" else os.open(self.name, flags, 0o666)
+                self.descriptor = os.dup(1) if self.name == "-" else os.open(self.name, flags, 0o666)
             except OSError as error:
                 raise PcapError(f"{self.name}: {error.strerror}") from error
-            file = fdopen(descriptor, "wb")
+            file = open_pieces(<void*>self, NULL, on_write, self.buffer, BUFFER)
             if file == NULL:
-                close(descriptor)
                 raise MemoryError
-            setvbuf(file, NULL, _IOFBF, BUFFER)
             self.dumper = pcap_dump_fopen(dead, file)
         finally:
             pcap_close(dead)
@@ -122,13 +147,12 @@ cdef class PcapWriter:
     def close(self):
         """Writes what is held and closes the file. Closing again does nothing."""
         if self.dumper != NULL:
-            self.pass_on()
-            pcap_dump_close(self.dumper)
-            self.dumper = NULL
+            self.flush()
+            self.end()
 
     def __dealloc__(self):
-        if self.dumper != NULL:
-            pcap_dump_close(self.dumper)
+        if self.name is not None:       # never opened otherwise
+            self.end()
 
     def __enter__(self):
         return self
@@ -142,38 +166,39 @@ cdef class PcapWriter:
     cdef int check_open(self) except -1:
         if self.dumper == NULL:
             raise PcapError(f"{self.name}: the file is closed")
+        if self.writing:
+            raise PcapError(f"{self.name}: another thread is writing it")
         return 0
 
     cdef int pass_on(self) except -1:
-        """Writes the buffer; a failure closes the file."""
-        cdef int number
-        libc.errno.errno = 0
-        while pcap_dump_flush(self.dumper) != 0:
-            number = libc.errno.errno
-            if number == EINTR:     # a signal came while a pipe was full; stdio keeps what is not written yet
-                clearerr(<FILE*>self.dumper)
-                PyErr_CheckSignals()
-                continue
-            self.cut_back()
-            raise PcapError(f"{self.name}: {os.strerror(number)}")
-        self.flushed += self.waiting
-        self.waiting = self.held = 0
-        return 0
-
-    cdef int cut_back(self) noexcept:
-        """Closes the file, the end of a frame being its last byte where a file can be cut."""
-        cdef FILE* file = <FILE*>self.dumper
-        cdef stat_result about
+        """Writes the buffer. A failure closes the file, the end of a frame being its last byte where it can be cut."""
+        cdef struct_stat about
         cdef uint64_t end = self.flushed
         cdef uint32_t number
-        discard_buffer(file)
-        if self.name != "-" and fstat(fileno(file), &about) == 0 and S_ISREG(about.st_mode):
-            for number in range(self.held):
-                if self.flushed + self.ends[number] > <uint64_t>about.st_size:
-                    self.frames -= self.held - number
-                    break
-                end = self.flushed + self.ends[number]
-            ftruncate(fileno(file), end)
-        pcap_dump_close(self.dumper)
-        self.dumper = NULL
+        pcap_dump_flush(self.dumper)
+        if self.failure is None:
+            self.flushed += self.waiting
+            self.waiting = self.held = 0
+            return 0
+        for number in range(self.held):
+            if self.flushed + self.ends[number] > self.written:
+                self.frames -= self.held - number
+                break
+            end = self.flushed + self.ends[number]
+        if self.name != "-" and fstat(self.descriptor, &about) == 0 and S_ISREG(about.st_mode):
+            ftruncate(self.descriptor, end)
+        self.end()
+        raise self.failure
+
+    cdef int end(self) noexcept:
+        """Gives everything back; what is in the buffer is lost."""
+        if self.dumper != NULL:
+            discard_buffer(<FILE*>self.dumper)
+            pcap_dump_close(self.dumper)
+            self.dumper = NULL
+        if self.descriptor >= 0:
+            close(self.descriptor)
+            self.descriptor = -1
+        free(self.buffer)
+        self.buffer = NULL
         return 0
