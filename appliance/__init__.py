@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from appliance.bpf import Filter
+    from appliance.handle import Handle
     from appliance.interfaces import devices
     from appliance.packet import Metadata, Packet
     from appliance.pcap import open_live, open_offline
@@ -29,6 +30,7 @@ __all__ = [
     "BadFilter",
     "Filter",
     "FrameRefused",
+    "Handle",
     "Metadata",
     "NoSuchDevice",
     "NotACapture",
@@ -47,6 +49,7 @@ __all__ = [
 if not TYPE_CHECKING:
     _HOMES = {
         "Filter": "bpf",
+        "Handle": "handle",
         "Metadata": "packet",
         "Packet": "packet",
         "PcapWriter": "savefile",

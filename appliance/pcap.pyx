@@ -35,6 +35,7 @@ __all__ = [
     "open_stream",
 ]
 
+globals()["Handle"] = Handle    # a class that was cimported is no attribute by itself
 LOOPBACK = "lo"
 cdef size_t STREAM_BUFFER = 1 << 18     # bytes that libpcap takes from a stream at a time, at most
 
