@@ -19,7 +19,7 @@ cdef class Handle(BasePcap):
     cdef uint64_t dropped
     cdef uint64_t if_dropped
     cdef unsigned int last[3]
-    cdef bint begun                 # frames have been read
+    cdef bint begun                 # frames have been read, or a filter is set
     cdef bint packet_socket         # the descriptor is one of packet(7)
     cdef bint direct                # filters go to the kernel without libpcap
     cdef bint mirror                # where frames pass twice and libpcap drops one of two

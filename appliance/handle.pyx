@@ -200,12 +200,12 @@ cdef class Handle(BasePcap):
     def set_filter(self, str text not None):
         """Only frames that match this pcap-filter(7) expression from now on; BadFilter leaves the old one in force.
 
-        On a live handle that has delivered nothing yet, frames that came in before the filter are discarded and left out
-        of stats(), so that the kernel's count and ours start together. Later changes lose nothing: the kernel tests each
-        frame against the old filter or the new one, and those that it captured before are still delivered, whatever the
-        new one says. Only where libpcap filters by itself (`any` and other interfaces without a link header of their own;
-        a program that is too long for the kernel) a change is not seamless: what came in before is kept up to 64 MiB, but
-        frames that arrive while it is made are refused and in no count.
+        The first filter of a live handle, if nothing was read yet, discards the frames that came in before it and leaves
+        them out of stats(), so that the kernel's count and ours start together. Later changes lose nothing: the kernel
+        tests each frame against the old filter or the new one, and those that it captured before are still delivered,
+        whatever the new one says. Only where libpcap filters by itself (`any` and other interfaces without a link header
+        of their own; a program that is too long for the kernel) a change is not seamless: what came in before is kept up
+        to 64 MiB, but frames that arrive while it is made are refused and in no count.
         """
         cdef bpf_program program
         self.check_open()
@@ -215,6 +215,7 @@ cdef class Handle(BasePcap):
                 self.discard_waiting()
             if self.direct:
                 if attach(pcap_get_selectable_fd(self.handler), &program) == 0:
+                    self.begun = True
                     return
                 self.direct, self.mirror = False, True      # libpcap will drop frames by itself
                 if not self.begun:
@@ -224,6 +225,7 @@ cdef class Handle(BasePcap):
             self.skip = 0
             if pcap_setfilter(self.handler, &program) != 0:
                 raise BadFilter(f"the filter {text!r} was refused: {pcap_geterr(self.handler).decode(errors='replace')}")
+            self.begun = True
         finally:
             pcap_freecode(&program)
 
