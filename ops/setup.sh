@@ -99,7 +99,9 @@ fi
 if [ "$want" = test ]; then
     packages=
     # A root's tools may be outside an ordinary user's PATH.
-    for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump ethtool:ethtool; do
+    # tshark asks who may capture unless its installation is noninteractive, as it is here; it brings dumpcap and editcap.
+    for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump tshark:tshark \
+        ethtool:ethtool; do
         case "$packages " in *" ${pair##*:} "*) continue ;; esac
         PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || packages="$packages ${pair##*:}"
     done

@@ -1,0 +1,204 @@
+# cython: language_level=3
+"""Capture files, written: pcap as pcap-savefile(5) has it, in this machine's byte order, nanoseconds unless asked otherwise.
+
+What reaches the file at a time are whole frames: a reader, or whoever comes after a crash, finds a valid file.
+"""
+import os
+
+cimport libc.errno
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdio cimport FILE, fclose, fopen
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.unistd cimport close, ftruncate, write
+
+from appliance.libpcap cimport (
+    PCAP_TSTAMP_PRECISION_MICRO, PCAP_TSTAMP_PRECISION_NANO, discard_buffer, open_pieces, pcap_close, pcap_dump,
+    pcap_dump_close, pcap_dump_flush, pcap_dump_fopen, pcap_open_dead_with_tstamp_precision, pcap_pkthdr, pcap_t, u_char,
+)
+
+from appliance.pcaperror import PcapError
+
+cdef enum:
+    FILE_HEADER = 24
+cdef uint64_t END_OF_TIME = (<uint64_t>1 << 32) * 1000000000    # seconds are 32 bits wide in the format
+
+
+cdef ssize_t on_write(void* cookie, const char* data, size_t size) noexcept:
+    """Takes all bytes of libpcap's FILE (fopencookie(3)): stdio itself loses what a signal keeps it from writing."""
+    cdef PcapWriter writer = <PcapWriter>cookie
+    cdef size_t done = 0
+    cdef ssize_t count
+    cdef int number
+    writer.writing = True
+    while done < size and writer.failure is None:
+        with nogil:
+            count = write(writer.descriptor, data + done, size - done)
+            number = libc.errno.errno
+        if count >= 0:
+            done += count
+            writer.written += count
+            continue
+        try:
+            if number != EINTR:
+                raise PcapError(f"{writer.name}: {os.strerror(number)}")
+            PyErr_CheckSignals()
+        except BaseException as failure:
+            writer.failure = failure
+    writer.writing = False
+    return <ssize_t>done
+
+
+cdef class PcapWriter:
+    """Writes frames to a new capture file that tcpdump, tshark and open_offline() read; an old file is replaced.
+
+    path: where; "-" is standard output. link_type: DLT_* value of the frames (1: Ethernet). snaplen: longer frames are cut
+    to so many bytes. nanoseconds: False cuts time stamps to microseconds, for readers that know nothing else.
+    close() or the end of a with block writes what is held, also after an exception in the block. Raises PcapError, which
+    names the path: no such directory, disk full, a link type that capture files cannot have. When a write fails, a regular
+    file is cut back to its last whole frame and closed. There is no appending.
+    """
+
+    def __init__(self, path not None, int link_type=1, int snaplen=262144, bint nanoseconds=True):
+        if self.name is not None:
+            raise TypeError("a PcapWriter is made once")
+        self.descriptor = -1
+        if snaplen < 1:
+            raise ValueError(f"snaplen: at least 1, not {snaplen}")
+        self.name = os.fsdecode(path)
+        self.link_type = link_type
+        self.snaplen = snaplen
+        self.unit = 1 if nanoseconds else 1000
+        self.open()
+
+    cdef int open(self) except -1:
+        cdef pcap_t* dead
+        cdef FILE* file
+        dead = pcap_open_dead_with_tstamp_precision(
+            self.link_type, self.snaplen, PCAP_TSTAMP_PRECISION_NANO if self.unit == 1 else PCAP_TSTAMP_PRECISION_MICRO)
+        if dead == NULL:
+            raise MemoryError
+        try:
+            file = fopen("/dev/null", "wb")     # asked before an old file is lost
+            if file == NULL:
+                raise PcapError(f"/dev/null: {os.strerror(libc.errno.errno)}")
+            refused = pcap_dump_fopen(dead, file) == NULL
+            fclose(file)
+            if refused:
+                raise PcapError(f"{self.name}: a capture file cannot have link type {self.link_type}")
+            self.buffer = <char*>malloc(BUFFER)
+            if self.buffer == NULL:
+                raise MemoryError
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+                self.descriptor = os.dup(1) if self.name == "-" else os.open(self.name, flags, 0o666)
+            except OSError as error:
+                raise PcapError(f"{self.name}: {error.strerror}") from error
+            file = open_pieces(<void*>self, NULL, on_write, self.buffer, BUFFER)
+            if file == NULL:
+                raise MemoryError
+            self.dumper = pcap_dump_fopen(dead, file)
+        finally:
+            pcap_close(dead)
+        self.waiting = FILE_HEADER
+        return self.pass_on()
+
+    def write(self, packet not None):
+        """Appends an appliance.packet.Packet, with its time and its length on the wire."""
+        if packet.link_type != self.link_type:
+            raise PcapError(f"{self.name}: a frame of link type {packet.link_type} in a file of link type {self.link_type}")
+        about = packet.metadata
+        self.write_frame(packet.data, about.ts_ns, about.wirelen)
+
+    def write_frame(self, const uint8_t[::1] data not None, uint64_t ts_ns, wirelen=None):
+        """Appends one frame. ts_ns: since the epoch, before the year 2106; wirelen: its length on the wire if it was cut."""
+        cdef pcap_pkthdr header
+        cdef const uint8_t* frame = &data[0] if data.shape[0] else <const uint8_t*>b""
+        cdef uint32_t size
+        self.check_open()
+        if ts_ns >= END_OF_TIME:
+            raise ValueError(f"ts_ns: a capture file cannot say {ts_ns}")
+        if not data.shape[0] <= (data.shape[0] if wirelen is None else wirelen) <= 0xffffffff:
+            raise ValueError(f"wirelen: {wirelen} is no length on the wire of a frame with {data.shape[0]} bytes here")
+        memset(&header, 0, sizeof(header))
+        header.ts.tv_sec = ts_ns // 1000000000
+        header.ts.tv_usec = ts_ns % 1000000000 // self.unit
+        header.caplen = <unsigned int>min(data.shape[0], self.snaplen)
+        header.len = <unsigned int>(data.shape[0] if wirelen is None else wirelen)
+        size = RECORD_HEADER + header.caplen
+        if self.waiting + size > BUFFER and self.waiting:
+            self.pass_on()
+        pcap_dump(<u_char*>self.dumper, &header, frame)
+        self.waiting += size
+        self.ends[self.held] = self.waiting
+        self.held += 1
+        self.frames += 1
+        if self.waiting > BUFFER:   # one frame, longer than the buffer
+            self.pass_on()
+
+    def flush(self):
+        """Hands what was written so far to the system, where every reader of the file sees it."""
+        self.check_open()
+        self.pass_on()
+
+    def close(self):
+        """Writes what is held and closes the file. Closing again does nothing."""
+        if self.dumper != NULL:
+            self.flush()
+            self.end()
+
+    def __dealloc__(self):
+        if self.name is not None:       # never opened otherwise
+            self.end()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def __repr__(self):
+        return f"PcapWriter({self.name!r}, link_type={self.link_type})"
+
+    cdef int check_open(self) except -1:
+        if self.dumper == NULL:
+            raise PcapError(f"{self.name}: the file is closed")
+        if self.writing:
+            raise PcapError(f"{self.name}: another thread is writing it")
+        return 0
+
+    cdef int pass_on(self) except -1:
+        """Writes the buffer. A failure closes the file, the end of a frame being its last byte where it can be cut."""
+        cdef struct_stat about
+        cdef uint64_t end = self.flushed
+        cdef uint32_t number
+        pcap_dump_flush(self.dumper)
+        if self.failure is None:
+            self.flushed += self.waiting
+            self.waiting = self.held = 0
+            return 0
+        for number in range(self.held):
+            if self.flushed + self.ends[number] > self.written:
+                self.frames -= self.held - number
+                break
+            end = self.flushed + self.ends[number]
+        if self.name != "-" and fstat(self.descriptor, &about) == 0 and S_ISREG(about.st_mode):
+            ftruncate(self.descriptor, end)
+        self.end()
+        raise self.failure
+
+    cdef int end(self) noexcept:
+        """Gives everything back; what is in the buffer is lost."""
+        if self.dumper != NULL:
+            discard_buffer(<FILE*>self.dumper)
+            pcap_dump_close(self.dumper)
+            self.dumper = NULL
+        if self.descriptor >= 0:
+            close(self.descriptor)
+            self.descriptor = -1
+        free(self.buffer)
+        self.buffer = NULL
+        return 0
