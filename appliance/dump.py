@@ -11,7 +11,7 @@ from typing import Any
 
 import dpkt
 
-from appliance.layers import HEADER, Part, Walk
+from appliance.layers import HEADER, LEAF, Part, Walk
 from appliance.show import safe
 
 TEXT = 96  # characters of one value in a line for people
@@ -23,7 +23,12 @@ FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "NS")
 HARDWARE = {"src", "dst", "sha", "tha"}
 ADDRESSES = {"src", "dst", "spa", "tpa", "ip", "ip6", "group"}
 IN_HEX = {"sum", "flags"}
-TYPES = {"type", "ethtype", "pro", "p"}  # an Ethernet or PPP type is known by its hexadecimal form, an IP or ICMP one is not
+TYPES = {
+    "type",
+    "ethtype",
+    "pro",
+    "p",
+}  # an Ethernet or PPP type is known by its hexadecimal form, an IP or ICMP one is not
 
 
 def rfc3339(ts_ns: int) -> str:
@@ -40,9 +45,9 @@ def tcp_flags(flags: int) -> str:
     return "|".join(name for bit, name in enumerate(FLAGS) if flags >> bit & 1) or "none"
 
 
-def fields(layer: Any) -> dict[str, Any]:
+def fields(part: Part) -> dict[str, Any]:
     """The fields of a layer for JSON, without what it carries: addresses as text, other bytes in hexadecimal."""
-    return {name: _plain(name, value, DEPTH) for name, value in _fields(layer).items()}
+    return {name: _plain(name, value, DEPTH) for name, value in _shown(part).items()}
 
 
 def describe(title: str, walk: Walk, payload: bytes) -> str:
@@ -99,6 +104,14 @@ def _fields(layer: Any) -> dict[str, Any]:
     return values
 
 
+def _shown(part: Part) -> dict[str, Any]:
+    """The fields of a layer, and what it quotes."""
+    values = _fields(part.layer)
+    if part.kind == LEAF and isinstance(part.layer.data, dpkt.Packet):
+        values["quoted"] = part.layer.data
+    return values
+
+
 def _plain(name: str, value: Any, depth: int) -> Any:
     """A value for JSON."""
     if isinstance(value, (bytes, bytearray)):
@@ -129,7 +142,7 @@ def _address(name: str, value: bytes) -> str:
 
 def _layer(part: Part) -> str:
     """Ethernet {dst=… src=… type=0x0800}"""
-    return f"{type(part.layer).__name__} {_pairs(_fields(part.layer), isinstance(part.layer, dpkt.tcp.TCP), DEPTH)}"
+    return f"{type(part.layer).__name__} {_pairs(_shown(part), isinstance(part.layer, dpkt.tcp.TCP), DEPTH)}"
 
 
 def _pairs(values: dict[str, Any], tcp: bool, depth: int) -> str:

@@ -1,7 +1,7 @@
 """Layers of a frame, in dpkt's own objects, one header at a time.
 
-dpkt's constructors decode everything inside at once: they stay silent about what did not decode, lose the whole frame to
-an exception deep in it, and recurse as deep as the sender likes. So each header is unpacked alone here, its length
+dpkt's constructors decode everything inside at once: they stay silent about what did not decode, lose the whole frame
+to an exception deep in it, and recurse as deep as the sender likes. So each header is unpacked alone here, its length
 fields are held against the bytes that are there, and what follows is looked up in dpkt's tables. Whatever a layer does
 wrong ends the walk with a DecodeError that says which layer, where and why; the layers before it stand.
 """
@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import dpkt
@@ -54,11 +55,15 @@ class Part:
     gap: int = 0  # bytes before `body` that are in no layer: an MPLS control word
 
 
+Decode = Callable[["Walk", int, int], "Next | None"]
+Step = tuple[str, Decode]
+
+
 class Next(NamedTuple):
     """The next layer: its name, what decodes it, and its room."""
 
     name: str
-    decode: Callable[[Walk, int, int], Next | None]
+    decode: Decode
     start: int
     end: int
 
@@ -77,10 +82,11 @@ class Unknown(Exception):
 class Walk:
     """One decoding: `parts` outermost first, and the first error that was met."""
 
-    def __init__(self, data: bytes, wirelen: int = 0, limit: int = MAX_LAYERS) -> None:
+    def __init__(self, data: bytes, wirelen: int = 0, quoted: bool = False) -> None:
         self.data = data
         self.wirelen = wirelen
-        self.limit = limit
+        self.quoted = quoted  # this is what an ICMP error quotes
+        self.limit = QUOTE_LAYERS if quoted else MAX_LAYERS
         self.parts: list[Part] = []
         self.error: DecodeError | None = None
         self.fragment = False  # inside the first fragment of a packet: what is there is less than lengths say
@@ -93,11 +99,12 @@ class Walk:
     def run(self, step: Next | None) -> Walk:
         """Decodes until nothing follows or something fails. Never raises."""
         while step is not None:
+            name, decode_one, start, end = step
             try:
                 self._allow()
-                step = step.decode(self, step.start, step.end)
+                step = decode_one(self, start, end)
             except Exception as error:  # dpkt raises whatever its author did not think of
-                self._failed(step.name, step.start, error)
+                self._failed(name, start, error)
                 break
         self._link()
         if self.error is None and self.wirelen > len(self.data):
@@ -178,7 +185,7 @@ class Walk:
     def _link(self) -> None:
         """Gives each layer what it carries: the next one, under .data and its name, or bytes."""
         chain = [part for part in self.parts if part.kind != INNER]
-        for part, following in zip(chain, chain[1:], strict=False):
+        for part, following in pairwise(chain):
             part.layer.data = following.layer
             setattr(part.layer, type(following.layer).__name__.lower(), following.layer)
         if chain and chain[-1].kind == HEADER:
@@ -429,8 +436,10 @@ def icmp(cls: Any, quoted: Next, walk: Walk, start: int, end: int) -> None:
     message = walk.head(child, *room)
     if not issubclass(child, cls.Echo):
         message.kind, message.head = LEAF, message.stop
-        quote = Walk(walk.data, limit=QUOTE_LAYERS).run(quoted._replace(start=message.body, end=message.stop))
-        message.layer.data = quote.parts[0].layer if quote.parts else walk.data[message.body : message.stop]
+        message.layer.data = walk.data[message.body : message.stop]
+        if not walk.quoted:  # an error about an error is none (RFC 1122 section 3.2.2)
+            quote = Walk(walk.data, quoted=True).run(quoted._replace(start=message.body, end=message.stop))
+            message.layer.data = quote.parts[0].layer if quote.parts else message.layer.data
 
 
 # -- transport and application layers ----------------------------------------------------------------------------------
@@ -496,7 +505,7 @@ HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 VLAN_TYPES = (0x8100, 0x88A8, 0x9100, 0x9200)
 MPLS_TYPES = (0x8847, 0x8848)
-TYPES: dict[int, Any] = {
+TYPES: dict[int, Step] = {
     kind: (cls.__name__, partial(leaf, cls)) for kind, cls in Ethernet._typesw.items()
 } | {
     0x0800: ("IP", ip4),
@@ -507,13 +516,13 @@ TYPES: dict[int, Any] = {
     0x8863: ("PPPoE", pppoe),
     0x8864: ("PPPoE", pppoe),
 }  # fmt: skip
-SAPS: dict[int, Any] = {
+SAPS: dict[int, Step] = {
     0x06: ("IP", ip4),
     0x10: ("IPX", partial(leaf, dpkt.ipx.IPX)),
     0xE0: ("IPX", partial(leaf, dpkt.ipx.IPX)),
     0x42: ("STP", partial(leaf, dpkt.stp.STP)),
 }
-PROTOCOLS: dict[int, Any] = {
+PROTOCOLS: dict[int, Step] = {
     # dpkt takes 0 for IP and 118 for spanning tree: the first is a header of IPv6, the second something else
     number: (cls.__name__, partial(leaf, cls)) for number, cls in IP._protosw.items() if number not in (0, 118)
 } | {
@@ -527,10 +536,11 @@ PROTOCOLS: dict[int, Any] = {
     58: ("ICMP6", partial(icmp, dpkt.icmp6.ICMP6, Next("IP6", ip6, 0, 0))),
 }  # fmt: skip
 EXTENSIONS = {number: cls for number, cls in dpkt.ip6.EXT_HDRS_CLS.items() if number != 50}  # nobody sees behind ESP
-LINKS: dict[int, Any] = {
+LINKS: dict[int, Step] = {
     1: ("Ethernet", ethernet),
     0: ("Loopback", loopback),
     108: ("Loopback", loopback),
     113: ("SLL", partial(cooked, dpkt.sll.SLL)),
     276: ("SLL2", partial(cooked, dpkt.sll2.SLL2)),
-} | dict.fromkeys((12, 14, 101, 228, 229), ("IP", raw))
+    **dict.fromkeys((12, 14, 101, 228, 229), ("IP", raw)),
+}

@@ -43,7 +43,7 @@ NAMES: dict[str, Any] = {  # beside the names of dpkt's classes
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What the capture knows of a frame: nanoseconds since the epoch, bytes kept, bytes on the wire, where it was seen."""
+    """What the capture knows of a frame: nanoseconds since the epoch, bytes kept and on the wire, where it was seen."""
 
     ts_ns: int
     caplen: int
@@ -110,8 +110,7 @@ class Packet:
     @property
     def layers(self) -> list[Any]:
         """Every decoded layer, outermost first: dpkt's objects. VLAN tags, MPLS labels and IPv6 extension headers are
-        layers of their own here, and in the lists where dpkt keeps them (vlan_tags, mpls_labels, all_extension_headers).
-        """
+        layers here, and also in the lists where dpkt keeps them (vlan_tags, mpls_labels, all_extension_headers)."""
         self._decoded()
         return self._layers
 
@@ -184,9 +183,9 @@ class Packet:
 
         What was not changed keeps its bytes, padding included, so that with both flags off an untouched packet gives
         `data`. fix_lengths: header and packet lengths (IPv4, IPv6, TCP, UDP, PPPoE, 802.3) are made to fit what is
-        there; padding goes where a length changes. compute_checksums: those of IPv4, TCP, UDP, ICMP and ICMPv6, but not of
-        what a fragment carries. The layers themselves are left as they are. ValueError names the layer and the field
-        value that cannot be written.
+        there; padding goes where a length changes. compute_checksums: those of IPv4, TCP, UDP, ICMP and ICMPv6, but
+        not of what a fragment carries. The layers themselves are left as they are. Raises ValueError, which names the
+        layer, for a value that does not fit its field.
         """
         walk = self._decoded()
         if not walk.parts:
@@ -195,8 +194,8 @@ class Packet:
         return serial.serialize(self.data, walk, fresh, fix_lengths, compute_checksums)
 
     def __str__(self) -> str:
-        """Some lines for people: what was captured, each layer with its fields, and what did not decode. No character in
-        them can command a terminal."""
+        """Some lines for people: what was captured, each layer with its fields, and what did not decode. No character
+        in them can command a terminal."""
         return dump.describe(self._title(), self._decoded(), self.payload)
 
     def dump(self) -> str:
@@ -212,7 +211,10 @@ class Packet:
             "caplen": metadata.caplen,
             "wirelen": metadata.wirelen,
             "link_type": self.link_type,
-            "layers": [{"layer": type(p.layer).__name__, "bytes": p.head - p.start, **dump.fields(p.layer)} for p in walk.parts],
+            "layers": [
+                {"layer": type(part.layer).__name__, "bytes": part.head - part.start, **dump.fields(part)}
+                for part in walk.parts
+            ],
         }
         if metadata.interface:
             out["interface"] = metadata.interface

@@ -1,8 +1,8 @@
 """Layers back to bytes: what is unchanged keeps the bytes it came from, what was changed is packed by dpkt.
 
-dpkt alone does not give a frame back: it drops padding, rewrites the types of VLAN tags, compresses names in DNS its own
-way and writes lengths and checksums when it thinks best. So every header is packed by itself and held against a second,
-untouched decoding of the same frame; only a header that now packs differently is new.
+dpkt alone does not give a frame back: it drops padding, rewrites the types of VLAN tags, compresses names in DNS its
+own way and writes lengths and checksums when it thinks best. So every header is packed by itself and held against a
+second, untouched decoding of the same frame; only a header that now packs differently is new.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class _Builder:
         if part is not None and (size == part.stop - part.start or not self.lengths):
             tail = self.data[part.stop : part.end]
         if self.lengths:
-            _fix_lengths(layer, head, size - len(head))
+            _fix_lengths(layer, head, size - len(head), ends)
         if self.checksums:
             _fix_checksum(layer, head, body, ends)
         return bytes(head) + inner + body + tail
@@ -182,13 +182,13 @@ def _fit_options(layer: Any, head: bytearray) -> None:
         head[12] = head[12] & 0x0F | words << 4
 
 
-def _fix_lengths(layer: Any, head: bytearray, size: int) -> None:
+def _fix_lengths(layer: Any, head: bytearray, size: int, ends: Ends | None) -> None:
     """The length field of a header that carries `size` bytes, tags and extension headers among them."""
     if isinstance(layer, IP):
         _put_length(layer, head, 2, len(head) + size)
     elif isinstance(layer, (IP6, PPPoE)):
         _put_length(layer, head, 4, size)
-    elif isinstance(layer, UDP):
+    elif isinstance(layer, UDP) and not (ends is not None and ends.fragment):
         _put_length(layer, head, 4, len(head) + size)
     elif isinstance(layer, Ethernet) and isinstance(layer.data, dpkt.llc.LLC) and not _inner(layer):
         _put_length(layer, head, 12, size)

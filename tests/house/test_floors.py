@@ -25,7 +25,18 @@ FLOORS = {
 }
 # Files that are one room cut in two, on the floor of the room.
 ROOMS = {
-    "appliance": {"show": 1, "layers": 1, "dump": 1, "serial": 1, "output": 3, "packets": 3, "processes": 4, "watch": 4, "report": 4, "summary": 4},
+    "appliance": {
+        "show": 1,
+        "layers": 1,
+        "dump": 1,
+        "serial": 1,
+        "output": 3,
+        "packets": 3,
+        "processes": 4,
+        "watch": 4,
+        "report": 4,
+        "summary": 4,
+    },
     "workers": {},
 }
 BORDER = {
