@@ -21,7 +21,8 @@ import dpkt
 
 MAX_LAYERS = 32  # tags, labels and extension headers count; deeper than any real encapsulation
 QUOTE_LAYERS = 8  # of the packet that an ICMP error quotes
-DNS_BYTES = 4096  # dpkt follows a name's pointers anew for each record: its work grows with the square of the message
+LEAF_BYTES = 4096  # what dpkt decodes to its end, and by steps that copy the rest: work that grows with the square
+DNS_BYTES = 2048  # dpkt follows a name's pointers anew for each record: the same, and slower
 
 Ethernet = dpkt.ethernet.Ethernet
 IP, IP6, TCP, UDP = dpkt.ip.IP, dpkt.ip6.IP6, dpkt.tcp.TCP, dpkt.udp.UDP
@@ -276,8 +277,10 @@ def by_protocol(part: Part, protocol: int) -> Next | None:
     return Next(*step, part.body, part.stop)
 
 
-def leaf(cls: Any, walk: Walk, start: int, end: int) -> None:
-    """A layer that dpkt decodes to its end."""
+def leaf(cls: Any, walk: Walk, start: int, end: int, limit: int = LEAF_BYTES) -> None:
+    """A layer that dpkt decodes to its end. Raises Unknown for one that is too long, and whatever dpkt raises."""
+    if end - start > limit:
+        raise Unknown(f"more than {limit} bytes of it are not decoded")
     walk.add(cls(walk.data[start:end]), start, end, end, LEAF)
 
 
@@ -466,10 +469,7 @@ def udp(walk: Walk, start: int, end: int) -> Next | None:
         walk.claim(part, start + part.layer.ulen)
     if 53 not in (part.layer.sport, part.layer.dport) or walk.fragment or part.body == part.stop:
         return None
-    if part.stop - part.body > DNS_BYTES:
-        walk.fail("DNS", part.body, f"messages of more than {DNS_BYTES} bytes are not decoded")
-        return None
-    return Next("DNS", partial(leaf, DNS), part.body, part.stop)
+    return Next("DNS", partial(leaf, DNS, limit=DNS_BYTES), part.body, part.stop)
 
 
 def http(walk: Walk, start: int, end: int) -> None:

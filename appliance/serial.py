@@ -1,8 +1,8 @@
 """Layers back to bytes: what is unchanged keeps the bytes it came from, what was changed is packed by dpkt.
 
 dpkt alone does not give a frame back: it drops padding, rewrites the types of VLAN tags, compresses names in DNS its
-own way and writes lengths and checksums when it thinks best. So every header is packed by itself and held against a
-second, untouched decoding of the same frame; only a header that now packs differently is new.
+own way and writes lengths and checksums when it thinks best. So every header by itself is held against a
+second, untouched decoding of the same frame; only a header that says something else than there is packed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ ICMP, ICMP6 = dpkt.icmp.ICMP, dpkt.icmp6.ICMP6
 Ethernet, PPPoE = dpkt.ethernet.Ethernet, dpkt.pppoe.PPPoE
 LIMIT = 0xFFFF  # of 16-bit lengths
 DEPTH = 64  # of what a user may have nested
+CARRIED = ("data", "vlan_tags", "mpls_labels", "all_extension_headers", "extension_hdrs")  # layers of their own
 
 # Headers whose .data is built here; everything else is dpkt's to its end.
 HEADERS = (
@@ -77,13 +78,12 @@ class _Builder:
         return bytes(head) + inner + body + tail
 
     def _header(self, layer: Any) -> bytes:
-        """The bytes of one header: those it came from, unless it would now be packed differently."""
+        """The bytes of one header: those it came from, unless it says something else now."""
+        part, twin = self.known.get(id(layer), (None, None))
+        if part is not None and twin is not None and _state(layer, CARRIED) == _state(twin.layer, CARRIED):
+            return self.data[part.start : part.head]
         try:
-            packed = _pack(layer)
-            part, twin = self.known.get(id(layer), (None, None))
-            if part is not None and twin is not None and packed == _pack(twin.layer):
-                return self.data[part.start : part.head]
-            return packed
+            return _pack(layer)
         except (dpkt.PackError, struct.error, TypeError, AttributeError, ValueError, KeyError) as error:
             raise _impossible(layer, error) from None
 
@@ -154,12 +154,13 @@ def _pack_http(layer: Any) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + bytes(layer.body or b"")
 
 
-def _state(value: Any) -> Any:
+def _state(value: Any, without: tuple[str, ...] = ()) -> Any:
     """All that a layer says, to be compared; the names under which dpkt links the next layer left out."""
     if isinstance(value, dpkt.Packet):
-        fields = [_state(getattr(value, name, None)) for name in (*getattr(value, "__hdr_fields__", ()), "data")]
-        more = {name: _state(one) for name, one in vars(value).items() if not isinstance(one, dpkt.Packet)}
-        return type(value), fields, {name: one for name, one in more.items() if name not in ("_pack_hdr", "data")}
+        names = [name for name in (*getattr(value, "__hdr_fields__", ()), "data") if name not in without]
+        more = {name: one for name, one in vars(value).items() if not isinstance(one, dpkt.Packet)}
+        more = {name: _state(one) for name, one in more.items() if name not in ("_pack_hdr", "data", *without)}
+        return type(value), [_state(getattr(value, name, None)) for name in names], more
     if isinstance(value, (list, tuple)):
         return [_state(one) for one in value]
     if isinstance(value, dict):

@@ -13,7 +13,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Raw
 
-from appliance.layers import DNS_BYTES, MAX_LAYERS, QUOTE_LAYERS, DecodeError
+from appliance.layers import DNS_BYTES, LEAF_BYTES, MAX_LAYERS, QUOTE_LAYERS, DecodeError
 
 WHOLE = [name for name in FRAMES if not name.startswith("unknown")]
 
@@ -81,7 +81,11 @@ BROKEN = {
         ["Ethernet", "IP", "TCP"],
         "IP at byte 14: its length is less than its header",
     ),
-    "data offset": (bytes(LAYER / V4 / TCP(dataofs=4)), ["Ethernet", "IP", "TCP"], "TCP at byte 34: its header length is 16"),
+    "data offset": (
+        bytes(LAYER / V4 / TCP(dataofs=4)),
+        ["Ethernet", "IP", "TCP"],
+        "TCP at byte 34: its header length is 16",
+    ),
     "options of TCP beyond the end": (
         bytes(LAYER / V4 / TCP(dataofs=15)),
         ["Ethernet", "IP", "TCP"],
@@ -103,7 +107,11 @@ BROKEN = {
         ["Ethernet", "IP6"],
         "IP6 at byte 14: cut short: 1608 bytes needed, 8 are there",
     ),
-    "empty MPLS": (bytes(LAYER)[:12] + b"\x88\x47" + b"\0\x01\x01\x40", ["Ethernet", "MPLSlabel"], "Ethernet at byte 0: cut"),
+    "empty MPLS": (
+        bytes(LAYER)[:12] + b"\x88\x47\0\x01\x01\x40",
+        ["Ethernet", "MPLSlabel"],
+        "Ethernet at byte 0: cut short: 1 bytes needed, 0 are there",
+    ),
 }  # fmt: skip
 
 
@@ -169,10 +177,13 @@ def test_a_quoted_tunnel_is_decoded_to_a_limit():
     all_of(made)
 
 
-def test_a_large_dns_message_is_not_decoded():
-    made = of(bytes(LAYER / V4 / UDP(dport=53) / Raw(bytes(DNS_BYTES + 1))))
-    assert made.error.reason == f"messages of more than {DNS_BYTES} bytes are not decoded"
-    assert len(made.payload) == DNS_BYTES + 1
+@pytest.mark.parametrize(
+    ("below", "name", "limit"), [(UDP(dport=53), "DNS", DNS_BYTES), (IP(proto=132), "SCTP", LEAF_BYTES)]
+)
+def test_what_dpkt_would_take_too_long_for_is_not_decoded(below, name, limit):
+    made = of(bytes(LAYER / (V4 / below if name == "DNS" else below) / Raw(b"\0\1" * limit)))
+    assert (made.error.layer, made.error.reason) == (name, f"more than {limit} bytes of it are not decoded")
+    assert len(made.payload) == 2 * limit
 
 
 def test_a_packet_that_the_card_was_to_cut_has_no_length_and_no_error():
