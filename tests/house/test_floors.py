@@ -27,6 +27,7 @@ FLOORS = {
 ROOMS = {
     "appliance": {
         "show": 1,
+        "glance": 1,
         "layers": 1,
         "dump": 1,
         "serial": 1,
