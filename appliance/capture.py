@@ -127,7 +127,7 @@ class Capture:
                 source.interfaces[self.index],
                 snaplen=settings.snaplen,
                 promiscuous=settings.promiscuous,
-                timeout_ms=settings.timeout_ms,
+                timeout=settings.timeout_ms / 1000,
                 ring_bytes=settings.ring_bytes,
             )
         else:

@@ -1,58 +1,28 @@
 import os
 from collections.abc import Callable
-from types import TracebackType
-from typing import NamedTuple, Self
 
-from appliance.shard import Sharder
+from appliance.bpf import Filter as Filter
+from appliance.handle import Handle as Handle
+from appliance.handle import Stats as Stats
+from appliance.interfaces import Address as Address
+from appliance.interfaces import Device as Device
+from appliance.interfaces import devices as devices
+from appliance.pcaperror import BadFilter as BadFilter
+from appliance.pcaperror import FrameRefused as FrameRefused
+from appliance.pcaperror import NoSuchDevice as NoSuchDevice
+from appliance.pcaperror import NotACapture as NotACapture
+from appliance.pcaperror import PcapError as PcapError
+from appliance.pcaperror import PermissionDenied as PermissionDenied
+from appliance.pcaperror import QueueFull as QueueFull
+from appliance.pcaperror import TruncatedCapture as TruncatedCapture
 
-class PcapError(Exception): ...
-class NoSuchDevice(PcapError): ...
-class PermissionDenied(PcapError): ...
-class BadFilter(PcapError): ...
-class NotACapture(PcapError): ...
-class TruncatedCapture(PcapError): ...
-
-class Address(NamedTuple):
-    ip: str
-    netmask: str | None
-    broadcast: str | None
-    peer: str | None
-
-class Device(NamedTuple):
-    name: str
-    description: str
-    flags: list[str]
-    addresses: list[Address]
-
-class Handle:
-    source: str
-    live: bool
-    link_type: int
-    precision_ns: bool
-    warning: str
-    @property
-    def link_type_name(self) -> str: ...
-    def close(self) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def fileno(self) -> int: ...
-    def set_filter(self, text: str) -> None: ...
-    def shard(self, sharder: Sharder, limit: int) -> int: ...
-    def drain(self) -> int: ...
-    def stats(self) -> tuple[int, int, int]: ...
-    def stop_accepting(self) -> None: ...
-    def tell(self) -> int: ...
-
-def devices() -> list[Device]: ...
 def library_version() -> str: ...
 def open_live(
     device: str,
     *,
     snaplen: int = 262144,
     promiscuous: bool = True,
-    timeout_ms: int = 50,
+    timeout: float = 0.05,
     ring_bytes: int = ...,
 ) -> Handle: ...
 def open_offline(path: str | os.PathLike[str]) -> Handle: ...

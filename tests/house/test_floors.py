@@ -24,19 +24,15 @@ FLOORS = {
     ],
 }
 # Files that are one room cut in two, on the floor of the room.
+PXD = ("bpf.pxd", "handle.pxd", "savefile.pxd")
+PACKET = ("layers", "serial", "dump", "glance", "show")
+PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        "show": 1,
-        "glance": 1,
-        "layers": 1,
-        "dump": 1,
-        "serial": 1,
-        "output": 3,
-        "packets": 3,
-        "processes": 4,
-        "watch": 4,
-        "report": 4,
-        "summary": 4,
+        **dict.fromkeys(PACKET, 1),
+        **dict.fromkeys(PCAP, 2),
+        **dict.fromkeys(("output", "inject", "packets"), 3),
+        **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
     "workers": {},
 }
@@ -131,9 +127,14 @@ def test_the_core_knows_no_socket_file_or_clock(room):
 
 @pytest.mark.parametrize(
     ("module", "only"),
-    [("zmq", {"bus.py"}), ("prometheus_client", {"exporter.py"}), ("pylibpcap", {"pcap.pyx", "pcap.pxd"})],
+    [
+        ("zmq", {"bus.py"}),
+        ("prometheus_client", {"exporter.py"}),
+        ("pylibpcap", {"libpcap.pxd"}),
+        (r"appliance\.libpcap", {f"{room}.pyx" for room in PCAP[2:] if room != "pending"} | {"pcap.pyx", *PXD}),
+    ],
 )
-def test_each_outside_thing_is_known_to_one_file(module, only):
+def test_each_outside_thing_is_known_to_one_room(module, only):
     users = {path.name for path in FILES if re.search(rf"^\s*(from|c?import) {module}\b", path.read_text(), re.M)}
     assert users == only
 

@@ -1,0 +1,74 @@
+"""What libpcap, or the kernel below it, refuses: one exception for each thing that a caller can do about it."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+class PcapError(Exception):
+    """libpcap or the kernel said no; the message names the source and what to do."""
+
+
+class NoSuchDevice(PcapError):
+    """There is no interface of this name."""
+
+
+class PermissionDenied(PcapError):
+    """The process may not open packet sockets."""
+
+
+class BadFilter(PcapError):
+    """libpcap's compiler refused the filter."""
+
+
+class NotACapture(PcapError):
+    """The file is missing, empty, or in no format that libpcap reads."""
+
+
+class TruncatedCapture(PcapError):
+    """The file ends in the middle of a frame; every frame before the cut was delivered."""
+
+
+class FrameRefused(PcapError):
+    """The interface does not take this frame, as it is too long or too short for it; others it may take."""
+
+
+class QueueFull(PcapError):
+    """The interface has no room for a frame now; the same frame may go a moment later."""
+
+
+def offline_failure(source: str, message: str) -> str:
+    """What to tell somebody whose file libpcap did not open, from its own message."""
+    if source != "-" and os.path.isdir(source):
+        return f"{source} is a directory, not a capture file"
+    if "only got 0" in message:
+        return f"{source} is empty: not a capture file"
+    if message.startswith(("unknown file format", "truncated ")):
+        return f"{source} is not a pcap or pcapng capture file ({message})"
+    return message if message.startswith(source) else f"{source}: {message}"
+
+
+def reading_failure(source: str, message: str, live: bool) -> PcapError:
+    """The exception for a source that failed while it was read, from libpcap's message."""
+    if not live and message.startswith("truncated "):
+        return TruncatedCapture(f"{source}: {message}")
+    return PcapError(f"{source}: {message}")
+
+
+def sending_failure(device: str, number: int, size: int, mtu: int, message: str) -> PcapError:
+    """The exception for a frame of `size` bytes that was not sent. number: of the errno; mtu: 0 if unknown."""
+    if number == errno.EMSGSIZE:
+        limit = f" (MTU {mtu}, without the link header)" if mtu else ""
+        return FrameRefused(f"{device}: a frame of {size} bytes is longer than the interface takes{limit}")
+    if number == errno.EINVAL:
+        return FrameRefused(f"{device}: a frame of {size} bytes is too short to have the link header of the interface")
+    if number == errno.ENOBUFS:
+        return QueueFull(f"{device}: the queue of the interface is full")
+    if number == errno.ENETDOWN:
+        return PcapError(f"{device} is down; bring it up: ip link set {device} up")
+    if number in (errno.ENXIO, errno.ENODEV):
+        return NoSuchDevice(f"{device}: the interface is gone")
+    if number in (errno.EPERM, errno.EACCES):
+        return PermissionDenied(f"{device}: sending needs the capability CAP_NET_RAW")
+    return PcapError(f"{device}: {message or os.strerror(number)}")
