@@ -15,9 +15,15 @@ TEXT = 160  # characters of a request line, a name, …
 DNS_TYPES = {1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 65: "HTTPS"}
 ICMP_TYPES = {0: "echo reply", 3: "unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded"}
 ICMP6_TYPES = {
-    **{1: "unreachable", 2: "packet too big", 3: "time exceeded", 128: "echo request", 129: "echo reply"},
-    **{133: "router solicitation", 134: "router advertisement"},
-    **{135: "neighbor solicitation", 136: "neighbor advertisement"},
+    1: "unreachable",
+    2: "packet too big",
+    3: "time exceeded",
+    128: "echo request",
+    129: "echo reply",
+    133: "router solicitation",
+    134: "router advertisement",
+    135: "neighbor solicitation",
+    136: "neighbor advertisement",
 }
 
 

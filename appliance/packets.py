@@ -1,4 +1,4 @@
-"""The `appliance packets` command: frames of an interface or a file, a line each, layer by layer, or into a new file."""
+"""The `appliance packets` command: frames of an interface or a file, shown in one of its views or written to a file."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from appliance.glance import line
 from appliance.packet import Packet
-from appliance.pcap import Handle, PcapError, TruncatedCapture, open_live, open_offline
+from appliance.pcap import open_live, open_offline
+from appliance.pcaperror import PcapError, TruncatedCapture
 from appliance.savefile import PcapWriter
 from appliance.show import safe
+
+if TYPE_CHECKING:
+    from appliance.handle import Handle
 
 FLUSH_S = 1.0  # what was written is with its reader after so long without a frame
 
 VIEWS: dict[str, Callable[[Packet], str]] = {
     "line": line,
-    "layers": str,
-    "dump": Packet.dump,
+    "layers": lambda packet: f"{packet}\n",
+    "dump": lambda packet: f"{packet.dump()}\n",
     "json": lambda packet: json.dumps(packet.as_dict()),
 }
 
@@ -74,6 +78,7 @@ class _Run:
         self.writer = writer
         self.limit = wanted.limit
         self.view = VIEWS.get(wanted.view)
+        self.prompt = handle.live or wanted.file == "-"  # somebody may be watching
         self.frames = 0
 
     def run(self) -> int:
@@ -110,7 +115,7 @@ class _Run:
     def _show(self, text: str) -> None:
         try:
             sys.stdout.write(f"{text}\n")
-            if self.handle.live:
+            if self.prompt:
                 sys.stdout.flush()
         except BrokenPipeError:
             raise Gone from None
@@ -149,8 +154,11 @@ class _Run:
 
     def _count(self) -> None:
         count = f"{self.frames:,} frames"
-        if self.handle.live:
-            count += f", {self.handle.stats().dropped:,} dropped by the kernel"
+        try:
+            if self.handle.live:
+                count += f", {self.handle.stats().dropped:,} dropped by the kernel"
+        except PcapError:  # the interface is gone, and what it counted with it
+            pass
         tell(count)
 
 
