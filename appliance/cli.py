@@ -200,6 +200,32 @@ def devices(as_json: bool) -> None:
 
 
 @main.command()
+@click.option("-i", "--interface", required=True, metavar="IFACE", help="Send there.")
+@click.argument("file", metavar="FILE.pcap")
+@click.option("--rate", type=float, metavar="N", help="Frames a second. [as fast as possible]")
+@click.option("--speed", type=float, metavar="FACTOR", help="As they were recorded, 2 being twice as fast.")
+@click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Stop after N frames.")
+@click.option("--loop", "loops", type=click.IntRange(min=1), default=1, metavar="TIMES", help="Send the file so often.")
+def inject(interface: str, file: str, rate: float | None, speed: float | None, limit: int | None, loops: int) -> None:
+    """Write the frames of a capture file to an interface; - is standard input.
+
+    Says on standard error what was really sent. Frames that the interface refuses are counted, and the exit code is 1.
+    """
+    for option, value in (("--rate", rate), ("--speed", speed)):
+        if value is not None and not 0 < value < float("inf"):
+            stop(f"{option}: a number above 0, not {value:g}")
+    if rate is not None and speed is not None:
+        stop("--rate and --speed exclude each other")
+    from appliance.inject import Injection, Unusable
+
+    try:
+        code = Injection(interface, file, rate=rate, speed=speed, limit=limit, loops=loops).run()
+    except Unusable as error:
+        stop(str(error))
+    sys.exit(code)
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
 def check(file: Path) -> None:
     """Say every fault of a configuration file, or ok."""

@@ -34,8 +34,10 @@ cdef enum:
     HELD_BYTES = 64 << 20       # frames taken from the ring before libpcap changes its filter: at most about so much
     SLICE_NS = 250000000        # an idle wait looks this often whether the interface is still there
     BLIND_SLICE_NS = 10000000   # the same for a source without a descriptor to wait on
+    SEND_NS = 1000000000        # inject() waits so long for room in the socket
 SETTLE_S = 0.005                # a frame that passed a filter just replaced is in the ring after that
 cdef uint64_t FOREVER = <uint64_t>-1
+cdef uint64_t LONGEST_NS = <uint64_t>0x7fffffff * 1000000 - 1000000     # that poll() can count in ms
 cdef object new_packet = None   # appliance.packet's classes, once packets() is used
 cdef object new_metadata = None
 
@@ -205,9 +207,12 @@ cdef class Handle(BasePcap):
             if self.direct:
                 if attach(pcap_get_selectable_fd(self.handler), &program) == 0:
                     return
-                self.direct = False
+                self.direct, self.mirror = False, True      # libpcap will drop frames by itself
+                if not self.begun:
+                    self.discard_waiting()
             while self.live and self.begun and self.pending.bytes < HELD_BYTES and self.read_some(CHUNK, on_packet) > 0:
                 pass
+            self.skip = 0
             if pcap_setfilter(self.handler, &program) != 0:
                 raise BadFilter(f"the filter {text!r} was refused: {pcap_geterr(self.handler).decode(errors='replace')}")
         finally:
@@ -218,17 +223,17 @@ cdef class Handle(BasePcap):
         cdef uint64_t discarded = 0
         self.stop_accepting()
         time.sleep(SETTLE_S)
+        self.stats()
         if self.mirror:         # libpcap drops some of these frames by itself: only an empty ring says that they are gone
             quiet_at = time.monotonic() + 2 * self.timeout_ms / 1000
-            while time.monotonic() < quiet_at:
+            while discarded < self.received - self.dropped and time.monotonic() < quiet_at:
                 if pcap_dispatch(self.handler, -1, on_nothing, <u_char*>&discarded) > 0:
                     quiet_at = time.monotonic() + 2 * self.timeout_ms / 1000
                 time.sleep(0.002)
                 self.check_open()
-            self.stats()
+            self.skip = 0
         else:
-            self.stats()
-            self.skip = self.received - self.dropped
+            self.skip += self.received - self.dropped
         self.received = self.dropped = self.if_dropped = 0
         return 0
 
@@ -362,7 +367,7 @@ cdef class Handle(BasePcap):
         """Until the descriptor has one of the events (1), or a stop, a close, a signal or the time (0). Without the GIL."""
         cdef pollfd wanted[2]
         cdef int ready, number
-        cdef int wait_ms = -1 if wait_ns == FOREVER else <int>min((wait_ns + 999999) // 1000000, 0x7fffffff)
+        cdef int wait_ms = -1 if wait_ns > LONGEST_NS else <int>((wait_ns + 999999) // 1000000)
         if self.wake < 0:
             self.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
             if self.wake < 0:
@@ -404,19 +409,20 @@ cdef class Handle(BasePcap):
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def inject(self, const uint8_t[::1] frame not None):
-        """Sends one frame, from the link header on, to the interface of a live handle, and waits where there is no room.
+        """Sends one frame, from the link header on, to the interface of a live handle.
 
-        Raises FrameRefused (too long or too short), QueueFull (the interface's queue; try again), PcapError.
+        Waits up to a second for room in the socket. Raises FrameRefused (too long or too short for this interface),
+        QueueFull (the same frame may go a moment later), PcapError.
         """
         cdef int sent, number
         cdef Py_ssize_t size = frame.shape[0]
+        cdef bint waited = False
         self.check_open()
         if not self.live:
             raise PcapError(f"{self.source}: frames are sent to an interface; this handle reads a file")
         if size == 0:
-            raise FrameRefused(f"{self.source}: a frame of 0 bytes")
+            raise FrameRefused(f"{self.source}: a frame of 0 bytes", "empty")
         while True:
-            self.check_open()
             libc.errno.errno = 0
             sent = pcap_inject(self.handler, &frame[0], size)
             number = libc.errno.errno
@@ -424,13 +430,15 @@ cdef class Handle(BasePcap):
                 return
             if sent >= 0:
                 raise PcapError(f"{self.source}: only {sent} of {size} bytes were sent")
-            if number == EAGAIN:
-                self.wait(pcap_get_selectable_fd(self.handler), POLLOUT, SLICE_NS)
-            elif number == EINTR:
+            if number == EINTR:
                 PyErr_CheckSignals()
+            elif number == EAGAIN and not waited:
+                self.wait(pcap_get_selectable_fd(self.handler), POLLOUT, SEND_NS)
+                waited = True
             else:
                 message = pcap_geterr(self.handler).decode(errors="replace")
                 raise sending_failure(self.source, number, size, self._mtu(), message)
+            self.check_open()
 
     def _mtu(self):
         """Of the interface; 0 where it has none."""

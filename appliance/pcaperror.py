@@ -31,7 +31,11 @@ class TruncatedCapture(PcapError):
 
 
 class FrameRefused(PcapError):
-    """The interface does not take this frame, as it is too long or too short for it; others it may take."""
+    """The interface does not take this frame; others it may take. reason: why, without the numbers of this one."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class QueueFull(PcapError):
@@ -60,10 +64,12 @@ def sending_failure(device: str, number: int, size: int, mtu: int, message: str)
     """The exception for a frame of `size` bytes that was not sent. number: of the errno; mtu: 0 if unknown."""
     if number == errno.EMSGSIZE:
         limit = f" (MTU {mtu}, without the link header)" if mtu else ""
-        return FrameRefused(f"{device}: a frame of {size} bytes is longer than the interface takes{limit}")
+        text = f"{device}: a frame of {size} bytes is longer than the interface takes{limit}"
+        return FrameRefused(text, "too long (EMSGSIZE)")
     if number == errno.EINVAL:
-        return FrameRefused(f"{device}: a frame of {size} bytes is too short to have the link header of the interface")
-    if number == errno.ENOBUFS:
+        text = f"{device}: a frame of {size} bytes is too short to have the link header of the interface"
+        return FrameRefused(text, "too short (EINVAL)")
+    if number in (errno.ENOBUFS, errno.EAGAIN):
         return QueueFull(f"{device}: the queue of the interface is full")
     if number == errno.ENETDOWN:
         return PcapError(f"{device} is down; bring it up: ip link set {device} up")
