@@ -29,6 +29,7 @@ ROOMS = {
         "show": 1,
         "glance": 1,
         "layers": 1,
+        "walk": 1,
         "dump": 1,
         "serial": 1,
         "output": 3,
