@@ -11,8 +11,8 @@ from typing import Any
 
 import dpkt
 
-from appliance.layers import HEADER, LEAF, Part, Walk
 from appliance.show import safe
+from appliance.walk import HEADER, LEAF, Part, Walk
 
 TEXT = 96  # characters of one value in a line for people
 BYTES = 24  # of one value, or of a payload, in such a line

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import dpkt
 
 from appliance import dump, serial
-from appliance.layers import HEADER, INNER, DecodeError, Part, Walk, decode
+from appliance.layers import decode
+from appliance.walk import HEADER, INNER, DecodeError, Part, Walk
 
 __all__ = ["ETHERNET", "DecodeError", "Flow", "Flows", "Metadata", "Packet"]
 

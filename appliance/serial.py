@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import dpkt
 
-from appliance.layers import HEADER, INNER, Part, Walk
+from appliance.walk import HEADER, INNER, Part, Walk
 
 IP, IP6, TCP, UDP = dpkt.ip.IP, dpkt.ip6.IP6, dpkt.tcp.TCP, dpkt.udp.UDP
 ICMP, ICMP6 = dpkt.icmp.ICMP, dpkt.icmp6.ICMP6

@@ -13,7 +13,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Raw
 
-from appliance.layers import DNS_BYTES, LEAF_BYTES, MAX_LAYERS, QUOTE_LAYERS, DecodeError
+from appliance.layers import DNS_BYTES, LEAF_BYTES
+from appliance.walk import MAX_LAYERS, QUOTE_LAYERS, DecodeError
 
 WHOLE = [name for name in FRAMES if not name.startswith("unknown")]
 

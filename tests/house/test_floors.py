@@ -25,7 +25,7 @@ FLOORS = {
 }
 # Files that are one room cut in two, on the floor of the room.
 PXD = ("bpf.pxd", "handle.pxd", "savefile.pxd")
-PACKET = ("layers", "serial", "dump", "glance", "show")
+PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
