@@ -130,6 +130,47 @@ def events(connect: str, topics: tuple[str, ...], as_json: bool, limit: int | No
 
 
 @main.command()
+@click.option("-i", "--interface", default="", metavar="IFACE", help="Frames of this interface, until stopped.")
+@click.option("-r", "--read", "file", default="", metavar="FILE", help="Frames of a capture file; - is standard input.")
+@click.option("-f", "--filter", default="", metavar="BPF", help="Only frames that match, as in tcpdump.")
+@click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Stop after N frames.")
+@click.option("-w", "--write", "output", default="", metavar="OUT.pcap", help="Write the frames there; - is stdout.")
+@click.option("--layers", "view", flag_value="layers", help="Each layer of each frame with its fields.")
+@click.option("--dump", "view", flag_value="dump", help="The same, and every byte in hexadecimal.")
+@click.option("--json", "view", flag_value="json", help="One JSON object per line and frame.")
+@click.option("--snaplen", type=size, default="256K", metavar="BYTES", help="Longest part kept of a frame. [256K]")
+@click.option("--promiscuous/--no-promiscuous", default=True, help="Frames for other hosts too.")
+def packets(
+    interface: str,
+    file: str,
+    filter: str,
+    limit: int | None,
+    output: str,
+    view: str | None,
+    snaplen: int,
+    promiscuous: bool,
+) -> None:
+    """Look at frames: a line each, or layer by layer, or write them to a capture file.
+
+    With -w nothing is printed unless --layers, --dump or --json asks for it. Times are in UTC. What was captured, and
+    what the kernel dropped, is said on standard error at the end.
+    """
+    if bool(interface) == bool(file):
+        stop("give either -i IFACE or -r FILE" if not file else "-i and -r exclude each other")
+    if output == "-" and view:
+        stop(f"-w - and --{view} both write to standard output")
+    from appliance.packets import Unusable, Wanted
+    from appliance.packets import packets as look
+
+    shown = view or ("" if output else "line")
+    try:
+        code = look(Wanted(interface, file, filter, limit, output, shown, snaplen, promiscuous))
+    except Unusable as error:
+        stop(str(error))
+    sys.exit(code)
+
+
+@main.command()
 @click.option("--json", "as_json", is_flag=True, help="As one JSON array.")
 def devices(as_json: bool) -> None:
     """List the interfaces that can be captured on."""

@@ -25,12 +25,14 @@ FLOORS = {
 }
 # Files that are one room cut in two, on the floor of the room.
 PXD = ("bpf.pxd", "handle.pxd", "savefile.pxd")
+PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
         **dict.fromkeys(("fragment", "datagram"), 1),
+        **dict.fromkeys(PACKET, 1),
         **dict.fromkeys(PCAP, 2),
-        **dict.fromkeys(("output", "show", "inject"), 3),
+        **dict.fromkeys(("output", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
     "workers": {"delivery": 3, "reader_stream": 3},
