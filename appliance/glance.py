@@ -49,7 +49,7 @@ def _ends(packet: Packet) -> str:
         (source, target), ports = flows.network, flows.transport
         if ports is None:
             return f"{source} > {target}"
-        return f"{_socket(source, ports.source)} > {_socket(target, ports.destination)}"
+        return f"{_socket(source, ports.src)} > {_socket(target, ports.dst)}"
     link = packet.link
     if isinstance(link, dpkt.ethernet.Ethernet):
         return f"{link.src.hex(':')} > {link.dst.hex(':')}"

@@ -320,8 +320,8 @@ FAMILIES = (
            _by_worker("out_of_order_segments")),
     Family("tcp_ack_unseen", _C, "Acknowledgements of bytes never seen: loss before this machine.", _WORKER,
            _by_worker("ack_unseen")),
-    Family("tcp_acked_unseen_bytes", _C, "Bytes that their receiver acknowledged and that were never captured: less our "
-           "own drops, what was lost before this machine.", _WORKER, _by_worker("acked_unseen_bytes")),
+    Family("tcp_acked_unseen_bytes", _C, "Bytes that their receiver acknowledged and that were never captured: less "
+           "our own drops, what was lost before this machine.", _WORKER, _by_worker("acked_unseen_bytes")),
     Family("tcp_midstream_streams", _C, "Streams whose beginning was not seen.", _WORKER,
            _by_worker("midstream_streams")),
     # HTTP

@@ -228,16 +228,16 @@ class Tcp(Section, frozen=True):
     checksums: Annotated[
         Literal["off", "count", "drop"],
         note(
-            'Checksums of IPv4 and TCP: "count" verifies them, "drop" also leaves a segment with a wrong one out, as its '
-            "receiver does. What a host's own stack leaves to its card is neither, and is counted apart.",
+            'Checksums of IPv4 and TCP: "count" verifies them, "drop" also leaves a segment with a wrong one out, as '
+            "its receiver does. What a host's own stack leaves to its card is neither, and is counted apart.",
             counter="appliance_tcp_checksums_total",
         ),
     ] = "count"
     overlap: Annotated[
         Literal["first", "last"],
         note(
-            "Which copy counts when bytes come twice with different content while they are held. Bytes that were handed "
-            "on stay. Either way the difference is counted, and its event marked overlap_conflict.",
+            "Which copy counts when bytes come twice with different content while they are held. Bytes that were "
+            "handed on stay. Either way the difference is counted, and its event marked overlap_conflict.",
             counter='appliance_tcp_payload_bytes_total{outcome="conflicting"}',
         ),
     ] = "first"
@@ -265,8 +265,8 @@ class Tcp(Section, frozen=True):
     gap_timeout_s: Annotated[
         float,
         note(
-            "How long bytes are waited for that the receiver has acknowledged and nobody will send again: covers the skew "
-            "of a TAP's halves. Ten times as long if the receiver lacks them too.",
+            "How long bytes are waited for that the receiver has acknowledged and nobody will send again: covers the "
+            "skew of a TAP's halves. Ten times as long if the receiver lacks them too.",
             unit="seconds",
             ge=0,
             le=300,

@@ -6,7 +6,6 @@ bytes that do not decode are left as bytes, and `error` says what and where.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import dpkt
 
 from appliance import dump, serial
+from appliance.endpoints import Flow, address_text
 from appliance.layers import decode
 from appliance.walk import HEADER, INNER, DecodeError, Part, Walk
 
@@ -67,26 +67,11 @@ class Metadata:
         return EPOCH + timedelta(microseconds=self.ts_ns // 1000)
 
 
-class Flow(NamedTuple):
-    """The two ends of a packet on one layer: addresses as text, or ports. A key that both directions share is
-    min(flow, flow.reverse())."""
-
-    source: Any
-    destination: Any
-
-    def reverse(self) -> Flow:
-        """The flow of the answers."""
-        return Flow(self.destination, self.source)
-
-    def __str__(self) -> str:
-        return f"{self.source}->{self.destination}"
-
-
 class Flows(NamedTuple):
     """The network flow of a packet and, if a transport layer was decoded, its ports."""
 
-    network: Flow
-    transport: Flow | None
+    network: Flow[str]
+    transport: Flow[int] | None
 
     def reverse(self) -> Flows:
         """The flows of the answers."""
@@ -174,8 +159,8 @@ class Packet:
             return None
         if transport is None:
             network = self.network
-        ends = (str(ipaddress.ip_address(bytes(end))) for end in (network.src, network.dst))
-        return Flows(Flow(*ends), Flow(transport.sport, transport.dport) if transport is not None else None)
+        ends = Flow(address_text(bytes(network.src)), address_text(bytes(network.dst)))
+        return Flows(ends, Flow(transport.sport, transport.dport) if transport is not None else None)
 
     # -- in and out ----------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ from appliance.batch cimport Record
 from appliance.flow cimport FlowKey, HashKey, flow_hash, flow_key, hash_key
 from appliance.locate cimport FOUND, VERDICTS_END, Location, Settings, Verdict, locate
 from workers.connection cimport BY_RST, BY_SHUTDOWN, BY_TIMEOUT, HIGH, LOW, OPEN, Connection
-from workers.context cimport Context
 from workers.delivery cimport LIVE, OVER, Delivery, StreamConnection
 from workers.limits cimport Limits
 from workers.path cimport receive
@@ -112,7 +111,7 @@ cdef class Assembler:
         cdef bint found
         self.enter()
         try:
-            found = self.receive(frame, ts_ns, link_type, len(frame) if wirelen is None else wirelen)
+            found = self.take_frame(frame, ts_ns, link_type, len(frame) if wirelen is None else wirelen)
             self.delivery.hand_over()
         finally:
             self.busy = False
@@ -211,7 +210,7 @@ cdef class Assembler:
         self.chunk_bytes = 0
         return self.delivery.history.keep(self.chunk)
 
-    cdef bint receive(self, bytes data, uint64_t ts_ns, int link_type, uint32_t wirelen) except -1:
+    cdef bint take_frame(self, bytes data, uint64_t ts_ns, int link_type, uint32_t wirelen) except -1:
         """One frame, as Pipeline.feed() takes it; False if there is no segment in it."""
         cdef const uint8_t* frame = data
         cdef uint32_t caplen = <uint32_t>len(data)

@@ -16,7 +16,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from workers.context cimport Context
 from workers.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.stream cimport (
-    CONFLICT, Piece, Stream, acknowledge, anchor, certain, drop_all, end, give_up, offer, offset_of, over_limit, pull,
+    CONFLICT, Piece, Stream, acknowledge, anchor, certain, drop_all, end, give_up as abandon, offer, offset_of, over_limit, pull,
     reach, refuse_early, release, repeated, touch, waits_for_peer,
 )
 
@@ -303,6 +303,7 @@ cdef class Connection:
                 mine.finished = True
                 mine.next += 1                      # FIN takes one sequence number
                 mine.next_seq += 1
+                drop_all(mine, &cx.tally.ignored, cx)   # bytes behind the end: nobody takes them
                 self.over(side, True, cx)
                 idle = 0
             side = 1 - side
@@ -318,7 +319,7 @@ cdef class Connection:
         cdef int64_t gap
         if behind_hole(&self.streams[side], &self.streams[1 - side]):
             side = 1 - side
-        gap = give_up(&self.streams[side], &self.streams[1 - side], cx)
+        gap = abandon(&self.streams[side], &self.streams[1 - side], cx)
         if gap:
             self.skip(side, gap, cx)
         return 0

@@ -5,7 +5,7 @@
 curve   N connections are open and have had one exchange each; then requests and responses come for random ones of them.
         Only the worker's pipeline is timed; at each size, several rounds of the same number of frames.
 idle    resident memory for each connection that is open and quiet, after its handshake and after one exchange.
-flood   connections in the middle of an exchange, then SYNs from as many addresses as asked; then the rest of the exchange.
+flood   connections in the middle of an exchange, then SYNs from random addresses; then the rest of the exchange.
 """
 
 from __future__ import annotations
@@ -174,7 +174,10 @@ def idle(count: int) -> None:
         opened(line, clients, exchange=exchange)
         assert line.pipeline.counts()["flows"] == count
         what = "one exchange" if exchange else "its handshake"
-        print(f"an idle connection after {what}: {(resident() - before) / count:,.0f} bytes ({count:,} of them)", flush=True)
+        print(
+            f"an idle connection after {what}: {(resident() - before) / count:,.0f} bytes ({count:,} of them)",
+            flush=True,
+        )
         del line
 
 
@@ -189,8 +192,8 @@ def flood(count: int, syns: int) -> None:
 
     def attack() -> Iterator[bytes]:
         for _ in range(syns):
-            word = choice.getrandbits(64)
-            yield OPEN.frame(0x0B000000 | word & 0xFFFFFF | (word >> 24 & 0x7F) << 24, SERVER, (word >> 40 & 0xFFFF, 80), word >> 32, 0)
+            source, port, seq = choice.getrandbits(32), choice.getrandbits(16), choice.getrandbits(32)
+            yield OPEN.frame(source, SERVER, (port, 80), seq, 0)
 
     spent = line.feed(line.batches(attack()))
     peak = resident()
@@ -198,7 +201,9 @@ def flood(count: int, syns: int) -> None:
     counts = line.pipeline.counts()
     print(f"{syns:,} SYNs: {spent / syns * 1e9:,.0f} ns each; memory {before >> 20} -> {peak >> 20} MiB")
     print(f"established: {line.events - events:,} of {count:,} exchanges complete after it")
-    ends = {name.partition(".")[2]: value for name, value in counts.items() if name.startswith("flows_ended.") and value}
+    ends = {
+        name.partition(".")[2]: value for name, value in counts.items() if name.startswith("flows_ended.") and value
+    }
     print(f"half-open now {counts['half_open']:,}; ended: {ends}")
 
 

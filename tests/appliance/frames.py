@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from samples import LAYER, LINKS, SEGMENT, V4, V6
 from scapy.contrib.mpls import MPLS
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror
@@ -12,7 +13,6 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, GRE, LLC, SNAP, STP, Dot1Q, Dot3, Ether
 from scapy.layers.ppp import PPP, PPPoE
 from scapy.packet import Raw
-from test_locate import BUILT, LAYER, SEGMENT, V4, V6
 
 from appliance.packet import ETHERNET, Metadata, Packet
 
@@ -27,6 +27,7 @@ ANSWER = DNS(
     an=[DNSRR(rrname="a.example", rdata="192.0.2.7"), DNSRR(rrname="a.example", type=65, rdata=b"x")],
 )
 PADDING = bytes(range(18))
+POINT_TO_POINT = (9, 50, 51, 104)  # links that the Packet API leaves as bytes
 
 _MORE = {
     "arp": LAYER / ARP(psrc="192.0.2.1", pdst="192.0.2.2") / Raw(PADDING),
@@ -60,7 +61,9 @@ _MORE = {
     "unknown protocol": LAYER / IP(proto=253) / Raw(b"experiment"),
     "igmp": LAYER / IP(proto=2) / Raw(bytes.fromhex("1600f9ff e0000006")),
 }
-FRAMES: dict[str, tuple[int, bytes]] = BUILT | {name: (ETHERNET, bytes(packet)) for name, packet in _MORE.items()}
+FRAMES: dict[str, tuple[int, bytes]] = {
+    name: (sample.link_type, sample.frame) for name, sample in LINKS.items() if sample.link_type not in POINT_TO_POINT
+} | {name: (ETHERNET, bytes(packet)) for name, packet in _MORE.items()}
 
 
 def packet(name: str) -> Packet:
