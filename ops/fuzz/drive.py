@@ -60,9 +60,8 @@ def singles(message: memoryview | bytes) -> Iterator[bytes]:
         at += RECORD.size + (caplen + 7 & ~7)
 
 
-def within_limits(pipeline: Pipeline, config: Config) -> None:
+def within_limits(counts: dict[str, int], config: Config) -> None:
     """What a pipeline holds is bounded, whatever came."""
-    counts = pipeline.counts()
     assert counts["pending_bytes"] <= config.tcp.max_total_pending_bytes, counts
     assert counts["flows"] <= config.tcp.max_connections, counts
 
@@ -78,8 +77,8 @@ def pipe(
             pipeline.feed(Exact(message))
             fed += 1
             if fed % look == 0:
-                within_limits(pipeline, config)
-    within_limits(pipeline, config)
+                within_limits(pipeline.counts(), config)
+    within_limits(pipeline.counts(), config)
     if later_ns:
         pipeline.advance(min(pipeline.now_ns + later_ns, (1 << 64) - 1))
     outcome.running.update(pipeline.counts())

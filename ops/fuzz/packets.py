@@ -139,8 +139,7 @@ def handshake(flow: int, client_isn: int, server_isn: int) -> list[bytes]:
 WORDS = [
     *(struct.pack(">H", kind) for kind in (
         0x0800, 0x86DD, 0x8100, 0x88A8, 0x9100, 0x8847, 0x8848, 0x8864, 0x880B, 0x6558, 0x88BE, 0x22EB, 2152, 3544,
-        4789,
-        4790, 6081, 8472, 0x0021, 0x0057, 0x0281, 0x2000, 0x4000, 0x1FFF, 0x3FFF, 1500,
+        4789, 4790, 6081, 8472, 0x0021, 0x0057, 0x0281, 0x2000, 0x4000, 0x1FFF, 0x3FFF, 1500,
     )),
     *(bytes((protocol,)) for protocol in (0, 4, 6, 17, 41, 43, 44, 47, 51, 59, 60, 135, 0x45, 0x4F, 0x60)),
     b"\x45\0", b"\x60\0\0\0", b"\xaa\xaa\x03\0\0\0", b"\xff\x03", b"\x11\0", b"\x08\0\0\0", b"\x30\xff", b"\0\1",

@@ -53,6 +53,7 @@ def run(case: Case) -> int:
     pipeline = Pipeline(config)
     outcome = Outcome()
     offered = 0
+    before = pipeline.counts()
     for _, data in case.items:
         message = Exact(repaired(data, case.knob(0, 8)))
         try:
@@ -64,7 +65,6 @@ def run(case: Case) -> int:
         except BadBatch:
             assert found is None
             capture = 0
-        before = pipeline.counts()
         try:
             pipeline.feed(message)
         except BadBatch:
@@ -77,9 +77,10 @@ def run(case: Case) -> int:
         )
         assert found is None or taken == (0 if capture else len(found)), (taken, capture)
         offered += taken
-        within_limits(pipeline, config)
+        before = counts
+        within_limits(counts, config)
     outcome.capture.update({"frames": offered, "offered.0": offered})
-    outcome.running.update(pipeline.counts())
+    outcome.running.update(before)
     pipeline.finish()
     outcome.counts.update(pipeline.counts())
     collect(pipeline, outcome)
