@@ -30,17 +30,26 @@ CONFIGS = (
             "max_total_pending_bytes": 2048,
             "max_pending_segments": 4,
             "max_connections": 16,
+            "max_half_open": 16,
         },
         http={"max_head_bytes": 256, "max_pipelined": 2, "headers": ["all"]},
     ),
     config(
-        tcp={"settle_ms": 0, "gap_timeout_s": 0, "closed_linger_s": 0, "idle_timeout_s": 0.1, "max_connections": 16},
+        tcp={
+            "settle_ms": 0,
+            "gap_timeout_s": 0,
+            "closed_linger_s": 0,
+            "idle_timeout_s": 0.1,
+            "half_open_timeout_s": 0.1,
+            "checksums": "off",
+        },
         http={"max_pipelined": 1, "headers": ["host", "cookie", "x-a"], "redact": ["x-a"]},
     ),
     config(
-        tcp={"settle_ms": 10000, "gap_timeout_s": 300, "closed_linger_s": 3600, "idle_timeout_s": 86400},
+        tcp={"settle_ms": 10000, "gap_timeout_s": 300, "closed_linger_s": 3600, "overlap": "last"},
         http={"max_head_bytes": 1024, "headers": ["all"], "redaction": False},
     ),
+    config(tcp={"checksums": "drop", "overlap": "last", "max_connections": 16, "max_pending_segments": 1}),
 )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from wire import ACK, PSH, SYN, address, ip_packet, link
+from wire import ACK, PSH, SYN, address, fold, ip_packet, link, ones
 
 HERE4, THERE4 = address("192.0.2.1"), address("198.51.100.2")
 HERE6, THERE6 = address("2001:db8::1"), address("2001:db8::2")
 ETHERNET = 1
 VLANS: tuple[tuple[int, ...], ...] = ((), (), (7,), (200, 31))
 MASK = 0xFFFFFFFF
+UNSUMMED = 0x40
 
 
 def segment(
@@ -26,7 +27,10 @@ def segment(
     *,
     ethernet: bool = True,
 ) -> bytes:
-    """A frame of one of 16 flows, IPv4 and IPv6, tagged and not. words: of the header; lie: added to the IP length."""
+    """A frame of one of 16 flows, IPv4 and IPv6, tagged and not.
+
+    words: of the TCP header, in the low four bits; UNSUMMED with it leaves the checksum 0. lie: added to the IP length.
+    """
     ports = (40_000 + (flow & 1), 80)
     tcp = struct.pack(
         ">HHIIBBHHH", *(ports[::-1] if back else ports), seq & MASK, ack & MASK, words << 4 & 0xFF, flags, 64240, 0, 0
@@ -34,6 +38,10 @@ def segment(
     source, target = (HERE6, THERE6) if flow & 2 else (HERE4, THERE4)
     if back:
         source, target = target, source
+    if not words & UNSUMMED:
+        size = len(tcp) + len(payload[:65000])
+        total = ones(source) + ones(target) + 6 + size + ones(tcp) + ones(payload[:65000])
+        tcp = tcp[:16] + struct.pack(">H", fold(total)) + tcp[18:]
     packet = bytearray(ip_packet(source, target, 6, tcp + payload[:65000]))
     at = 4 if flow & 2 else 2
     struct.pack_into(">H", packet, at, struct.unpack_from(">H", packet, at)[0] + lie & 0xFFFF)

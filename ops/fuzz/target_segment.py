@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from builders import MILLISECOND, START_NS, Conversation, config, get, post, spoken, talk
+from builders import MILLISECOND, START_NS, Conversation, get, post, spoken, talk
 from cases import Case, Item
 from drive import CONFIGS, Wired, through
 from impair import drop, duplicate, reorder
@@ -17,7 +17,6 @@ ISNS = (1_000_000, 0, 0xFFFFFFFF, 0xFFFFFF00, 0x7FFFFFFF, 0x80000000, 0xFFFF0000
 STARTS = (START_NS, 0, 1, (1 << 64) - 10_000_000_000, (1 << 64) - 1)
 SNAPLENS = (1 << 18, 1 << 18, 1 << 18, 96, 60)
 FLAGS = (ACK, ACK, ACK | 8, SYN, SYN | ACK, FIN | ACK, FIN, RST, RST | ACK, 0, SYN | FIN, 0xFF)
-TIGHT = config(tcp={"max_connections": 16, "max_pending_segments": 1})
 
 
 def items(conversation: Conversation, flow: int, frames: list[tuple[int, bytes]] | None = None) -> list[Item]:
@@ -77,11 +76,10 @@ def frames_of(case: Case) -> list[Wired]:
 
 
 def run(case: Case) -> int:
-    configs = (*CONFIGS, TIGHT)
     frames = frames_of(case)
     through(
         frames,
-        configs[case.knob(0, len(configs))],
+        CONFIGS[case.knob(0, len(CONFIGS))],
         workers=1 + case.knob(1, 3),
         exact=case.knob(2, 4) != 0,
         later_ns=(0, 1, 50, 2000, 400_000)[case.knob(7, 5)] * MILLISECOND,
