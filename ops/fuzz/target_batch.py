@@ -12,9 +12,11 @@ from packets import samples
 from targets import Target
 
 from appliance.batch import BadBatch, frames, header
+from appliance.stats import SEGMENT_VERDICTS
 from workers import events
 from workers.pipeline import Pipeline
 
+TAKEN = ("segments", *(f"rejected.{verdict}" for verdict in SEGMENT_VERDICTS))
 # What is put right before a message is read, so that the checks behind are reached: of its header, of its first record.
 ITS_LENGTH, ITS_CAPTURE, ONE_FRAME = 1, 2, 4
 
@@ -72,9 +74,7 @@ def run(case: Case) -> int:
         else:
             assert found is not None, "feed() reads what frames() refuses"
         counts = pipeline.counts()
-        taken = sum(
-            counts[name] - before[name] for name in ("segments", "rejected.bad_header", "rejected.no_connection")
-        )
+        taken = sum(counts[name] - before[name] for name in TAKEN)
         assert found is None or taken == (0 if capture else len(found)), (taken, capture)
         offered += taken
         before = counts
