@@ -25,7 +25,7 @@ lint: test-setup  ## ruff, mypy --strict, cython-lint
 bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that are installed
 	@$(python) ops/bench/bench.py
 
-fuzz: test-setup  ## the compiled rooms under sanitizers, FUZZ_SECONDS=3600 over FUZZ_TARGETS (default all)
+fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 	@$(python) ops/fuzz/fuzz.py
 
 clean:  ## everything that was made here, .venv too
