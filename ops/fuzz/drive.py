@@ -116,7 +116,9 @@ def through(
     later_ns: int = 0,
 ) -> Outcome:
     """The whole data path over frames as they were captured."""
-    sharder = Sharder(KEY, workers, batch_bytes, 7, 0, link_type, max_tunnels)
+    sharder = Sharder(
+        KEY, workers, batch_bytes, 7, 0, link_type, max_tunnels, max_fragmented_datagrams=16, max_fragment_bytes=1 << 17
+    )
     links: list[list[bytes]] = [[] for _ in range(workers)]
     for ts_ns, frame, wirelen in frames:
         sharder.push(ts_ns, Exact(frame), wirelen)
