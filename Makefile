@@ -1,6 +1,6 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench clean
+.PHONY: help setup run test lint bench fuzz clean
 
 python := .venv/bin/python
 
@@ -24,6 +24,9 @@ lint: test-setup  ## ruff, mypy --strict, cython-lint
 
 bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that are installed
 	@$(python) ops/bench/bench.py
+
+fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
+	@$(python) ops/fuzz/fuzz.py
 
 clean:  ## everything that was made here, .venv too
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,140 @@
+"""The real data path over frames that may be anything, and what must hold whatever they are."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from builders import KEY, Outcome, collect, config, differences
+from cover import Exact
+
+from appliance.batch import header
+from appliance.options import Config
+from appliance.shard import Sharder
+from workers import events
+from workers.pipeline import Pipeline
+
+HEADER = struct.Struct("<4sHHQQQIIQQQ")  # batch.pxd
+RECORD = struct.Struct("<QQQIIIHH")
+FRAMES_AT, LENGTH_AT, CAPLEN_AT = 32, 36, 24
+
+Wired = tuple[int, bytes, int]  # ts_ns, captured bytes, bytes on the wire
+
+# The first is the default; the others make every limit a near one.
+CONFIGS = (
+    config(),
+    config(
+        tcp={
+            "max_pending_bytes": 1024,
+            "max_total_pending_bytes": 2048,
+            "max_pending_segments": 4,
+            "max_connections": 16,
+            "max_half_open": 16,
+        },
+        http={"max_head_bytes": 256, "max_pipelined": 2, "headers": ["all"]},
+    ),
+    config(
+        tcp={
+            "settle_ms": 0,
+            "gap_timeout_s": 0,
+            "closed_linger_s": 0,
+            "idle_timeout_s": 0.1,
+            "half_open_timeout_s": 0.1,
+            "checksums": "off",
+        },
+        http={"max_pipelined": 1, "headers": ["host", "cookie", "x-a"], "redact": ["x-a"]},
+    ),
+    config(
+        tcp={"settle_ms": 10000, "gap_timeout_s": 300, "closed_linger_s": 3600, "overlap": "last"},
+        http={"max_head_bytes": 1024, "headers": ["all"], "redaction": False},
+    ),
+    config(tcp={"checksums": "drop", "overlap": "last", "max_connections": 16, "max_pending_segments": 1}),
+)
+
+
+def singles(message: memoryview | bytes) -> Iterator[bytes]:
+    """Each frame of a good batch as a batch of its own that ends with the frame's last byte; a header alone as it
+    is."""
+    count = header(message).frames
+    if count == 0:
+        yield bytes(message)
+    at = HEADER.size
+    for _ in range(count):
+        (caplen,) = struct.unpack_from("<I", message, at + CAPLEN_AT)
+        size = RECORD.size + caplen
+        out = bytearray(message[: HEADER.size])
+        struct.pack_into("<II", out, FRAMES_AT, 1, HEADER.size + size)
+        yield bytes(out + message[at : at + size])
+        at += RECORD.size + (caplen + 7 & ~7)
+
+
+def within_limits(counts: dict[str, int], config: Config) -> None:
+    """What a pipeline holds is bounded, whatever came."""
+    assert counts["pending_bytes"] <= config.tcp.max_total_pending_bytes, counts
+    assert counts["flows"] <= config.tcp.max_connections, counts
+
+
+def pipe(
+    batches: Iterable[bytes], config: Config, outcome: Outcome, *, exact: bool, later_ns: int = 0, look: int = 32
+) -> None:
+    """Feeds one worker's batches to a Pipeline of its own. exact: each frame ends where its memory ends."""
+    pipeline = Pipeline(config)
+    fed = 0
+    for batch in batches:
+        for message in singles(batch) if exact else (batch,):
+            pipeline.feed(Exact(message))
+            fed += 1
+            if fed % look == 0:
+                within_limits(pipeline.counts(), config)
+    within_limits(pipeline.counts(), config)
+    if later_ns:
+        pipeline.advance(min(pipeline.now_ns + later_ns, (1 << 64) - 1))
+    outcome.running.update(pipeline.counts())
+    pipeline.finish()
+    outcome.counts.update(pipeline.counts())
+    collect(pipeline, outcome)
+
+
+def settled(outcome: Outcome) -> None:
+    """The ledger closes, and every event is one."""
+    missing = differences(outcome)
+    assert missing == {}, missing
+    for line in outcome.lines:
+        events.decode(line)
+
+
+def through(
+    frames: Iterable[Wired],
+    config: Config,
+    *,
+    link_type: int = 1,
+    workers: int = 1,
+    batch_bytes: int = 4096,
+    max_tunnels: int = 4,
+    exact: bool = True,
+    later_ns: int = 0,
+) -> Outcome:
+    """The whole data path over frames as they were captured."""
+    sharder = Sharder(
+        KEY, workers, batch_bytes, 7, 0, link_type, max_tunnels, max_fragmented_datagrams=16, max_fragment_bytes=1 << 17
+    )
+    links: list[list[bytes]] = [[] for _ in range(workers)]
+    for ts_ns, frame, wirelen in frames:
+        sharder.push(ts_ns, Exact(frame), wirelen)
+        if sharder.ready:
+            empty(sharder, sharder.take(), links)
+    empty(sharder, sharder.end(), links)
+    outcome = Outcome(capture=Counter(sharder.counts()))
+    for batches in links:
+        pipe(batches, config, outcome, exact=exact, later_ns=later_ns)
+    settled(outcome)
+    return outcome
+
+
+def empty(sharder: Sharder, sealed: list[tuple[int, int, memoryview]], links: list[list[bytes]]) -> None:
+    """Takes over sealed batches and gives their memory back."""
+    for worker, count, message in sealed:
+        assert header(message).frames == count
+        links[worker].append(bytes(message))
+        sharder.recycle(message)

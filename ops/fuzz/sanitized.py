@@ -1,0 +1,155 @@
+"""The compiled rooms once more, with AddressSanitizer, UndefinedBehaviorSanitizer and a call at every block.
+
+Out of tree, under build/sanitized/: nothing here touches the rooms that the appliance runs with. gcc is all it takes,
+and its libasan (Debian: libasan8, which libgcc-12-dev brings). A room is compiled again when its source, a declaration
+file or the flags have changed. Messages of the sanitizers name lines of the .pyx files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+PLACE = ROOT / "build" / "sanitized"
+PACKAGES = ("appliance", "workers")
+LEFT_OUT = {
+    "appliance.pcap"
+}  # no target enters it: it hands libpcap's frames to the Sharder and needs libpcap's headers
+SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
+
+COMMON = ["-shared", "-fPIC", "-w", "-DNDEBUG"]
+# Without -fwrapv, which Python's own flags have: an overflow of signed numbers is defined there, but never meant here.
+SANITIZERS = [
+    "-g1",
+    "-Og",  # compiles in half the time of -O1, and runs as fast
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+    "-fsanitize-coverage=trace-pc",
+]
+
+
+class BuildError(Exception):
+    """What could not be built, with the compiler's own words."""
+
+
+def runtime() -> Path | None:
+    """AddressSanitizer's library, to be loaded before anything else; None if gcc or the library is not installed."""
+    if shutil.which("gcc") is None:
+        return None
+    done = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    found = Path(done.stdout.strip())
+    return found.resolve() if found.is_absolute() and found.exists() else None
+
+
+def rooms() -> dict[str, Path]:
+    """{module: source} of the compiled rooms, as pyproject.toml lists them."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    return {each["name"]: ROOT / each["sources"][0] for each in listed if each["name"] not in LEFT_OUT}
+
+
+def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
+    """The directory to import the sanitized rooms from, built as far as it is not; `extra`: more modules, by source."""
+    lib = place / sysconfig.get_config_var("SOABI")
+    with _alone(place):
+        for package in PACKAGES:
+            (lib / package).mkdir(parents=True, exist_ok=True)
+            wanted = {path.name for path in (ROOT / package).glob("*.py")}
+            for path in (lib / package).glob("*.py"):
+                if path.name not in wanted:
+                    path.unlink()
+            for name in wanted:
+                shutil.copy2(ROOT / package / name, lib / package / name)
+        jobs = [(name, source, SANITIZERS) for name, source in {**rooms(), **(extra or {})}.items()]
+        jobs.append(("cover", HERE / "cover.pyx", ["-O2"]))
+        declared = b"".join(
+            path.read_bytes() for package in PACKAGES for path in sorted((ROOT / package).glob("*.pxd"))
+        )
+        stale = []
+        for name, source, flags in jobs:
+            key = hashlib.sha256(
+                repr((COMMON, flags, sys.version, _compiler())).encode() + declared + source.read_bytes()
+            )
+            stamp = lib / "stamps" / name
+            if not stamp.exists() or stamp.read_text() != key.hexdigest() or not _target(lib, name).exists():
+                stale.append((name, source, flags, stamp, key.hexdigest()))
+        stale.sort(key=lambda job: -job[1].stat().st_size)  # the longest first: the last one is then a short one
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            list(pool.map(lambda job: _compile(lib, *job), stale))
+    return lib
+
+
+def environment(lib: Path, paths: Sequence[Path] = ()) -> dict[str, str]:
+    """What a Python process needs in its environment to run the sanitized rooms."""
+    found = runtime()
+    if found is None:
+        raise BuildError("libasan.so is missing: install gcc's library (Debian: libasan8, in libgcc-12-dev)")
+    places = [lib, HERE, ROOT / "ops" / "bench", ROOT / "tests", *paths]
+    return {
+        **os.environ,
+        "LD_PRELOAD": str(found),
+        # Python's own allocator cuts small objects from large pieces: an overrun would stay inside a piece, unseen.
+        "PYTHONMALLOC": "malloc",
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": os.pathsep.join(map(str, places)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # Python never frees what lives as long as it does, hence no leaks; what grows is found by the limit on memory.
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1:hard_rss_limit_mb=2048:quarantine_size_mb=32:"
+        "malloc_context_size=6:exitcode=99",
+        "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=99",
+    }
+
+
+def _target(lib: Path, name: str) -> Path:
+    return lib.joinpath(*name.split(".")).with_name(name.rpartition(".")[2] + SUFFIX)
+
+
+def _compiler() -> str:
+    return subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=True).stdout
+
+
+def _compile(lib: Path, name: str, source: Path, flags: list[str], stamp: Path, key: str) -> None:
+    """One room: Cython to C, gcc to a shared object, and only then its stamp."""
+    made = lib / "c" / f"{name}.c"
+    made.parent.mkdir(exist_ok=True)
+    stamp.parent.mkdir(exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    target = _target(lib, name)
+    place = source.relative_to(ROOT) if source.is_relative_to(ROOT) else source
+    _run(
+        [sys.executable, "-m", "cython", "-3", "--line-directives", "--module-name", name, str(place), "-o", str(made)]
+    )
+    headers = sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")})
+    _run(["gcc", *COMMON, *flags, *(f"-I{header}" for header in headers), str(made), "-o", str(target)])
+    stamp.write_text(key)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise BuildError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """One build at a time in a place."""
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+if __name__ == "__main__":
+    print(build())

@@ -1,0 +1,42 @@
+"""locate: any bytes as a frame of any link type; one item is one frame, so that a case is a few dozen calls."""
+
+from __future__ import annotations
+
+import struct
+
+from cases import Case
+from cover import Exact
+from packets import WORDS, samples
+from targets import Target
+
+from appliance.locate import LINK_TYPES, VERDICTS, find
+
+LINKS = (*sorted(LINK_TYPES), 105)
+
+
+def seeds() -> list[Case]:
+    out = []
+    found = samples()
+    for start in range(0, len(found), 32):
+        out.append(Case(items=[((LINKS.index(link), 4, 0), frame) for link, frame in found[start : start + 32]]))
+    return out
+
+
+def run(case: Case) -> int:
+    for (link, tunnels, longer), data in case.items:
+        frame = Exact(data)
+        verdict, net, tcp, length, vlans = find(
+            LINKS[link % len(LINKS)], frame, len(data) + longer & 0xFFFFFFFF, tunnels % 17
+        )
+        if verdict == "found":
+            assert net + (40 if data[net] >> 4 == 6 else 20) <= tcp <= 0xFFFF, (net, tcp)
+            assert tcp + 20 <= len(data), (tcp, len(data))
+            assert length >= 20, length
+            assert len(vlans) <= 3, vlans
+        else:
+            assert verdict in VERDICTS, verdict
+    return len(case.items)
+
+
+# link type, tunnels allowed, bytes on the wire beyond those captured
+TARGET = Target("locate", struct.Struct("<BBI"), seeds, run, WORDS)
