@@ -451,6 +451,8 @@ cdef Verdict udp(View* view, uint32_t at, Location* out) noexcept nogil:
         return vxlan(view, at, out)
     if destination == PORT_VXLAN_GPE:
         return vxlan_gpe(view, at, out)
+    if destination == PORT_GRE:
+        return gre(view, at, out)
     if destination == PORT_GENEVE:
         return geneve(view, at, out)
     if destination == PORT_GTP_U or source == PORT_GTP_U:

@@ -55,6 +55,7 @@ cdef enum:
 
     PORT_GTP_U = 2152
     PORT_TEREDO = 3544
+    PORT_GRE = 4754                 # RFC 8086
     PORT_VXLAN = 4789
     PORT_VXLAN_GPE = 4790
     PORT_GENEVE = 6081

@@ -192,6 +192,7 @@ _in_ip(
     "erspan 3 of an IP packet",
     lambda kind, away: ipv4(away) / GRE(proto=0x22EB, seqnum_present=1, sequence_number=1) / ERSPAN_III(ft=2),
 )
+_in_ip("gre in udp", lambda kind, away: udp(away, 4754) / GRE(proto=_ETHERTYPE[kind]), ANY)
 _in_ip("vxlan", lambda kind, away: udp(away, 4789) / VXLAN(vni=5), (FRAME,))
 _in_ip("vxlan of old Linux", lambda kind, away: udp(away, 8472) / VXLAN(vni=5), (FRAME,))
 _in_ip("vxlan with group policy", lambda kind, away: udp(away, 4789) / VXLAN(flags=0x88, gpid=3, vni=5), (FRAME,))
