@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -86,7 +87,11 @@ def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
             if not stamp.exists() or stamp.read_text() != key.hexdigest() or not _target(lib, name).exists():
                 stale.append((name, source, flags, stamp, key.hexdigest()))
         stale.sort(key=lambda job: -job[1].stat().st_size)  # the longest first: the last one is then a short one
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        cores = len(os.sched_getaffinity(0))
+        (lib / "c").mkdir(exist_ok=True)
+        (lib / "stamps").mkdir(exist_ok=True)
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(lambda core: _translate(lib, stale[core::cores]), range(cores)))
             list(pool.map(lambda job: _compile(lib, *job), stale))
     return lib
 
@@ -120,19 +125,33 @@ def _compiler() -> str:
     return subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=True).stdout
 
 
+# Cython over several files in one process: to load it takes as long as a file of middling size.
+TRANSLATOR = """
+import json, sys
+from Cython.Compiler.Main import CompilationOptions, compile_single, default_options
+for name, source, made in json.loads(sys.argv[1]):
+    options = CompilationOptions(default_options, output_file=made, emit_linenums=True, language_level=3)
+    if compile_single(source, options, name).num_errors:
+        sys.exit(1)
+"""
+
+
+def _translate(lib: Path, jobs: Sequence[tuple[str, Path, list[str], Path, str]]) -> None:
+    """Cython to C, with the lines of the .pyx files in it; their stamps go first."""
+    order = []
+    for name, source, _, stamp, _ in jobs:
+        stamp.unlink(missing_ok=True)
+        place = source.relative_to(ROOT) if source.is_relative_to(ROOT) else source
+        order.append((name, str(place), str(lib / "c" / f"{name}.c")))
+    if order:
+        _run([sys.executable, "-c", TRANSLATOR, json.dumps(order)])
+
+
 def _compile(lib: Path, name: str, source: Path, flags: list[str], stamp: Path, key: str) -> None:
-    """One room: Cython to C, gcc to a shared object, and only then its stamp."""
-    made = lib / "c" / f"{name}.c"
-    made.parent.mkdir(exist_ok=True)
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    target = _target(lib, name)
-    place = source.relative_to(ROOT) if source.is_relative_to(ROOT) else source
-    _run(
-        [sys.executable, "-m", "cython", "-3", "--line-directives", "--module-name", name, str(place), "-o", str(made)]
-    )
+    """C to a shared object, and only then its stamp."""
     headers = sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")})
-    _run(["gcc", *COMMON, *flags, *(f"-I{header}" for header in headers), str(made), "-o", str(target)])
+    made = str(lib / "c" / f"{name}.c")
+    _run(["gcc", *COMMON, *flags, *(f"-I{header}" for header in headers), made, "-o", str(_target(lib, name))])
     stamp.write_text(key)
 
 
