@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,9 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PLACE = ROOT / "build" / "sanitized"
 PACKAGES = ("appliance", "workers")
-LEFT_OUT = {
-    "appliance.pcap"
-}  # no target enters it: it hands libpcap's frames to the Sharder and needs libpcap's headers
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 COMMON = ["-shared", "-fPIC", "-w", "-DNDEBUG"]
@@ -56,9 +54,21 @@ def runtime() -> Path | None:
 
 
 def rooms() -> dict[str, Path]:
-    """{module: source} of the compiled rooms, as pyproject.toml lists them."""
+    """{module: source} of the compiled rooms that the targets reach, by their imports and those of what they import.
+
+    The rooms around libpcap are not among them: they hand frames to the Sharder, which is where the targets begin.
+    """
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    return {each["name"]: ROOT / each["sources"][0] for each in listed if each["name"] not in LEFT_OUT}
+    sources = {each["name"]: ROOT / each["sources"][0] for each in listed}
+    reached: set[str] = set()
+    waiting = [path.read_text() for path in [*HERE.glob("*.py"), ROOT / "tests" / "builders.py"]]
+    while waiting:
+        for name in re.findall(r"^\s*(?:from|c?import) ((?:appliance|workers)\.\w+)", waiting.pop(), re.M):
+            if name not in reached:
+                reached.add(name)
+                places = [ROOT / (name.replace(".", "/") + suffix) for suffix in (".py", ".pyx", ".pxd")]
+                waiting += [path.read_text() for path in places if path.exists()]
+    return {name: source for name, source in sources.items() if name in reached}
 
 
 def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
