@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,9 +26,6 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PLACE = ROOT / "build" / "sanitized"
 PACKAGES = ("appliance", "workers")
-LEFT_OUT = {
-    "appliance.pcap"
-}  # no target enters it: it hands libpcap's frames to the Sharder and needs libpcap's headers
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 COMMON = ["-shared", "-fPIC", "-w", "-DNDEBUG"]
@@ -55,9 +54,21 @@ def runtime() -> Path | None:
 
 
 def rooms() -> dict[str, Path]:
-    """{module: source} of the compiled rooms, as pyproject.toml lists them."""
+    """{module: source} of the compiled rooms that the targets reach, by their imports and those of what they import.
+
+    The rooms around libpcap are not among them: they hand frames to the Sharder, which is where the targets begin.
+    """
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    return {each["name"]: ROOT / each["sources"][0] for each in listed if each["name"] not in LEFT_OUT}
+    sources = {each["name"]: ROOT / each["sources"][0] for each in listed}
+    reached: set[str] = set()
+    waiting = [path.read_text() for path in [*HERE.glob("*.py"), ROOT / "tests" / "builders.py"]]
+    while waiting:
+        for name in re.findall(r"^\s*(?:from|c?import) ((?:appliance|workers)\.\w+)", waiting.pop(), re.M):
+            if name not in reached:
+                reached.add(name)
+                places = [ROOT / (name.replace(".", "/") + suffix) for suffix in (".py", ".pyx", ".pxd")]
+                waiting += [path.read_text() for path in places if path.exists()]
+    return {name: source for name, source in sources.items() if name in reached}
 
 
 def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
@@ -86,7 +97,11 @@ def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
             if not stamp.exists() or stamp.read_text() != key.hexdigest() or not _target(lib, name).exists():
                 stale.append((name, source, flags, stamp, key.hexdigest()))
         stale.sort(key=lambda job: -job[1].stat().st_size)  # the longest first: the last one is then a short one
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        cores = len(os.sched_getaffinity(0))
+        (lib / "c").mkdir(exist_ok=True)
+        (lib / "stamps").mkdir(exist_ok=True)
+        with ThreadPoolExecutor(cores) as pool:
+            list(pool.map(lambda core: _translate(lib, stale[core::cores]), range(cores)))
             list(pool.map(lambda job: _compile(lib, *job), stale))
     return lib
 
@@ -120,19 +135,33 @@ def _compiler() -> str:
     return subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=True).stdout
 
 
+# Cython over several files in one process: to load it takes as long as a file of middling size.
+TRANSLATOR = """
+import json, sys
+from Cython.Compiler.Main import CompilationOptions, compile_single, default_options
+for name, source, made in json.loads(sys.argv[1]):
+    options = CompilationOptions(default_options, output_file=made, emit_linenums=True, language_level=3)
+    if compile_single(source, options, name).num_errors:
+        sys.exit(1)
+"""
+
+
+def _translate(lib: Path, jobs: Sequence[tuple[str, Path, list[str], Path, str]]) -> None:
+    """Cython to C, with the lines of the .pyx files in it; their stamps go first."""
+    order = []
+    for name, source, _, stamp, _ in jobs:
+        stamp.unlink(missing_ok=True)
+        place = source.relative_to(ROOT) if source.is_relative_to(ROOT) else source
+        order.append((name, str(place), str(lib / "c" / f"{name}.c")))
+    if order:
+        _run([sys.executable, "-c", TRANSLATOR, json.dumps(order)])
+
+
 def _compile(lib: Path, name: str, source: Path, flags: list[str], stamp: Path, key: str) -> None:
-    """One room: Cython to C, gcc to a shared object, and only then its stamp."""
-    made = lib / "c" / f"{name}.c"
-    made.parent.mkdir(exist_ok=True)
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    target = _target(lib, name)
-    place = source.relative_to(ROOT) if source.is_relative_to(ROOT) else source
-    _run(
-        [sys.executable, "-m", "cython", "-3", "--line-directives", "--module-name", name, str(place), "-o", str(made)]
-    )
+    """C to a shared object, and only then its stamp."""
     headers = sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")})
-    _run(["gcc", *COMMON, *flags, *(f"-I{header}" for header in headers), str(made), "-o", str(target)])
+    made = str(lib / "c" / f"{name}.c")
+    _run(["gcc", *COMMON, *flags, *(f"-I{header}" for header in headers), made, "-o", str(_target(lib, name))])
     stamp.write_text(key)
 
 
