@@ -62,6 +62,7 @@ cdef class Connection:
     cdef int64_t reset_edge     # how far the other side's bytes were seen when the RST came
     cdef uint32_t reopen_seq    # first byte of that connection
     cdef uint32_t stray_seq     # a segment that nobody believed: what an answer to it would acknowledge
+    cdef uint64_t strayed_ns    # clock when the last one came
     cdef uint32_t stray_ack     # and what that answer would start with
     cdef uint8_t stray          # whose it was, plus 1
     cdef uint8_t strange        # the other side has answered it: these are another connection's numbers

@@ -127,17 +127,20 @@ cdef class Connection:
         if self.stray == 2 - side and segment.seq == self.stray_ack and segment.ack == self.stray_seq:
             self.strange = True
         self.stray = side + 1
+        self.strayed_ns = cx.now
         self.stray_seq = segment.seq + segment.length
         self.stray_ack = segment.ack
-        early.segment = segment[0]
-        early.data = segment.payload[:segment.captured]
-        early.side = side
+        if cx.tally.pending + segment.captured > cx.limits.max_total_pending_bytes:
+            return 0
         if self.early is None:
             self.early = []
         elif len(self.early) == FEW_EARLY:
             oldest = self.early.pop(0)
             cx.tally.pending -= len(oldest.data)
             cx.tally.out_of_window += len(oldest.data)
+        early.segment = segment[0]
+        early.data = segment.payload[:segment.captured]
+        early.side = side
         self.early.append(early)
         cx.tally.pending += segment.captured
         cx.tally.out_of_window -= segment.captured
@@ -327,7 +330,7 @@ cdef class Connection:
     cdef bint waits(self) noexcept:
         """Does something in this connection wait for time to pass?"""
         return self.ending == OPEN and (self.streams[LOW].held_count != 0 or self.streams[HIGH].held_count != 0
-                                        or self.reset_ns != 0)
+                                        or self.reset_ns != 0 or self.early is not None)
 
     cdef int expire(self, Context cx) except -1:
         """Ends the waits that have lasted long enough."""
@@ -337,6 +340,8 @@ cdef class Connection:
         cdef uint64_t waited
         if self.ending != OPEN:
             return 0
+        if self.early is not None and cx.now - self.strayed_ns >= UNCERTAIN * cx.limits.gap_timeout_ns:
+            self.forget_early(cx)
         for side in range(2):
             mine = &self.streams[side]
             peer = &self.streams[1 - side]

@@ -328,8 +328,12 @@ cdef class Table:
         """
         cdef Connection connection
         cdef int side
+        cdef bint asked = False
         while self.cx.tally.pending > self.cx.limits.max_total_pending_bytes:
             if not self.longest:
+                if asked:
+                    return 0                # everybody has given up what there was
+                asked = True
                 self.longest = sorted([(BEYOND - waiting_since(connection), place, connection)
                                        for place, (_, connection) in enumerate(self.waiting)
                                        if connection.ending == OPEN])

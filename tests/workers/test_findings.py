@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from builders import Conversation, counts_of, differences, outcome_of, request
+from builders import SECOND, Conversation, config, counts_of, differences, outcome_of, request
 
 FIN, ACK = 0x01, 0x10
 
@@ -42,3 +42,20 @@ def test_an_upgrade_before_the_end_of_its_request_ends_the_request():
     said = Conversation().handshake().client_sends(head + b"uuuu").server_sends(b"HTTP/1.1 101 \r\n\r\n\n")
     assert differences(outcome_of(said.frames)) == {}
     assert counts_of(said.frames)["tunnels"] == 1
+
+
+def test_segments_that_nobody_believes_do_not_hold_more_than_all_may():
+    said = Conversation().handshake()
+    for place in range(4):
+        said.raw(said.client, 500_000_000 + 1000 * place, b"x" * 1000)
+    said.raw(said.client, 100, b"y" * 1000)
+    outcome = outcome_of(said.frames, config=config(tcp={"max_pending_bytes": 1024, "max_total_pending_bytes": 2048}))
+    assert outcome.running["pending_bytes"] <= 2048
+    assert differences(outcome) == {}
+
+
+def test_segments_that_nobody_believes_are_forgotten_in_time():
+    said = Conversation().handshake()
+    said.raw(said.client, 500_000_000, b"x" * 1000).idle(11 * SECOND).acknowledge(said.server)
+    outcome = outcome_of(said.frames)
+    assert (outcome.running["pending_bytes"], outcome.running["payload.out_of_window"]) == (0, 1000)
