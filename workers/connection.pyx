@@ -44,7 +44,7 @@ cdef class Connection:
         release(&self.streams[HIGH])
 
     cdef int warm(self, int step) noexcept:
-        """A segment of this connection comes soon: asks the memory for what it will need, in two steps."""
+        """A segment of this connection comes soon: asks the memory for what it will need, in three steps."""
         return 0
 
     cdef int take(self, int side, const Piece* piece, Context cx) except -1:

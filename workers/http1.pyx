@@ -9,6 +9,7 @@ counted, never touched.
 
 Length proof: source.p <= source.end always; every read of *p stands behind p < end.
 """
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
@@ -84,6 +85,8 @@ cdef bint surely_starts(const uint8_t* p, size_t size) noexcept nogil:
             or (at == 6 and same_word(p, b"delete", 6)) or (at == 7 and same_word(p, b"options", 7)))
 
 
+@cython.final
+@cython.no_gc
 cdef class MessageReader:
     cdef Step step(self, Input* source, Limits limits, Tally tally) except <Step>-1:
         """Consumes input until there is something to say."""

@@ -4,6 +4,7 @@
 The side whose reader first finds an HTTP head decides the roles: the client is who sends requests, whatever the ports are.
 """
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
@@ -12,6 +13,10 @@ from workers.http1 cimport END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageRea
 from workers.message cimport BAD_CHUNK, OVERLAP_CONFLICT, Message
 from workers.stream cimport Piece, offset_of
 from workers.transaction cimport Flow, Pairer, Transaction
+
+cdef extern from "Python.h":
+    ctypedef struct PyListObject:
+        PyObject** ob_item
 
 cdef enum:
     METHOD_HEAD = 1             # places in stats.METHODS
@@ -39,9 +44,12 @@ cdef class HttpConnection(Connection):
             fetch(<void*>self.low, 2)
             fetch(<void*>self.high, 2)
             fetch(<void*>self.pairer, 2)
-        elif self.pairer is not None:
+        elif self.pairer is not None and step == 1:
             fetch(<void*>self.pairer.flow, 2)
             fetch(<void*>self.pairer.waiting, 1)
+        elif self.pairer is not None:
+            fetch(<void*>self.pairer.flow.json, 6)
+            fetch((<PyListObject*>self.pairer.waiting).ob_item, 1)
         return 0
 
     cdef int take(self, int side, const Piece* piece, Context cx) except -1:

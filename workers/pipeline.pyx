@@ -7,6 +7,7 @@ feed() below begins that path and ends it; path.pyx has the part that is TCP's. 
 batch; only what must wait is copied. Nothing here knows sockets, files, or the wall clock.
 Cost per frame and per transaction: `make bench` prints it stage by stage.
 """
+from cpython.list cimport PyList_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
 
 from appliance.batch cimport BatchReader, Record
@@ -53,6 +54,7 @@ cdef class Pipeline:
         """
         cdef BatchReader batch = BatchReader()
         cdef Table table = self.table
+        cdef list out = self.cx.out
         cdef Record record
         cdef const uint8_t* frame
 
@@ -68,7 +70,8 @@ cdef class Pipeline:
                 break
             table.warm(batch.peek())
             receive(table, frame, &record, batch.header.capture)
-        self.encode()
+            if PyList_GET_SIZE(out):            # at once: what an event is made of is at hand now
+                self.encode()
 
     cdef int encode(self) except -1:
         cdef Transaction transaction

@@ -76,6 +76,9 @@ cdef class Table:
         found = self.met(self.coming[(self.step - 25) & (FAR - 1)])
         if found != NULL:
             (<Connection>found).warm(1)
+        found = self.met(self.coming[(self.step - 29) & (FAR - 1)])
+        if found != NULL:
+            (<Connection>found).warm(2)
         self.step += 1
         return 0
 

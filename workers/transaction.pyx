@@ -18,11 +18,13 @@ from workers.tally cimport Tally
 
 
 @cython.final
+@cython.no_gc
 cdef class Flow:
     pass
 
 
 @cython.final
+@cython.no_gc
 @cython.freelist(256)
 cdef class Transaction:
     pass
@@ -57,6 +59,7 @@ cdef Transaction begin(Flow flow, Pairing pairing):
 
 
 @cython.final
+@cython.no_gc
 cdef class Pairer:
     """The requests of one connection that wait for their responses. Finished transactions are appended to `out`."""
 
