@@ -1,6 +1,6 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench fuzz clean
+.PHONY: help setup run test lint bench scale fuzz clean
 
 python := .venv/bin/python
 
@@ -27,6 +27,9 @@ bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that a
 
 fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 	@$(python) ops/fuzz/fuzz.py
+
+scale: test-setup  ## a thousand to a million connections, an idle one's memory, a SYN flood
+	@$(python) ops/bench/scale.py
 
 clean:  ## everything that was made here, .venv too
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
