@@ -48,17 +48,12 @@ class Unusable(Exception):
     """The source, the filter or the output cannot be used; nothing was done."""
 
 
-class Stopped(Exception):
-    """SIGTERM came."""
-
-
 class Gone(Exception):
     """Whoever read our standard output has seen enough."""
 
 
 def packets(wanted: Wanted) -> int:
     """Shows or writes the frames of a source; the exit code. Raises Unusable before anything was shown."""
-    signal.signal(signal.SIGTERM, _on_term)
     with ExitStack() as stack:
         try:
             handle = stack.enter_context(_open(wanted))
@@ -80,15 +75,16 @@ class _Run:
         self.view = VIEWS.get(wanted.view)
         self.prompt = handle.live or wanted.file == "-"  # somebody may be watching
         self.frames = 0
+        self.stopped = 0  # the signal that ended it
 
     def run(self) -> int:
         code = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._stop)
         try:
             self._all()
-        except KeyboardInterrupt:
-            code = 130
-        except Stopped:
-            code = 143
+            code = 128 + self.stopped if self.stopped else 0
         except TruncatedCapture as warning:
             tell(str(warning))
         except PcapError as error:
@@ -100,6 +96,12 @@ class _Run:
         if code in (130, 143) or self.handle.live:
             self._count()
         return code
+
+    def _stop(self, number: int, _: object) -> None:
+        """Ends the pass between two frames, so that what was written, shown and counted is the same; again: at once."""
+        self.stopped = number
+        self.handle.stop()
+        signal.signal(number, signal.SIG_DFL)
 
     def _all(self) -> None:
         for packet in self.handle.packets(limit=self.limit, timeout=FLUSH_S):
@@ -184,10 +186,6 @@ def _writer(wanted: Wanted, link_type: int) -> PcapWriter:
     if wanted.output == "-" and sys.stdout.isatty():
         raise Unusable("-w - writes a capture file: give it a pipe or a file, not a terminal")
     return PcapWriter(wanted.output, link_type)
-
-
-def _on_term(*_: object) -> NoReturn:
-    raise Stopped
 
 
 def _is_broken_pipe(error: PcapError) -> bool:
