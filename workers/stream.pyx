@@ -241,6 +241,7 @@ cdef uint32_t again(Stream* stream, int64_t at, const uint8_t* data, uint32_t le
     # RFC 9293 section 3.8.4: a keep-alive may repeat the last byte, and make it up.
     if length != 1 or at != stream.next - 1 or stream.acked < stream.next:
         differing = cx.history.differing(stream.past, at, data, length, &out.marked_from, &out.marked_to)
+    differing = min(differing, length - <uint32_t>late)      # pieces that were handed on may overlap in the History
     cx.tally.late += late
     cx.tally.conflicting += differing
     cx.tally.duplicate += length - differing - late
