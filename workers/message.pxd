@@ -24,6 +24,31 @@ cdef enum Anomaly:              # bits of Message.anomalies; names in message.py
     BODY_CUT = 1 << 12
     OVERLAP_CONFLICT = 1 << 13      # stream.pxd's marks begin here
     FRAGMENT_CONFLICT = 1 << 14
+    MISSING_VERSION = 1 << 15
+    ODD_VERSION = 1 << 16
+    ODD_REQUEST_LINE = 1 << 17
+    ODD_STATUS_LINE = 1 << 18
+    UNKNOWN_METHOD = 1 << 19
+    BLANK_LINES = 1 << 20
+    BARE_CR = 1 << 21
+    CONTROL_IN_HEAD = 1 << 22
+    HOST_MISSING = 1 << 23
+    HOSTS_DIFFER = 1 << 24
+    TOO_MANY_HEADERS = 1 << 25
+    LENGTH_REPEATED = 1 << 26
+    LENGTH_LEADING_ZEROS = 1 << 27
+    CHUNKED_REPEATED = 1 << 28
+    CHUNKED_IN_HTTP10 = 1 << 29
+    ODD_CHUNK = 1 << 30
+    CHUNK_SECTION_TOO_LONG = 1ULL << 31
+    EXTRA_BYTES = 1ULL << 32
+    RESYNCHRONISED = 1ULL << 33
+    EARLY_RESPONSE = 1ULL << 34
+    ODD_TARGET = 1ULL << 35
+    LENGTH_NOT_ALLOWED = 1ULL << 36
+    BODY_CODING_FAILED = 1ULL << 37
+    BODY_CODING_UNKNOWN = 1ULL << 38
+    BODY_LIMIT = 1ULL << 39
 
 
 cdef enum Head:                 # what a start line and header block turned out to be

@@ -17,6 +17,11 @@ ANOMALIES = (
     "length_and_chunked", "lengths_differ", "bad_length", "bad_chunk", "bare_lf", "folded_header", "space_before_colon",
     "bad_header_line", "head_too_long", "chunked_not_last", "unknown_coding", "spaces_in_target", "body_cut",
     "overlap_conflict", "fragment_conflict",
+    "missing_version", "odd_version", "odd_request_line", "odd_status_line", "unknown_method", "blank_lines",
+    "bare_cr", "control_in_head", "host_missing", "hosts_differ", "too_many_headers", "length_repeated",
+    "length_leading_zeros", "chunked_repeated", "chunked_in_http10", "odd_chunk", "chunk_section_too_long",
+    "extra_bytes", "resynchronised", "early_response", "odd_target", "length_not_allowed", "body_coding_failed",
+    "body_coding_unknown", "body_limit",
 )
 
 cdef uint8_t[256] TOKEN         # RFC 9110 section 5.6.2
