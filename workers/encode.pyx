@@ -263,7 +263,10 @@ cdef class Encoder:
         out = put(out, b'","duration":')
         out = put_number(out, end_ns - first.first_ns if end_ns > first.first_ns else 0)
         out = put(out, b',"outcome":"')
-        out = put(out, b"unknown" if response is None or response.status == 0 else b"success" if response.status < 400 else b"failure")
+        if response is None or response.status == 0:
+            out = put(out, b"unknown")
+        else:
+            out = put(out, b"success" if response.status < 400 else b"failure")
         out = put(out, b'"},')
         out = put_bytes(out, flow.json)
         if request is not None:
@@ -367,7 +370,7 @@ cdef class Encoder:
         cdef const uint8_t* p = head + target.at
         cdef uint32_t i
         query.at = query.length = 0
-        if request.method_number == METHOD_CONNECT:         # host:port
+        if request.method_number == METHOD_CONNECT and target.length and p[0] != 47:    # host:port
             authority = target
             path.length = 0
         elif target.length > 7 and (p[0] | 0x20) == 104 and (p[3] | 0x20) == 112 and p[4] == 58 and p[5] == 47 and p[6] == 47:

@@ -204,10 +204,10 @@ cdef class MessageReader:
         self.state = AFTER_HEAD
         return HEAD
 
-    cdef Step bare(self, int64_t head_end, Tally tally) except <Step>-1:
+    cdef Step bare(self, int64_t end, Tally tally) except <Step>-1:
         """An HTTP/0.9 response: all of it is body."""
         self.message.head = b""
-        self.message.head_end = head_end
+        self.message.head_end = end
         self.message.minor = 9
         return self.handed(tally)
 
@@ -377,7 +377,7 @@ cdef class MessageReader:
         if self.cut:
             message.anomalies |= BODY_CUT
             self.state = ENDING
-        elif not message.is_request and (no_body or 100 <= message.status < 200 or message.status == 204 or message.status == 304):
+        elif not message.is_request and (no_body or 100 <= message.status < 200 or message.status in (204, 304)):
             message.complete = True                                     # 1.
             if framed and not no_body and message.status != 304:
                 message.anomalies |= LENGTH_NOT_ALLOWED

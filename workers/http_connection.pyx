@@ -19,6 +19,7 @@ cdef extern from "Python.h":
     ctypedef struct PyListObject:
         PyObject** ob_item
 
+
 @cython.final
 @cython.no_gc
 cdef class HttpConnection(Connection):

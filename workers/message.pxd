@@ -52,7 +52,8 @@ cdef enum Anomaly:              # bits of Message.anomalies; names in message.py
 
 
 cdef enum:                      # with these a message can be framed in another way, too
-    AMBIGUOUS_FRAMING = LENGTH_AND_CHUNKED | LENGTHS_DIFFER | CHUNKED_NOT_LAST | UNKNOWN_CODING | CHUNKED_IN_HTTP10 | LENGTH_NOT_ALLOWED
+    AMBIGUOUS_FRAMING = (
+        LENGTH_AND_CHUNKED | LENGTHS_DIFFER | CHUNKED_NOT_LAST | UNKNOWN_CODING | CHUNKED_IN_HTTP10 | LENGTH_NOT_ALLOWED)
 
 
 cdef enum Framing:              # of a body; names in message.pyx, in this order

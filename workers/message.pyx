@@ -1,8 +1,9 @@
 # cython: language_level=3
 """Message: the head of one HTTP/1 request or response, parsed in place.
 
-parse() runs over the head (again when folded lines were joined), finds the start line's parts and the few headers that framing and events need, and keeps
-them as ranges of the head's own bytes. No Python object is made per header. RFC 9112 sections 2 to 5, RFC 9110 section 5.
+parse() runs over the head (again when folded lines were joined), finds the start line's parts and the few headers that
+framing and events need, and keeps them as ranges of the head's own bytes. No Python object is made per header. RFC 9112
+sections 2 to 5, RFC 9110 section 5.
 
 Length proof: every function gets offsets start <= end <= len(head) and reads p[i] only for start <= i < end.
 """
@@ -25,6 +26,41 @@ REGISTERED = COMMON | frozenset(    # the other methods of IANA's registry
     b"MKWORKSPACE MOVE ORDERPATCH PRI PROPFIND PROPPATCH QUERY REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE "
     b"UPDATEREDIRECTREF VERSION-CONTROL".split())
 CODINGS = (b"identity", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress")
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__) && !defined(__clang__)
+    __attribute__((optimize("O3")))             /* no branch in these loops: they become vector instructions */
+    #endif
+    static int odd_bytes(const unsigned char* p, size_t size) {
+        unsigned char control = 0, bare = 0, c;
+        size_t i;
+        for (i = 0; i + 1 < size; i++) {
+            c = p[i];
+            control |= ((c < 32) & (c != 9) & (c != 10) & (c != 13)) | (c == 127);
+            bare |= (c == 13) & (p[i + 1] != 10);
+        }
+        if (size) {
+            c = p[size - 1];
+            control |= ((c < 32) & (c != 9) & (c != 10) & (c != 13)) | (c == 127);
+            bare |= c == 13;
+        }
+        return control | bare << 1;
+    }
+    #if defined(__GNUC__) && !defined(__clang__)
+    __attribute__((optimize("O3")))
+    #endif
+    static int odd_target(const unsigned char* p, size_t size) {
+        unsigned char odd = 0;
+        size_t i;
+        for (i = 0; i < size; i++)
+            odd |= (p[i] <= 32) | (p[i] >= 127) | (p[i] == 35);
+        return odd;
+    }
+    """
+    int odd_bytes(const uint8_t* p, size_t size) noexcept nogil     # 1: a control character, 2: a CR without LF
+    int odd_target(const uint8_t* p, size_t size) noexcept nogil    # a byte that no target has (RFC 3986)
+
 
 cdef enum:
     FEW_LENGTHS = 4             # other Content-Length values that are kept
@@ -66,6 +102,15 @@ cdef bint is_common(const uint8_t* p, size_t size) noexcept nogil:
     if size == 6:
         return memcmp(p, b"DELETE", 6) == 0
     return size == 7 and (memcmp(p, b"OPTIONS", 7) == 0 or memcmp(p, b"CONNECT", 7) == 0)
+
+
+cdef bint in_capitals(const uint8_t* p, size_t size) noexcept nogil:
+    """A word like those of methods: at least three letters, all capitals, joined by "_" or "-"."""
+    cdef size_t i
+    for i in range(size):
+        if not (65 <= p[i] <= 90 or p[i] == 95 or p[i] == 45):
+            return False
+    return size >= 3
 
 
 cdef bytes unfolded(bytes head):
@@ -130,22 +175,11 @@ cdef class Message:
 
     cdef int check(self) except -1:
         """What the whole head shows: stray control characters, and a request without (one) Host."""
-        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(self.head)
-        cdef uint32_t size = <uint32_t>PyBytes_GET_SIZE(self.head)
-        cdef uint32_t controls = 0, crs = 0, lfs = 0, tabs = 0, i, ends = 0
-        for i in range(size):                       # no branch in it: the compiler makes it wide
-            controls += (p[i] < 32) + (p[i] == 127)
-            crs += p[i] == 13
-            lfs += p[i] == 10
-            tabs += p[i] == 9
-        if controls != crs + lfs + tabs:
+        cdef int odd = odd_bytes(<const uint8_t*>PyBytes_AS_STRING(self.head), PyBytes_GET_SIZE(self.head))
+        if odd & 1:
             self.anomalies |= CONTROL_IN_HEAD
-        if crs:
-            if self.anomalies & BARE_LF or crs != lfs:
-                for i in range(size):
-                    ends += p[i] == 13 and (i + 1 == size or p[i + 1] == 10)
-                if ends != crs:
-                    self.anomalies |= BARE_CR
+        if odd & 2:
+            self.anomalies |= BARE_CR
         if self.is_request and self.host.length == 0 and self.minor == 1 and self.major == 1 and not self.has_host:
             self.anomalies |= HOST_MISSING
         return 0
@@ -196,8 +230,8 @@ cdef class Message:
 
     cdef int parse_request_line(self, const uint8_t* p, uint32_t end) except -1:
         """METHOD SP TARGET SP VERSION; what is tolerated beside it leaves an anomaly."""
-        cdef uint32_t at = 0, stop, method_end, odd = 0, i
-        cdef bint common
+        cdef uint32_t at = 0, stop, method_end, i
+        cdef bint common, odd
         while at < end and TOKEN[p[at]]:
             at += 1
         if at == 0 or at >= end or not is_blank(p[at]):
@@ -228,7 +262,8 @@ cdef class Message:
                 self.anomalies |= ODD_REQUEST_LINE
             while stop > at and is_blank(p[stop - 1]):
                 stop -= 1
-        elif common and i == at and (p[at] == 47 or (stop - at > 7 and same_word(p + at, b"http://", 7))):
+        elif i == at and ((common or in_capitals(p, method_end)) and p[at] == 47
+                          or common and stop - at > 7 and same_word(p + at, b"http://", 7)):
             self.anomalies |= MISSING_VERSION       # HTTP/0.9, or forgotten
         else:
             return 0
@@ -246,12 +281,12 @@ cdef class Message:
             self.anomalies |= UNKNOWN_METHOD
         self.target.at = at
         self.target.length = stop - at
-        for i in range(at, stop):
-            odd += (p[i] <= 32) + (p[i] >= 127) + (p[i] == 35)
+        odd = odd_target(p + at, stop - at)
         if odd and (memchr(p + at, 32, stop - at) != NULL or memchr(p + at, 9, stop - at) != NULL):
             self.anomalies |= SPACES_IN_TARGET
+            odd = 0
             for i in range(at, stop):
-                odd -= is_blank(p[i])
+                odd |= not is_blank(p[i]) and odd_target(p + i, 1)
         if odd or stop == at or (p[at] != 47 and not self.good_form(p + at, stop - at)):
             self.anomalies |= ODD_TARGET
         return 1
