@@ -1,4 +1,4 @@
-"""Real captures with expected answers: the ones that are exactly right stay so, and the others are known by name and reason.
+"""Real captures with expected answers: what is exactly right stays so, and the rest is known by name and reason.
 
 The captures stand beside the project, not in it; where they are absent these tests are skipped.
 """
@@ -21,15 +21,15 @@ import compare  # noqa: E402
 
 # Not as expected, and why what comes out is right.
 ARGUED = {
-    "ndpi/default__pcap__1kxun.pcap": "responses were lost; acknowledgements show whose answer the one that is left was",
+    "ndpi/default__pcap__1kxun.pcap": "acknowledgements show whose answer the one is that was not lost",
     "ndpi/default__pcap__instagram.pcap": "the expected list lacks a response that answers the second request",
     "pcapplusplus/ExamplesTest__pcap_examples__http-packets.pcap": "as 1kxun: the expected pairs are shifted by one",
-    "suricata-verify/bug-5392__TPWhite-carved-out-7787-s1.pcap": "the request is there, in the first frame of the client",
+    "suricata-verify/bug-5392__TPWhite-carved-out-7787-s1.pcap": "the request is there, in its first frame",
     "suricata-verify/bug-5437-01.pcap": "spaces in the target: url.original is all of it, not its first word",
     "suricata-verify/bug-5437-02.pcap": "as bug-5437-01",
     "suricata-verify/http-gap-beyond-body.pcap": "the response to /3 was captured whole",
     "zeek/http__http-11-request-then-cruft.pcap": "the server does answer the cruft, with a 400",
-    "zeek/tcp__retransmit-timeout.pcapng": "a request of a connection joined midway, which the expected list leaves out",
+    "zeek/tcp__retransmit-timeout.pcapng": "a request of a connection joined midway is one, too",
 }
 UNREADABLE = {  # and what libpcap says of it
     "gopacket/pcapgo__tests__be__test202.pcapng": "different from the type of the first interface",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from ecs import BESIDE, FIELDS, KINDS, OUTCOMES, TYPES_OF_NETWORK, TYPES_OF_WEB
 
 from workers import events
 from workers.message import ANOMALIES
@@ -18,6 +19,42 @@ def test_the_published_schema_is_the_one_of_the_types():
 
 def test_the_closed_list_of_anomalies_is_the_parsers_own():
     assert msgspec.json.schema(events.Anomaly)["enum"] == sorted(ANOMALIES)
+
+
+def leaves(schema, node, name=""):
+    """(dotted name, schema) of every field below a node."""
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[1]]
+    if "properties" not in node:
+        yield name, node
+        return
+    for key, value in node["properties"].items():
+        yield from leaves(schema, value, f"{name}.{key}" if name else key)
+
+
+OURS = {name: node for name, node in leaves(events.schema(), events.schema()) if not name.startswith("appliance.")}
+JSON_TYPES = {
+    "long": "integer",
+    "keyword[]": "array",
+    "ip[]": "array",
+    "float": "number",
+}  # every other one is a string
+
+
+def test_every_field_outside_of_appliance_is_one_of_elastics():
+    assert set(OURS) - set(FIELDS) == BESIDE
+
+
+@pytest.mark.parametrize("name", sorted(set(OURS) & set(FIELDS)))
+def test_a_field_has_elastics_type(name):
+    found = OURS[name].get("type") or type(OURS[name]["enum"][0]).__name__.replace("str", "string")
+    assert found == JSON_TYPES.get(FIELDS[name], "string")
+
+
+def test_kind_type_and_outcome_are_values_that_elastic_allows():
+    assert set(OURS["event.kind"]["enum"]) <= KINDS
+    assert set(OURS["event.outcome"]["enum"]) <= OUTCOMES
+    assert set(OURS["event.type"]["items"]["enum"]) <= TYPES_OF_WEB & TYPES_OF_NETWORK
 
 
 @pytest.mark.parametrize(
