@@ -31,7 +31,7 @@ ROOMS = {
     "appliance": {
         **dict.fromkeys(("fragment", "datagram"), 1),
         **dict.fromkeys(PACKET, 1),
-        **dict.fromkeys(PCAP, 2),
+        **dict.fromkeys((*PCAP, "arena"), 2),
         **dict.fromkeys(("output", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
