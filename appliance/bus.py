@@ -35,7 +35,9 @@ HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor 
 FRAME_SLACK = 1 << 20  # a batch grows past batch_bytes only for one frame longer than a batch
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
 MAX_SUBSCRIPTION = 4096  # bytes; topics are short, and whatever a stranger sends to the feed is held to this
-MAX_REQUEST = 65536  # bytes of a replay request
+MAX_REQUEST = 4096  # bytes of a replay request
+REPLAY_QUEUE = 16  # messages of an answer that wait for one client: the rest waits in the store
+SENT, FULL, LEFT = range(3)  # what became of an answer
 
 EVENT_MAGIC = b"HCE1"
 EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
@@ -256,10 +258,11 @@ class FeedSocket:
 
 
 class ReplaySocket:
-    """Takes questions and sends answers, to any number of clients; a client that is gone or full is skipped."""
+    """Takes questions and sends answers, to any number of clients."""
 
     def __init__(self, bus: Bus, endpoint: str) -> None:
-        self.socket = bus.socket(zmq.ROUTER, maxmsgsize=MAX_REQUEST, **_KEEPALIVE)
+        options = {"router_mandatory": 1, "sndhwm": REPLAY_QUEUE, "rcvhwm": REPLAY_QUEUE, "maxmsgsize": MAX_REQUEST}
+        self.socket = bus.socket(zmq.ROUTER, **options, **_KEEPALIVE)
         _bind(self.socket, endpoint, "feed.replay")
         self.endpoint = _last_endpoint(self.socket)
 
@@ -271,12 +274,17 @@ class ReplaySocket:
             return None
         return parts[0], b"".join(parts[1:])
 
-    def answer(self, who: bytes, parts: Sequence[Buffer]) -> None:
-        """Sends one message of an answer, behind an empty delimiter."""
+    def answer(self, who: bytes, parts: Sequence[Buffer]) -> int:
+        """Sends one message of an answer, behind an empty delimiter: SENT, FULL (try again) or LEFT (it is gone)."""
         try:
             self.socket.send_multipart([who, b"", *parts], zmq.DONTWAIT)
         except zmq.Again:
-            pass  # the client does not read: its own loss
+            return FULL
+        except zmq.ZMQError as error:
+            if error.errno != errno.EHOSTUNREACH:
+                raise
+            return LEFT
+        return SENT
 
 
 class FeedClient:

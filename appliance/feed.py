@@ -1,7 +1,8 @@
 """The feed process: events of all workers in, the numbered feed and the output file out.
 
 `python -m appliance.feed RUN_DIR` gives every message the next sequence number of its topic, publishes it and appends
-it to the output. A heartbeat carries the last number of every topic, so that a quiet subscriber sees what it missed.
+it to the output. A heartbeat carries the last number of every topic, so that a quiet subscriber sees what it missed;
+it says what can be asked for again and where, and how earlier runs of the feed ended.
 Ends with 0 when every worker has said END and the output is written, with 2 when a socket or the output does not open.
 """
 
@@ -11,6 +12,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -19,7 +21,6 @@ from appliance.bus import (
     HEARTBEAT,
     STATUS,
     BadMessage,
-    Buffer,
     Bus,
     BusError,
     EventInlet,
@@ -31,21 +32,24 @@ from appliance.bus import (
 from appliance.config import OFF, load_resolved
 from appliance.options import Config
 from appliance.output import Output, OutputError
+from appliance.replay import Replay
 from appliance.station import Station
-from appliance.stats import DONE, DRAINING, READY, TOPICS, Page
+from appliance.stats import DONE, DRAINING, READY, STORED_TOPICS, TOPICS, Page
+from appliance.store import Store
 
 TURN_MESSAGES = 64  # of the workers, per turn of the loop
-TURN_REQUESTS = 64  # replay requests per turn: a client that floods us slows down itself
 WAIT_S = 0.1  # longest sleep: a stop and the death of the supervisor are noticed this late
 
+EPOCHS = "epochs"  # in the run directory: how earlier lives of this feed ended
+MAX_EPOCHS = 8  # of them
+QUIET_S = 0.3  # after the last word: subscribers that find out what they missed only now may still ask for it
 
-class ReplayRequest(msgspec.Struct, rename={"first": "from", "last": "to"}):
-    """A question for stored messages: sequence numbers first to last of a topic in an epoch."""
 
-    topic: str
+class Epoch(msgspec.Struct):
+    """A life of the feed that is over, and the last number of every topic in it."""
+
     epoch: int
-    first: int
-    last: int
+    last: dict[str, int]
 
 
 def now_text() -> str:
@@ -61,27 +65,49 @@ class Feed:
         self.run_dir = run_dir
         self.page = page
         self.station = station
-        self.epoch = time.time_ns()
-        self.sequences = dict.fromkeys([*TOPICS, STATUS, HEARTBEAT], 0)
-        self.events = dict.fromkeys([*TOPICS, STATUS, HEARTBEAT], 0)
+        self.before = self._close_epoch()
+        self.epoch = max(time.time_ns(), page["epoch"] + 1)  # whatever the clock did since
+        self.sequences = dict.fromkeys(STORED_TOPICS, 0)
+        self.events = dict.fromkeys(STORED_TOPICS, 0)
+        self.beats = 0
+        self.store = Store(config.feed.replay_bytes)
         close_feed(page, config.worker_count)
-        page["epoch"] = self.epoch
+        page.update({f"sequence.{topic}": 0 for topic in STORED_TOPICS})
+        page.update({"epoch": self.epoch, "store_messages": 0, "store_bytes": 0})
         self.output = Output(config.output.path, page, config.shard.link_bytes, patient=config.lossless)
         self.bus = Bus()
         self.waiter = Waiter()
         self.inlet = EventInlet(self.bus, config, run_dir)
         self.feed: FeedSocket | None = None
-        self.replay: ReplaySocket | None = None
+        self.replay: Replay | None = None
+        self.replay_endpoint = ""
         if config.feed.bind != OFF:
             self.feed = FeedSocket(self.bus, config.feed.bind, config.feed.subscriber_queue)
             self.waiter.watch(self.feed.socket, read=True)
             self._announce("feed.endpoint", self.feed.endpoint)
             if config.feed.replay != OFF:
-                self.replay = ReplaySocket(self.bus, config.feed.replay)
-                self.waiter.watch(self.replay.socket, read=True)
-                self._announce("replay.endpoint", self.replay.endpoint)
+                self.replay = self._open_replay()
         self.beat_at = 0.0
         self.state = ""
+
+    def _open_replay(self) -> Replay:
+        feed = self.config.feed
+        socket = ReplaySocket(self.bus, feed.replay)
+        self.waiter.watch(socket.socket, read=True)
+        self.replay_endpoint = socket.endpoint
+        self._announce("replay.endpoint", socket.endpoint)
+        return Replay(socket, self.store, self.page, feed, self.epoch, self.sequences)
+
+    def _close_epoch(self) -> list[Epoch]:
+        """How the lives before this one ended: each is told to subscribers, who may have missed its last messages."""
+        path, page = self.run_dir / EPOCHS, self.page
+        before = msgspec.json.decode(path.read_bytes(), type=list[Epoch]) if path.exists() else []
+        if page["epoch"] and page["epoch"] not in [life.epoch for life in before]:
+            before.append(Epoch(page["epoch"], {topic: page[f"sequence.{topic}"] for topic in STORED_TOPICS}))
+            part = path.with_name(f"{EPOCHS}.part")
+            part.write_bytes(msgspec.json.encode(before[-MAX_EPOCHS:]))
+            part.replace(path)
+        return before[-MAX_EPOCHS:]
 
     def _announce(self, name: str, endpoint: str) -> None:
         """Where the socket is, for those who asked for any free port: a file in the run directory."""
@@ -99,7 +125,7 @@ class Feed:
             self.station.turn()
             self._beat()
             self._watch()
-            ready = self.waiter.wait(max(0.0, min(WAIT_S, self.beat_at - time.monotonic())))
+            ready = self.waiter.wait(self._patience())
             stopping = self.station.stopping
             if self.output.waiting or self.output.fd in ready:
                 self.output.flush()
@@ -107,12 +133,16 @@ class Feed:
             if self.feed and self.feed.socket in ready:
                 self.feed.read_subscriptions()
                 self.page["subscribers"] = self.feed.subscribers
-            if self.replay and self.replay.socket in ready:
-                self._answer(self.replay)
+            self._answer(ready)
             if stopping and not taken and not self._choked():
                 self._settle()
                 break
         return self._finish()
+
+    def _patience(self) -> float:
+        """Seconds until the clock or a replay has something to do."""
+        replay = self.replay.wait_s() if self.replay else None
+        return max(0.0, min(WAIT_S if replay is None else replay, WAIT_S, self.beat_at - time.monotonic()))
 
     def _ended(self) -> bool:
         return all(self.page[f"ended.{w}"] for w in range(self.config.worker_count))
@@ -157,31 +187,43 @@ class Feed:
             self._status("draining")
             return
         page.add(f"received.{worker}", message.events)
-        topic = TOPICS[message.topic]
-        self._publish(topic, message.events, message.body)
+        topic, body = TOPICS[message.topic], bytes(message.body)
+        self._publish(topic, message.events, body)
         page.add(f"published.{topic}", message.events)
         page.add(f"published_messages.{topic}", 1)
-        page.add(f"published_bytes.{topic}", len(message.body))
-        self.output.write(message.body, message.events)
+        page.add(f"published_bytes.{topic}", len(body))
+        self.output.write(body, message.events)
 
-    def _publish(self, topic: str, events: int, body: Buffer) -> None:
-        self.sequences[topic] += 1
+    def _publish(self, topic: str, events: int, body: bytes) -> None:
+        """Numbers a message, keeps it and sends it. The page has the number first: killed in between, it is a loss
+        that subscribers are told of."""
+        page = self.page
+        sequence = self.sequences[topic] + 1
+        page[f"sequence.{topic}"] = sequence
+        self.sequences[topic] = sequence
         self.events[topic] += events
         if self.feed:
-            self.feed.publish(topic, (self.epoch, self.sequences[topic], events), body)
+            self.store.put(topic, sequence, events, body)
+            page["store_messages"], page["store_bytes"] = len(self.store), self.store.size
+            page["store_evicted"] += self.store.take_evicted()
+            self.feed.publish(topic, (self.epoch, sequence, events), body)
 
     def _beat(self, *, now: bool = False) -> None:
         if time.monotonic() < self.beat_at and not now:
             return
         self.beat_at = time.monotonic() + self.config.feed.heartbeat_s
-        others = [topic for topic in self.sequences if topic != HEARTBEAT]
+        self.beats += 1
         body = {
             "epoch": self.epoch,
-            "last": {topic: self.sequences[topic] for topic in others},
-            "events": {topic: self.events[topic] for topic in others},
+            "last": self.sequences,
+            "events": self.events,
+            "first": {topic: self.store.first(topic) for topic in STORED_TOPICS},
+            "replay": self.replay_endpoint,
+            "before": self.before,
             "time": now_text(),
         }
-        self._publish(HEARTBEAT, 1, msgspec.json.encode(body))
+        if self.feed:
+            self.feed.publish(HEARTBEAT, (self.epoch, self.beats, 1), msgspec.json.encode(body))
         self.page.add("heartbeats", 1)
 
     def _status(self, state: str) -> None:
@@ -189,23 +231,11 @@ class Feed:
             self.state = state
             self._publish(STATUS, 1, msgspec.json.encode({"state": state, "epoch": self.epoch, "time": now_text()}))
 
-    def _answer(self, replay: ReplaySocket) -> None:
-        """Answers waiting requests: no message is stored yet, so every range is gone."""
-        for _ in range(TURN_REQUESTS):
-            asked = replay.receive()
-            if asked is None:
-                return
-            who, question = asked
-            try:
-                request = msgspec.json.decode(question, type=ReplayRequest)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self.page.add("replay_invalid", 1)
-                replay.answer(who, [msgspec.json.encode({"error": str(error)})])
-            else:
-                self.page.add("replay_gone", 1)
-                gone = {"gone": request, "reason": "this feed stores no messages"}
-                replay.answer(who, [msgspec.json.encode(gone)])
-            replay.answer(who, [msgspec.json.encode({"end": True})])
+    def _answer(self, ready: set[Any]) -> None:
+        if self.replay:
+            if self.replay.socket.socket in ready:
+                self.replay.take()
+            self.replay.turn()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -230,9 +260,17 @@ class Feed:
         self.output.close()
         self._status("done")
         self._beat(now=True)
+        if self.replay and self.feed and self.feed.subscribers:
+            self._last_answers(self.replay, time.monotonic() + drain_s)
         self.bus.close(linger_s=drain_s)
         self.station.state(DONE)
         return 0
+
+    def _last_answers(self, replay: Replay, deadline: float) -> None:
+        """The store ends with the process: whoever asks now, or is being answered, is served first."""
+        replay.heard_at = time.monotonic()
+        while self.station.until(deadline) and (replay.busy or time.monotonic() - replay.heard_at < QUIET_S):
+            self._answer(self.waiter.wait(self._patience()))
 
 
 def main(argv: list[str]) -> int:

@@ -29,10 +29,10 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram"), 1),
+        **dict.fromkeys(("fragment", "datagram", "store"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys(PCAP, 2),
-        **dict.fromkeys(("output", "inject", "packets"), 3),
+        **dict.fromkeys(("output", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
     "workers": {"delivery": 3, "reader_stream": 3},
