@@ -3,7 +3,7 @@
     FrameLink  -> FrameInlet      batches, capture to worker      ipc, PUSH/PULL, one pair per worker
     EventLink  -> EventInlet      encoded events, worker to feed  ipc, PUSH/PULL
     FeedSocket -> FeedClient      the feed                        tcp, XPUB/SUB
-    ReplaySocket                  questions about the past        tcp, ROUTER
+    ReplaySocket <- ReplayClient  questions about the past        tcp, ROUTER/DEALER
 
 The inlet binds and the link connects: a queue belongs to the side that connects, so it survives the death of the
 process it leads to. Nothing in ZeroMQ acknowledges: what is lost is found from the cumulative counts in every message,
@@ -16,6 +16,7 @@ No socket blocks, except where a method takes a timeout. Sockets are owned by th
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import struct
@@ -47,6 +48,7 @@ HEARTBEAT = "heartbeat."
 STATUS = "status."
 
 Buffer = bytes | bytearray | memoryview
+Socket = zmq.Socket[bytes]
 
 
 class BusError(Exception):
@@ -127,9 +129,9 @@ class Bus:
 
     def __init__(self) -> None:
         self._context = zmq.Context(io_threads=1)
-        self._sockets: list[zmq.Socket[bytes]] = []
+        self._sockets: list[Socket] = []
 
-    def socket(self, kind: int, **options: int) -> zmq.Socket[bytes]:
+    def socket(self, kind: int, **options: int) -> Socket:
         """A socket with the options every socket here needs, and `options` by their lower-case ZeroMQ names."""
         made = self._context.socket(kind)
         made.setsockopt(zmq.LINGER, 0)
@@ -139,6 +141,11 @@ class Bus:
             made.setsockopt(getattr(zmq, name.upper()), value)
         self._sockets.append(made)
         return made
+
+    def drop(self, socket: Socket) -> None:
+        """Closes one socket before the others."""
+        self._sockets.remove(socket)
+        socket.close(linger=0)
 
     def close(self, linger_s: float = 0.0) -> None:
         """Closes every socket, after giving what waits in their queues linger_s seconds to leave."""
@@ -300,11 +307,32 @@ class FeedClient:
         except zmq.ZMQError as error:
             raise BusError(f"{endpoint}: {error.strerror}; an endpoint looks like tcp://127.0.0.1:5556") from error
 
-    def receive(self, timeout_s: float | None) -> list[bytes] | None:
-        """The parts of the next message, or None after timeout_s seconds without one (None: waits for ever)."""
-        if not self.socket.poll(None if timeout_s is None else round(timeout_s * 1000)):
-            return None
-        return self.socket.recv_multipart()
+    def take(self) -> list[bytes] | None:
+        """The parts of the next message, or None when there is none now."""
+        return _take(self.socket)
+
+
+class ReplayClient:
+    """Asks a feed for what was lost; reconnects by itself, but a question dies with its connection."""
+
+    def __init__(self, bus: Bus, endpoint: str) -> None:
+        self.socket = bus.socket(zmq.DEALER, sndhwm=REPLAY_QUEUE, maxmsgsize=MAX_EVENT_MESSAGE, **_KEEPALIVE)
+        try:
+            self.socket.connect(endpoint)
+        except zmq.ZMQError as error:
+            raise BusError(f"{endpoint}: {error.strerror}; an endpoint looks like tcp://127.0.0.1:5557") from error
+
+    def ask(self, question: bytes) -> None:
+        """Sends a question, unless too many wait already."""
+        try:
+            self.socket.send_multipart([b"", question], zmq.DONTWAIT)
+        except zmq.Again:
+            pass
+
+    def take(self) -> list[bytes] | None:
+        """The parts of the next message of an answer, without the empty one before them; None when there is none."""
+        parts = _take(self.socket)
+        return parts and parts[1:]
 
 
 class Waiter:
@@ -324,15 +352,34 @@ class Waiter:
         if thing in self._poller:
             self._poller.unregister(thing)
 
-    def wait(self, timeout_s: float) -> set[zmq.Socket[Any] | int]:
-        """What is ready, after at most timeout_s. A descriptor whose other end is gone counts as ready."""
-        return {thing for thing, _ in self._poller.poll(round(timeout_s * 1000))}
+    def wait(self, timeout_s: float | None) -> set[zmq.Socket[Any] | int]:
+        """What is ready, after at most timeout_s (None: no limit). A descriptor whose other end is gone is ready."""
+        return {thing for thing, _ in self._poller.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))}
+
+
+async def readable(sockets: Sequence[Socket], timeout_s: float | None) -> None:
+    """Waits in the running event loop until something may be there to take, or timeout_s is over."""
+    import asyncio  # here: none of our own processes needs it, and it is slow to load
+
+    loop, woken = asyncio.get_running_loop(), asyncio.Event()
+    descriptors = [int(socket.getsockopt(zmq.FD)) for socket in sockets]
+    for descriptor in descriptors:
+        loop.add_reader(descriptor, woken.set)
+    try:
+        # In this order: asking for EVENTS takes in what woke us, and what comes later makes the descriptor readable.
+        if not any(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN for socket in sockets):
+            await asyncio.wait_for(woken.wait(), timeout_s)
+    except TimeoutError:
+        pass
+    finally:
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
 
 
 _KEEPALIVE = {"tcp_keepalive": 1, "tcp_keepalive_idle": 30, "tcp_keepalive_intvl": 10, "tcp_keepalive_cnt": 3}
 
 
-def _bind(bound: zmq.Socket[bytes], endpoint: str, where: str) -> None:
+def _bind(bound: Socket, endpoint: str, where: str) -> None:
     try:
         bound.bind(endpoint)
     except zmq.ZMQError as error:
@@ -340,5 +387,12 @@ def _bind(bound: zmq.Socket[bytes], endpoint: str, where: str) -> None:
         raise BusError(f"{where}: cannot open {endpoint}: {error.strerror}{advice}") from error
 
 
-def _last_endpoint(bound: zmq.Socket[bytes]) -> str:
+def _take(socket: Socket) -> list[bytes] | None:
+    try:
+        return socket.recv_multipart(zmq.DONTWAIT)
+    except zmq.Again:
+        return None
+
+
+def _last_endpoint(bound: Socket) -> str:
     return bound.getsockopt_string(zmq.LAST_ENDPOINT)

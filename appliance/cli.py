@@ -111,19 +111,43 @@ def run(
 
 @main.command()
 @click.option("--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="The feed of a running appliance.")
+@click.option("--replay", default="", metavar="ENDPOINT", help="Ask for lost events here, or off. [as the feed says]")
 @click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that start so, as http.5; repeatable.")
+@click.option("--where", metavar="EXPR", help="Only such events, as in: status >= 500 and host = *.example")
+@click.option("--since", metavar="WHEN", help="Begin with stored events: 90s, 10m, 2h, 1d ago, or a time (ISO 8601).")
 @click.option("--json", "as_json", is_flag=True, help="The events themselves, one JSON object per line.")
 @click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
-def events(connect: str, topics: tuple[str, ...], as_json: bool, limit: int | None) -> None:
+def events(
+    connect: str,
+    replay: str,
+    topics: tuple[str, ...],
+    where: str | None,
+    since: str | None,
+    as_json: bool,
+    limit: int | None,
+) -> None:
     """Subscribe to a running appliance and show its transactions, a line each.
 
-    Messages that were published and did not arrive are reported on standard error.
+    What was published and did not arrive is asked for again; what cannot be had is reported on standard error. WHERE
+    knows method, host, status and path, the signs = != ~ (contains) !~ < <= > >=, and, or, not and parentheses;
+    * and ? stand for anything; a status may be a class (5xx) or none.
     """
+    from datetime import UTC, datetime
+
+    from appliance import watch
     from appliance.bus import BusError
-    from appliance.watch import watch
+    from appliance.where import WhereError, compile_where
 
     try:
-        code = watch(connect, topics, as_json=as_json, limit=limit)
+        test = compile_where(where) if where is not None else None
+    except WhereError as error:
+        stop(f"--where {error}")
+    try:
+        begin = watch.since(since, datetime.now(UTC)) if since is not None else ""
+    except (ValueError, OverflowError):
+        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
+    try:
+        code = watch.watch(watch.Wanted(connect, topics, replay, as_json, limit, begin, test))
     except BusError as error:
         stop(f"--connect {error}")
     sys.exit(code)

@@ -220,6 +220,7 @@ class Feed:
             "first": {topic: self.store.first(topic) for topic in STORED_TOPICS},
             "replay": self.replay_endpoint,
             "before": self.before,
+            "state": self.state,
             "time": now_text(),
         }
         if self.feed:

@@ -385,7 +385,7 @@ def test_the_heartbeat_says_what_can_be_asked_for_and_where(tmp_path: Path) -> N
         filled(feed, 50)
         beat = heartbeat(feed)
         assert beat["replay"] == feed.replay
-        gone, first, *_ = ask(feed, question(feed, 1, 50))
+        _gone, first, *_ = ask(feed, question(feed, 1, 50))
         assert beat["first"]["http.2xx."] == first[1]
         assert beat["first"]["http.5xx."] == 1
 

@@ -29,7 +29,7 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram", "store"), 1),
+        **dict.fromkeys(("fragment", "datagram", "store", "follower", "where"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys(PCAP, 2),
         **dict.fromkeys(("output", "replay", "inject", "packets"), 3),
