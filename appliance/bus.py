@@ -36,6 +36,7 @@ HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor 
 FRAME_SLACK = 1 << 20  # a batch grows past batch_bytes only for one frame longer than a batch
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
 MAX_SUBSCRIPTION = 4096  # bytes; topics are short, and whatever a stranger sends to the feed is held to this
+MAX_TOPICS = 1000  # different subscriptions that are counted
 MAX_REQUEST = 4096  # bytes of a replay request
 REPLAY_QUEUE = 16  # messages of an answer that wait for one client: the rest waits in the store
 SENT, FULL, LEFT = range(3)  # what became of an answer
@@ -251,7 +252,7 @@ class FeedSocket:
                 said = self.socket.recv(zmq.DONTWAIT)
             except zmq.Again:
                 return
-            if said[:1] == b"\x01":
+            if said[:1] == b"\x01" and (said[1:] in self._topics or len(self._topics) < MAX_TOPICS):
                 self._topics[said[1:]] += 1
             elif said[:1] == b"\x00" and self._topics[said[1:]] > 1:
                 self._topics[said[1:]] -= 1
