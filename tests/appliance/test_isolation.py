@@ -19,8 +19,10 @@ from appliance.subscriber import Subscriber
 
 CONSUMER = Path(__file__).with_name("consumer.py")
 MESSAGES = 3000
+QUEUE = 100  # at the feed, for each subscriber
+AHEAD = 30  # of what the good ones have read: ZeroMQ learns of room in a queue only when half of it was read
 BODY = b"x" * 50_000
-MAX_RSS = 150 << 20  # a small feed is 40 MiB; the queue of each of 8 subscribers holds 2.5 MB, the store 8 MB
+MAX_RSS = 150 << 20  # a small feed is 40 MiB; the queue of each of 8 subscribers holds 5 MB, the store 8 MB
 
 
 class Consumer:
@@ -63,7 +65,7 @@ def peak_rss(pid: int) -> int:
 
 
 def test_of_eight_subscribers_three_bad_ones_lose_only_their_own(tmp_path: Path) -> None:
-    config = feed_config(subscriber_queue=50, replay_bytes=8_000_000)
+    config = feed_config(subscriber_queue=QUEUE, replay_bytes=8_000_000)
     config = msgspec.structs.replace(config, run=Run(drain_s=60.0))
     with FeedProcess(tmp_path, config) as feed:
         good = [Consumer(feed, f"good-{n}") for n in range(5)]
@@ -81,7 +83,9 @@ def test_of_eight_subscribers_three_bad_ones_lose_only_their_own(tmp_path: Path)
                     crashes += 1
                     crashing = Consumer(feed, "crashing", crash_after=5)
                 # As fast as the good ones read: the machine may be, beyond what waits for each of them, too slow.
-                eventually(lambda number=number: min(c.count() for c in good) >= number - 30, "the good ones keep up")
+                eventually(
+                    lambda number=number: min(c.count() for c in good) >= number - AHEAD, "the good ones keep up"
+                )
             eventually(lambda: feed.published() == MESSAGES, "everything is published")
             assert peak_rss(feed.process.pid) < MAX_RSS
             stopped.process.send_signal(signal.SIGCONT)
