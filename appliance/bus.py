@@ -1,9 +1,7 @@
-"""Every link between two processes, and the feed: the only file that touches ZeroMQ.
+"""Every link between two of our processes. ZeroMQ is known here, in channels.py (the feed) and in curve.py (its lock).
 
     FrameLink  -> FrameInlet      batches, capture to worker      ipc, PUSH/PULL, one pair per worker
     EventLink  -> EventInlet      encoded events, worker to feed  ipc, PUSH/PULL
-    FeedSocket -> FeedClient      the feed                        tcp, XPUB/SUB
-    ReplaySocket <- ReplayClient  questions about the past        tcp, ROUTER/DEALER
 
 The inlet binds and the link connects: a queue belongs to the side that connects, so it survives the death of the
 process it leads to. Nothing in ZeroMQ acknowledges: what is lost is found from the cumulative counts in every message,
@@ -20,8 +18,6 @@ import math
 import os
 import stat
 import struct
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,18 +31,10 @@ RECONNECT_MS = 10  # a restarted process is back on its link at once; both ends 
 HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor no longer than this
 FRAME_SLACK = 1 << 20  # a batch grows past batch_bytes only for one frame longer than a batch
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
-MAX_SUBSCRIPTION = 4096  # bytes; topics are short, and whatever a stranger sends to the feed is held to this
-MAX_TOPICS = 1000  # different subscriptions that are counted
-MAX_REQUEST = 4096  # bytes of a replay request
-REPLAY_QUEUE = 16  # messages of an answer that wait for one client: the rest waits in the store
-SENT, FULL, LEFT = range(3)  # what became of an answer
 
 EVENT_MAGIC = b"HCE1"
 EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
 EVENT_END = 255  # the topic index that says: nothing more comes from this worker
-FEED_HEADER = struct.Struct(">QQQ")  # epoch, sequence, events: network byte order, it leaves the machine
-HEARTBEAT = "heartbeat."
-STATUS = "status."
 
 Buffer = bytes | bytearray | memoryview
 Socket = zmq.Socket[bytes]
@@ -132,7 +120,7 @@ class Bus:
         self._context = zmq.Context(io_threads=1)
         self._sockets: list[Socket] = []
 
-    def socket(self, kind: int, **options: int) -> Socket:
+    def socket(self, kind: int, **options: int | bytes) -> Socket:
         """A socket with the options every socket here needs, and `options` by their lower-case ZeroMQ names."""
         made = self._context.socket(kind)
         made.setsockopt(zmq.LINGER, 0)
@@ -183,7 +171,7 @@ class _Inlet:
 
     def __init__(self, bus: Bus, path: Path, queue: int, max_bytes: int) -> None:
         self.socket = bus.socket(zmq.PULL, rcvhwm=queue, maxmsgsize=max_bytes)
-        _bind(self.socket, _private_ipc(path), "the run directory")
+        bind(self.socket, _private_ipc(path), "the run directory")
 
     def receive(self) -> memoryview | None:
         """The next message, or None when there is none now. The view keeps the message alive; nothing is copied."""
@@ -229,113 +217,6 @@ class EventInlet(_Inlet):
         super().__init__(bus, events_path(run_dir), queue, max(MAX_EVENT_MESSAGE, 4 * config.feed.event_batch_bytes))
 
 
-class FeedSocket:
-    """Publishes to whoever subscribes. A subscriber whose queue is full loses its own messages and nobody else's:
-    ZeroMQ skips it without a word, and it finds out from the sequence numbers."""
-
-    def __init__(self, bus: Bus, endpoint: str, subscriber_queue: int) -> None:
-        self.socket = bus.socket(
-            zmq.XPUB, sndhwm=subscriber_queue, maxmsgsize=MAX_SUBSCRIPTION, xpub_verboser=1, **_KEEPALIVE
-        )
-        _bind(self.socket, endpoint, "feed.bind (--feed)")
-        self.endpoint = _last_endpoint(self.socket)
-        self._topics: Counter[bytes] = Counter()
-
-    def publish(self, topic: str, header: tuple[int, int, int], body: Buffer) -> None:
-        """Sends one message of three parts; header is epoch, sequence, events."""
-        self.socket.send_multipart([topic.encode(), FEED_HEADER.pack(*header), body], zmq.DONTWAIT)
-
-    def read_subscriptions(self) -> None:
-        """Takes in who came and who went. Call it whenever the socket is readable."""
-        while True:
-            try:
-                said = self.socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            if said[:1] == b"\x01" and (said[1:] in self._topics or len(self._topics) < MAX_TOPICS):
-                self._topics[said[1:]] += 1
-            elif said[:1] == b"\x00" and self._topics[said[1:]] > 1:
-                self._topics[said[1:]] -= 1
-            elif said[:1] == b"\x00":
-                self._topics.pop(said[1:], None)
-
-    @property
-    def subscribers(self) -> int:
-        """How many subscribe to the most wanted topic: exact when they share one, as those who read heartbeats do."""
-        return max(self._topics.values(), default=0)
-
-
-class ReplaySocket:
-    """Takes questions and sends answers, to any number of clients."""
-
-    def __init__(self, bus: Bus, endpoint: str) -> None:
-        options = {"router_mandatory": 1, "sndhwm": REPLAY_QUEUE, "rcvhwm": REPLAY_QUEUE, "maxmsgsize": MAX_REQUEST}
-        self.socket = bus.socket(zmq.ROUTER, **options, **_KEEPALIVE)
-        _bind(self.socket, endpoint, "feed.replay")
-        self.endpoint = _last_endpoint(self.socket)
-
-    def receive(self) -> tuple[bytes, bytes] | None:
-        """(who, question), or None when there is none now. Empty delimiter parts are taken off."""
-        try:
-            parts = self.socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return None
-        return parts[0], b"".join(parts[1:])
-
-    def answer(self, who: bytes, parts: Sequence[Buffer]) -> int:
-        """Sends one message of an answer, behind an empty delimiter: SENT, FULL (try again) or LEFT (it is gone)."""
-        try:
-            self.socket.send_multipart([who, b"", *parts], zmq.DONTWAIT)
-        except zmq.Again:
-            return FULL
-        except zmq.ZMQError as error:
-            if error.errno != errno.EHOSTUNREACH:
-                raise
-            return LEFT
-        return SENT
-
-
-class FeedClient:
-    """Subscribes to a feed, and to its heartbeats; reconnects by itself."""
-
-    def __init__(self, bus: Bus, endpoint: str, topics: Sequence[str], queue: int) -> None:
-        self.socket = bus.socket(zmq.SUB, rcvhwm=queue, maxmsgsize=MAX_EVENT_MESSAGE, **_KEEPALIVE)
-        # In this order: the first heartbeat then proves that every other topic is already subscribed.
-        for topic in [*(topic for topic in topics if topic != HEARTBEAT), HEARTBEAT]:
-            self.socket.subscribe(topic)
-        try:
-            self.socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise BusError(f"{endpoint}: {error.strerror}; an endpoint looks like tcp://127.0.0.1:5556") from error
-
-    def take(self) -> list[bytes] | None:
-        """The parts of the next message, or None when there is none now."""
-        return _take(self.socket)
-
-
-class ReplayClient:
-    """Asks a feed for what was lost; reconnects by itself, but a question dies with its connection."""
-
-    def __init__(self, bus: Bus, endpoint: str) -> None:
-        self.socket = bus.socket(zmq.DEALER, sndhwm=REPLAY_QUEUE, maxmsgsize=MAX_EVENT_MESSAGE, **_KEEPALIVE)
-        try:
-            self.socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise BusError(f"{endpoint}: {error.strerror}; an endpoint looks like tcp://127.0.0.1:5557") from error
-
-    def ask(self, question: bytes) -> None:
-        """Sends a question, unless too many wait already."""
-        try:
-            self.socket.send_multipart([b"", question], zmq.DONTWAIT)
-        except zmq.Again:
-            pass
-
-    def take(self) -> list[bytes] | None:
-        """The parts of the next message of an answer, without the empty one before them; None when there is none."""
-        parts = _take(self.socket)
-        return parts and parts[1:]
-
-
 class Waiter:
     """Waits for any of several sockets and file descriptors."""
 
@@ -358,42 +239,9 @@ class Waiter:
         return {thing for thing, _ in self._poller.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))}
 
 
-async def readable(sockets: Sequence[Socket], timeout_s: float | None) -> None:
-    """Waits in the running event loop until something may be there to take, or timeout_s is over."""
-    import asyncio  # here: none of our own processes needs it, and it is slow to load
-
-    loop, woken = asyncio.get_running_loop(), asyncio.Event()
-    descriptors = [int(socket.getsockopt(zmq.FD)) for socket in sockets]
-    for descriptor in descriptors:
-        loop.add_reader(descriptor, woken.set)
-    try:
-        # In this order: asking for EVENTS takes in what woke us, and what comes later makes the descriptor readable.
-        if not any(int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN for socket in sockets):
-            await asyncio.wait_for(woken.wait(), timeout_s)
-    except TimeoutError:
-        pass
-    finally:
-        for descriptor in descriptors:
-            loop.remove_reader(descriptor)
-
-
-_KEEPALIVE = {"tcp_keepalive": 1, "tcp_keepalive_idle": 30, "tcp_keepalive_intvl": 10, "tcp_keepalive_cnt": 3}
-
-
-def _bind(bound: Socket, endpoint: str, where: str) -> None:
+def bind(bound: Socket, endpoint: str, where: str) -> None:
     try:
         bound.bind(endpoint)
     except zmq.ZMQError as error:
         advice = "; another program, or another run of this one, has it" if error.errno == errno.EADDRINUSE else ""
         raise BusError(f"{where}: cannot open {endpoint}: {error.strerror}{advice}") from error
-
-
-def _take(socket: Socket) -> list[bytes] | None:
-    try:
-        return socket.recv_multipart(zmq.DONTWAIT)
-    except zmq.Again:
-        return None
-
-
-def _last_endpoint(bound: Socket) -> str:
-    return bound.getsockopt_string(zmq.LAST_ENDPOINT)

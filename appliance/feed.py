@@ -3,11 +3,13 @@
 `python -m appliance.feed RUN_DIR` gives every message the next sequence number of its topic, publishes it and appends
 it to the output. A heartbeat carries the last number of every topic, so that a quiet subscriber sees what it missed;
 it says what can be asked for again and where, and how earlier runs of the feed ended.
-Ends with 0 when every worker has said END and the output is written, with 2 when a socket or the output does not open.
+Ends with 0 when every worker has said END and the output is written, with 2 when a socket or the output does not open
+or a key cannot be used. SIGHUP: reads the folder of allowed keys again.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -17,19 +19,10 @@ from typing import Any
 import msgspec
 
 from appliance.books import close_feed
-from appliance.bus import (
-    HEARTBEAT,
-    STATUS,
-    BadMessage,
-    Bus,
-    BusError,
-    EventInlet,
-    FeedSocket,
-    ReplaySocket,
-    Waiter,
-    unpack_events,
-)
+from appliance.bus import BadMessage, Bus, BusError, EventInlet, Waiter, unpack_events
+from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
 from appliance.config import OFF, load_resolved
+from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
 from appliance.options import Config
 from appliance.output import Output, OutputError
 from appliance.replay import Replay
@@ -65,6 +58,7 @@ class Feed:
         self.run_dir = run_dir
         self.page = page
         self.station = station
+        self.called = False  # by SIGHUP
         self.before = self._close_epoch()
         self.epoch = max(time.time_ns(), page["epoch"] + 1)  # whatever the clock did since
         self.sequences = dict.fromkeys(STORED_TOPICS, 0)
@@ -81,22 +75,96 @@ class Feed:
         self.feed: FeedSocket | None = None
         self.replay: Replay | None = None
         self.replay_endpoint = ""
+        self.lock = read_pair(config.feed.curve_key) if config.feed.curve_key else None
+        self.doorkeeper = self._hire() if self.lock else None
         if config.feed.bind != OFF:
-            self.feed = FeedSocket(self.bus, config.feed.bind, config.feed.subscriber_queue)
-            self.waiter.watch(self.feed.socket, read=True)
-            self._announce("feed.endpoint", self.feed.endpoint)
-            if config.feed.replay != OFF:
-                self.replay = self._open_replay()
+            self._open(config.feed.bind, config.feed.replay)
         self.beat_at = 0.0
         self.state = ""
 
-    def _open_replay(self) -> Replay:
-        feed = self.config.feed
-        socket = ReplaySocket(self.bus, feed.replay)
-        self.waiter.watch(socket.socket, read=True)
-        self.replay_endpoint = socket.endpoint
-        self._announce("replay.endpoint", socket.endpoint)
-        return Replay(socket, self.store, self.page, feed, self.epoch, self.sequences)
+    def _open(self, bind: str, replay: str) -> None:
+        """Opens the feed and, unless it is off, the replay. Raises BusError."""
+        options = self.config.feed
+        doors: list[Door] = []
+        if replay != OFF:
+            socket = ReplaySocket(self.bus, replay, self.lock)
+            doors.append(socket)
+        try:
+            self.feed = FeedSocket(self.bus, bind, options.subscriber_queue, self.lock)
+        except BusError:
+            for door in doors:
+                door.close()
+            raise
+        doors.append(self.feed)
+        self._announce("feed.endpoint", self.feed.endpoint)
+        if replay != OFF:
+            self.replay = Replay(socket, self.store, self.page, options, self.epoch, self.sequences)
+            self.replay_endpoint = socket.endpoint
+            self._announce("replay.endpoint", socket.endpoint)
+        for door in doors:
+            self.waiter.watch(door.socket, read=True)
+            self.waiter.watch(door.monitor, read=True)
+
+    def _hire(self) -> Doorkeeper:
+        signal.signal(signal.SIGHUP, self._hang_up)
+        doorkeeper = Doorkeeper(self.bus, self._allowed())
+        self.waiter.watch(doorkeeper.socket, read=True)
+        return doorkeeper
+
+    def _hang_up(self, _number: int, _frame: object) -> None:
+        self.called = True
+
+    def _allowed(self) -> dict[bytes, str]:
+        """The keys that may come in. Raises KeyFault."""
+        allowed, faults = read_allowed(self.config.feed.curve_clients)
+        for fault in faults:
+            print(f"appliance: {fault}; left out", file=sys.stderr)
+        self.page["clients_allowed"] = len(allowed)
+        return allowed
+
+    def _admit(self) -> None:
+        """Lets in who may come in, counts who may not, and reads the folder again when told to."""
+        if self.doorkeeper is None:
+            return
+        if self.called:
+            self.called = False
+            self._reload(self.doorkeeper)
+        self.page.add("refused.key", self.doorkeeper.serve())
+
+    def _reload(self, doorkeeper: Doorkeeper) -> None:
+        """A key that is gone from the folder is out at once: all sockets are opened anew, and who may comes back.
+
+        Nobody who may loses anything by it: what is published meanwhile can be asked for again."""
+        try:
+            allowed = self._allowed()
+        except KeyFault as fault:
+            print(f"appliance: {fault}; the keys read before stay", file=sys.stderr)
+            return
+        removed = doorkeeper.allowed.keys() - allowed.keys()
+        doorkeeper.allowed = allowed
+        self.page.add("reloads", 1)
+        if not removed or self.feed is None:
+            return
+        doors: list[Door] = [self.feed, *([self.replay.socket] if self.replay else [])]
+        bind, replay = self.feed.endpoint, self.replay_endpoint or OFF
+        for door in doors:
+            self._count_failed(door)
+            self.waiter.forget(door.socket)
+            self.waiter.forget(door.monitor)
+            door.close()
+        deadline = time.monotonic() + REOPEN_S
+        while True:
+            try:
+                self._open(bind, replay)
+                return
+            except BusError:
+                if time.monotonic() >= deadline:
+                    raise
+                self.station.turn()
+                time.sleep(0.01)
+
+    def _count_failed(self, door: Door) -> None:
+        self.page.add("refused.handshake", door.failed())
 
     def _close_epoch(self) -> list[Epoch]:
         """How the lives before this one ended: each is told to subscribers, who may have missed its last messages."""
@@ -130,10 +198,7 @@ class Feed:
             if self.output.waiting or self.output.fd in ready:
                 self.output.flush()
             taken = self._take_in()
-            if self.feed and self.feed.socket in ready:
-                self.feed.read_subscriptions()
-                self.page["subscribers"] = self.feed.subscribers
-            self._answer(ready)
+            self._attend(ready)
             if stopping and not taken and not self._choked():
                 self._settle()
                 break
@@ -232,11 +297,19 @@ class Feed:
             self.state = state
             self._publish(STATUS, 1, msgspec.json.encode({"state": state, "epoch": self.epoch, "time": now_text()}))
 
-    def _answer(self, ready: set[Any]) -> None:
+    def _attend(self, ready: set[Any]) -> None:
+        """Everything that the readers of the feed want."""
+        self._admit()
+        if self.feed and self.feed.socket in ready:
+            self.feed.read_subscriptions()
+            self.page["subscribers"] = self.feed.subscribers
+        if self.replay and self.replay.socket.socket in ready:
+            self.replay.take()
         if self.replay:
-            if self.replay.socket.socket in ready:
-                self.replay.take()
             self.replay.turn()
+        for door in [self.feed, self.replay.socket if self.replay else None]:
+            if door and door.monitor in ready:
+                self._count_failed(door)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -271,7 +344,7 @@ class Feed:
         """The store ends with the process: whoever asks now, or is being answered, is served first."""
         replay.heard_at = time.monotonic()
         while self.station.until(deadline) and (replay.busy or time.monotonic() - replay.heard_at < QUIET_S):
-            self._answer(self.waiter.wait(self._patience()))
+            self._attend(self.waiter.wait(self._patience()))
 
 
 def main(argv: list[str]) -> int:

@@ -21,6 +21,7 @@ from appliance.stats import (
     PAIRINGS,
     PAYLOAD_OUTCOMES,
     READY,
+    REFUSALS,
     REPLAY_RESULTS,
     RESPONSE_BUCKETS_S,
     SEGMENT_VERDICTS,
@@ -214,6 +215,10 @@ def _feed_queue(view: View) -> float:
     return max(0, sum(p["events_sent"] - feed[f"received.{w}"] - feed[f"lost.{w}"] for w, p in enumerate(workers)))
 
 
+def _refused(view: View) -> Rows:
+    return [([reason], view.pages.feed[f"refused.{reason}"]) for reason in REFUSALS]
+
+
 def _replays(view: View) -> Rows:
     return [([result], view.pages.feed[f"replay_{result}"]) for result in REPLAY_RESULTS]
 
@@ -360,6 +365,9 @@ FAMILIES = (
     Family("feed_invalid_messages", _C, "Messages of workers that the feed could not read.", (),
            _feed("invalid_messages")),
     Family("feed_heartbeats", _C, "Heartbeats sent.", (), _feed("heartbeats")),
+    Family("feed_refused_peers", _C, "Peers that were not let in: their key is not allowed, or they did not come as "
+           "far as to show one (no key, another protocol).", ("reason",), _refused),
+    Family("feed_allowed_clients", _G, "Keys that may read the feed; 0 without a lock.", (), _feed("clients_allowed")),
     Family("feed_store_messages", _G, "Messages kept to be sent again.", (), _feed("store_messages")),
     Family("feed_store_bytes", _G, "Memory they take.", (), _feed("store_bytes")),
     Family("feed_store_evicted_messages", _C, "Messages that had to make room for newer ones.", (),

@@ -378,6 +378,24 @@ class Feed(Section, frozen=True):
             reached="that subscriber, and no other, loses messages; it sees a hole in the sequence",
         ),
     ] = 1000
+    curve_key: Annotated[
+        str,
+        note(
+            "File with the feed's secret key, as `appliance keygen` makes it: then everything is encrypted, and only "
+            'keys in curve_clients may read, replay included. "" is no lock.',
+            counter="appliance_feed_refused_peers_total",
+        ),
+    ] = ""
+    curve_clients: Annotated[
+        str, note("Folder with the public keys (NAME.key) of those who may read; SIGHUP makes it be read again.")
+    ] = ""
+    anyone_may_read: Annotated[
+        bool,
+        note(
+            "The feed may be bound beyond this host without a lock: whoever reaches it reads everything. "
+            "Only behind a firewall."
+        ),
+    ] = False
     replay_bytes: Annotated[
         int,
         note(
@@ -462,7 +480,7 @@ class Run(Section, frozen=True):
     ] = 5.0
     allow_remote: Annotated[
         bool,
-        note("Feed and metrics may be bound beyond this host. Neither asks who is there: use it behind a firewall."),
+        note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),
     ] = False
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from appliance.bus import FEED_HEADER, FULL, LEFT, ReplaySocket
+from appliance.channels import FEED_HEADER, FULL, LEFT, ReplaySocket
 from appliance.options import Feed
 from appliance.stats import Page
 from appliance.store import Store

@@ -63,6 +63,7 @@ CHECKSUM_FAULTS = ("bad", "offloaded", "unverified")
 MESSAGE_OUTCOMES = ("complete", "truncated", "failed")
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 DIRECTIONS = ("request", "response")
+REFUSALS = ("key", "handshake")  # a key that is not allowed; whatever else did not come as far
 REPLAY_RESULTS = ("served", "gone", "invalid", "refused", "abandoned")
 
 PIPELINE_GAUGES = (
@@ -155,7 +156,8 @@ def feed_layout(workers: int) -> list[str]:
     names += [f"replay_{result}" for result in REPLAY_RESULTS]
     names += ["replay_messages", "replay_bytes", "replay_pauses", "store_messages", "store_bytes", "store_evicted"]
     names += [f"sequence.{topic}" for topic in STORED_TOPICS]  # the last number of each, in this epoch
-    return [*names, "output_closed", "subscribers", "heartbeats", "epoch"]
+    names += [f"refused.{reason}" for reason in REFUSALS]
+    return [*names, "clients_allowed", "reloads", "output_closed", "subscribers", "heartbeats", "epoch"]
 
 
 def supervisor_layout(workers: int, captures: int) -> list[str]:

@@ -19,12 +19,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-from appliance.bus import FEED_HEADER, HEARTBEAT, Bus, FeedClient, ReplayClient, Socket, Waiter, readable
+from appliance.bus import Bus, Socket, Waiter
+from appliance.channels import FEED_HEADER, HEARTBEAT, FeedClient, ReplayClient, readable
+from appliance.curve import read_keys
 from appliance.follower import HELD_BYTES, Follower, Gap, Heartbeat, Question, Received
 
 __all__ = ["DEFAULT_ENDPOINT", "AsyncSubscriber", "Gap", "Received", "Subscriber"]
@@ -69,12 +72,15 @@ class _Subscription:
         replay: str = "",
         backfill: bool = False,
         held_bytes: int = HELD_BYTES,
+        server_key: Path | str = "",
+        key: Path | str = "",
     ) -> None:
         """topics: prefixes, such as "http." or "http.5xx."; none means all of them. timeout_s: iteration ends when no
         message came for so long; None waits for ever. on_gap is called for each run of messages that is gone, in its
         place among them. queue: messages that may wait here. replay: where lost messages are asked for; "" where the
         feed's heartbeat says, "off" not at all. backfill: begins with the oldest message that the feed still has.
-        held_bytes: what may wait here for something that is missing. Raises BusError.
+        held_bytes: what may wait here for something that is missing. server_key, key: files of `appliance keygen`, the
+        public key of a locked feed and the secret key of who reads. Raises BusError.
 
         Reconnects by itself. A new epoch means that the feed was started again: its numbers start from 1. Heartbeats
         are read here and not yielded."""
@@ -88,7 +94,8 @@ class _Subscription:
         asks = {OFF: False, "": None}.get(replay, True)
         self._follower = Follower(self.topics, replay=asks, backfill=backfill, limit=held_bytes)
         self._bus = Bus()
-        self._client = FeedClient(self._bus, endpoint, self.topics, queue)
+        self._keys = read_keys(server_key, key) if server_key or key else None
+        self._client = FeedClient(self._bus, endpoint, self.topics, queue, self._keys)
         self._replay: ReplayClient | None = None
         self._replay_at = ""
         self._told = asks is None  # whether heartbeats say whom to ask
@@ -139,8 +146,8 @@ class _Subscription:
     def _ask_at(self, endpoint: str) -> None:
         if endpoint != self._replay_at:
             if self._replay is not None:
-                self._bus.drop(self._replay.socket)
-            self._replay, self._replay_at = ReplayClient(self._bus, endpoint), endpoint
+                self._replay.close()
+            self._replay, self._replay_at = ReplayClient(self._bus, endpoint, self._keys), endpoint
 
     def _next(self) -> Received | None:
         """The next message that is ready; gaps before it are told."""
@@ -208,16 +215,24 @@ class _Subscription:
         if word.end:
             self._follower.end(word.topic, now)
 
+    @property
+    def refused(self) -> int:
+        """Times that we were not let in: the feed is locked, or something else is behind the endpoint."""
+        return self._client.refused
+
     def _awaited(self) -> list[Socket]:
         """The sockets that may bring something that is wanted."""
+        sockets = [self._client.socket, self._client.monitor]
         if self._replay is not None and self._follower.missing:
-            return [self._client.socket, self._replay.socket]
-        return [self._client.socket]
+            sockets += [self._replay.socket, self._replay.monitor]
+        return sockets
 
     def _patience(self, deadline: float | None) -> float | None:
         """How long to wait for a socket; None: until something comes."""
         now = time.monotonic()
-        times = [None if deadline is None else deadline - now, self._follower.wait_s(now)]
+        times = [None if deadline is None else deadline - now, self._follower.wait_s(now), self._client.again(now)]
+        if self._replay is not None:
+            times.append(self._replay.again(now))
         return max(0.0, min(known)) if (known := [time for time in times if time is not None]) else None
 
 

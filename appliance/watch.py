@@ -31,6 +31,8 @@ class Wanted(NamedTuple):
     endpoint: str
     topics: Sequence[str]
     replay: str = ""
+    server_key: str = ""
+    key: str = ""
     as_json: bool = False
     limit: int | None = None
     since: str = ""
@@ -63,7 +65,16 @@ def watch(wanted: Wanted) -> int:
     shown, code, warned, limit = 0, 0, False, wanted.limit
     topics = list(wanted.topics) or ["http."]
     screen = Screen(as_json=wanted.as_json)
-    with Subscriber(wanted.endpoint, topics, on_gap=on_gap, replay=wanted.replay, backfill=bool(wanted.since)) as feed:
+    feed = Subscriber(
+        wanted.endpoint,
+        topics,
+        on_gap=on_gap,
+        replay=wanted.replay,
+        backfill=bool(wanted.since),
+        server_key=wanted.server_key,
+        key=wanted.key,
+    )
+    with feed:
         try:
             while limit is None or shown < limit:
                 message = feed.receive(SILENCE_S)
@@ -73,7 +84,7 @@ def watch(wanted: Wanted) -> int:
                     shown += len(events)  # first: a signal may come while they are written
                     screen.show(message.topic, events)
                 elif feed.heartbeats == 0 and not warned:
-                    tell(f"nothing heard from {wanted.endpoint} yet; is an appliance running there? waiting")
+                    tell(_silence(wanted, feed.refused))
                     warned = True
         except KeyboardInterrupt:
             code = 130
@@ -88,6 +99,13 @@ def watch(wanted: Wanted) -> int:
         f"{feed.recovered:,} messages recovered, {feed.lost:,} messages lost"
     )
     return code
+
+
+def _silence(wanted: Wanted, refused: int) -> str:
+    if not refused:
+        return f"nothing heard from {wanted.endpoint} yet; is an appliance running there? waiting"
+    reason = "it does not let this key in" if wanted.key else "it is locked (give --server-key and --key), or no feed"
+    return f"{wanted.endpoint} refuses us: {reason}; trying again"
 
 
 def _chosen(topic: str, events: list[bytes], wanted: Wanted) -> list[bytes]:

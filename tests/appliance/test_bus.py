@@ -15,23 +15,20 @@ from hypothesis import strategies as st
 
 from appliance.bus import (
     EVENT_HEADER,
-    FEED_HEADER,
     BadMessage,
     Bus,
     BusError,
     EventInlet,
     EventLink,
     EventMessage,
-    FeedClient,
-    FeedSocket,
     FrameInlet,
     FrameLink,
-    ReplaySocket,
     Waiter,
     pack_events,
     queue_length,
     unpack_events,
 )
+from appliance.channels import FEED_HEADER, FeedClient, FeedSocket, ReplaySocket
 from appliance.options import Config, Shard, Source
 
 SMALL = Config(

@@ -16,7 +16,8 @@ import pytest
 import zmq
 from feed_process import PATIENCE_S, FeedProcess, eventually, feed_config
 
-from appliance.bus import FEED_HEADER, EventMessage, pack_events
+from appliance.bus import EventMessage, pack_events
+from appliance.channels import FEED_HEADER
 from appliance.options import Feed, Output, Run
 from appliance.stats import DONE, READY, TOPICS
 from appliance.store import OVERHEAD

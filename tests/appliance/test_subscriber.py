@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from feed_process import PATIENCE_S, FeedProcess, eventually, feed_config
 
-from appliance.bus import HEARTBEAT, Bus, FeedSocket
+from appliance.bus import Bus
+from appliance.channels import HEARTBEAT, FeedSocket
 from appliance.subscriber import AsyncSubscriber, Gap, Received, Subscriber, _reachable
 
 

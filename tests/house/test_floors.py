@@ -11,7 +11,7 @@ FLOORS = {
     "appliance": [
         {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
         {"packet", "defragment", "shard", "ledger", "metrics"},
-        {"pcap", "bus", "exporter"},
+        {"pcap", "bus", "channels", "curve", "exporter"},
         {"capture", "feed", "subscriber"},
         {"supervisor", "cli"},
     ],
@@ -131,7 +131,7 @@ def test_the_core_knows_no_socket_file_or_clock(room):
 @pytest.mark.parametrize(
     ("module", "only"),
     [
-        ("zmq", {"bus.py"}),
+        ("zmq", {"bus.py", "channels.py", "curve.py"}),
         ("prometheus_client", {"exporter.py"}),
         ("pylibpcap", {"libpcap.pxd"}),
         (r"appliance\.libpcap", {f"{room}.pyx" for room in PCAP[2:] if room != "pending"} | {"pcap.pyx", *PXD}),
