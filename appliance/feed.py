@@ -68,7 +68,7 @@ class Feed:
         close_feed(page, config.worker_count)
         page.update({f"sequence.{topic}": 0 for topic in STORED_TOPICS})
         page.update({"epoch": self.epoch, "store_messages": 0, "store_bytes": 0})
-        self.output = Output(config.output.path, page, config.shard.link_bytes, patient=config.lossless)
+        self.output = Output(config.output, page, config.shard.link_bytes, patient=config.lossless)
         self.bus = Bus()
         self.waiter = Waiter()
         self.inlet = EventInlet(self.bus, config, run_dir)
@@ -197,6 +197,7 @@ class Feed:
             stopping = self.station.stopping
             if self.output.waiting or self.output.fd in ready:
                 self.output.flush()
+            self.output.tick()
             taken = self._take_in()
             self._attend(ready)
             if stopping and not taken and not self._choked():
@@ -331,11 +332,13 @@ class Feed:
             self._beat()
             self.output.flush()
             self.output.pause(0.02)
-        self.output.close()
+        # Live, the drain has a limit that others share: what is merely good to have gets a part of it.
+        spare = None if self.config.lossless else time.monotonic() + drain_s / 4
+        self.output.close(lambda: self.station.until(spare) and not self.station.stopping)
         self._status("done")
         self._beat(now=True)
         if self.replay and self.feed and self.feed.subscribers:
-            self._last_answers(self.replay, time.monotonic() + drain_s)
+            self._last_answers(self.replay, time.monotonic() + (drain_s if self.config.lossless else drain_s / 4))
         self.bus.close(linger_s=drain_s)
         self.station.state(DONE)
         return 0
