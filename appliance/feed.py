@@ -35,7 +35,8 @@ WAIT_S = 0.1  # longest sleep: a stop and the death of the supervisor are notice
 
 EPOCHS = "epochs"  # in the run directory: how earlier lives of this feed ended
 MAX_EPOCHS = 8  # of them
-QUIET_S = 0.3  # after the last word: subscribers that find out what they missed only now may still ask for it
+LAST_BEATS_S = 0.05  # between the last heartbeats
+QUIET_S = 0.5  # after the last word: subscribers that find out what they missed only now may still ask for it
 
 
 class Epoch(msgspec.Struct):
@@ -222,6 +223,10 @@ class Feed:
             self.waiter.forget(self.inlet.socket)
         else:
             self.waiter.watch(self.inlet.socket, read=True)
+        if self.replay and self.replay.listening:
+            self.waiter.watch(self.replay.socket.socket, read=True)
+        elif self.replay:
+            self.waiter.forget(self.replay.socket.socket)
         if self.output.pollable:
             self.waiter.watch(self.output.fd, write=self.output.waiting, broken=True)
         elif self.output.fd >= 0:
@@ -279,6 +284,11 @@ class Feed:
             return
         self.beat_at = time.monotonic() + self.config.feed.heartbeat_s
         self.beats += 1
+        if self.feed:
+            self.feed.publish(HEARTBEAT, (self.epoch, self.beats, 1), self._heartbeat())
+        self.page.add("heartbeats", 1)
+
+    def _heartbeat(self) -> bytes:
         body = {
             "epoch": self.epoch,
             "last": self.sequences,
@@ -289,9 +299,7 @@ class Feed:
             "state": self.state,
             "time": now_text(),
         }
-        if self.feed:
-            self.feed.publish(HEARTBEAT, (self.epoch, self.beats, 1), msgspec.json.encode(body))
-        self.page.add("heartbeats", 1)
+        return msgspec.json.encode(body)
 
     def _status(self, state: str) -> None:
         if state != self.state:
@@ -344,10 +352,14 @@ class Feed:
         return 0
 
     def _last_answers(self, replay: Replay, deadline: float) -> None:
-        """The store ends with the process: whoever asks now, or is being answered, is served first."""
+        """The store ends with the process: whoever asks now, or is being answered, is served first.
+
+        The last numbers are said again and again: a queue that is full now may have room in a moment."""
         replay.heard_at = time.monotonic()
         while self.station.until(deadline) and (replay.busy or time.monotonic() - replay.heard_at < QUIET_S):
-            self._attend(self.waiter.wait(self._patience()))
+            self._attend(self.waiter.wait(min(self._patience(), LAST_BEATS_S)))
+            self.beat_at = min(self.beat_at, time.monotonic() + LAST_BEATS_S)
+            self._beat()
 
 
 def main(argv: list[str]) -> int:

@@ -424,7 +424,7 @@ class Feed(Section, frozen=True):
     subscriber_queue: Annotated[
         int,
         note(
-            "Messages that may wait for one subscriber.",
+            "Messages that may wait for one subscriber, each of up to about event_batch_bytes.",
             unit="messages",
             ge=1,
             le=1 << 24,
@@ -463,7 +463,8 @@ class Feed(Section, frozen=True):
     replay_rate_bytes: Annotated[
         int,
         note(
-            "What answers to all such requests may take together, so that the past never delays the present.",
+            "What answers to all such requests may take together, so that the past never delays the present. A "
+            "request by itself counts as a 2,000th of it.",
             unit="bytes per second",
             ge=1024,
             le=1 << 40,
