@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def run_dir(tmp_path: Path) -> Path:
     return made
 
 
-def check(run_dir: Path, command: list[object]) -> None:
+def check(run_dir: Path, command: list[object], *more: str) -> None:
     """Every event arrives as it is, only of the topic that was asked for, and messages that are missed are said."""
     with FeedProcess(run_dir, feed_config()) as feed, reading(feed, [*command, feed.endpoint, "http.5xx."]) as process:
         feed.workers[0].send(1, b'{"not": "asked for"}')
@@ -81,7 +82,9 @@ def check(run_dir: Path, command: list[object]) -> None:
             feed.workers[0].send(4, LINE, LINE)
         assert [json.loads(line) for line in lines(process, 6)] == [EVENT] * 6
     fake = FakeFeed()
-    process = subprocess.Popen([*map(str, command), fake.endpoint, "http.5xx."], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*map(str, command), fake.endpoint, "http.5xx.", *more], stderr=subprocess.PIPE, text=True
+    )
     try:
         fake.subscribed()
         fake.say("http.5xx.", 7, LINE)
@@ -99,7 +102,22 @@ def test_the_feed_in_c(run_dir: Path, compiled: Path) -> None:
 
 
 def test_the_feed_in_javascript(run_dir: Path, node: list[object]) -> None:
-    check(run_dir, node)
+    check(run_dir, node, "tcp://127.0.0.1:9")  # nobody answers there
+
+
+def test_javascript_gets_back_what_it_missed(run_dir: Path, node: list[object]) -> None:
+    with FeedProcess(run_dir, feed_config(subscriber_queue=10)) as feed:
+        with reading(feed, [*node, feed.endpoint, "http.", feed.replay]) as process:
+            feed.workers[0].send(4, b'{"n": 0}')
+            assert lines(process, 1) == ['{"n": 0}']
+            process.send_signal(signal.SIGSTOP)
+            fill = "x" * 200_000  # far more than the sockets between the two hold
+            for number in range(1, 200):
+                feed.workers[0].send(4, json.dumps({"n": number, "fill": fill}).encode())
+            eventually(lambda: feed.published() == 200, "all are published")
+            process.send_signal(signal.SIGCONT)
+            assert [json.loads(line)["n"] for line in lines(process, 199)] == list(range(1, 200))
+        assert feed.page["replay_messages"] > 0
 
 
 def test_the_ten_lines_of_the_readme(run_dir: Path) -> None:
