@@ -317,6 +317,8 @@ def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:
 
 
 def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    if bool(config.feed.curve_key) != bool(config.feed.curve_clients):
+        yield ["feed.curve_key", "feed.curve_clients"], "feed.curve_key and feed.curve_clients belong together"
     seen: dict[object, str] = {}
     for key, text in [
         ("feed.bind", config.feed.bind),
@@ -337,12 +339,25 @@ def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
                 f"{key} = {_shown(text)}: {seen[same]} is there already; choose another port or path",
             )
         seen[same] = key
-        if isinstance(where, tuple) and not _is_loopback(where[0]) and not config.run.allow_remote:
-            yield (
-                [key, "run.allow_remote"],
-                f"{key} = {_shown(text)}: reachable from other hosts, and nobody is asked who they are; "
-                "bind 127.0.0.1, or set run.allow_remote = true behind a firewall",
-            )
+        if isinstance(where, tuple) and not _is_loopback(where[0]):
+            yield from _remote_faults(config, key, text)
+
+
+def _remote_faults(config: Config, key: str, text: str) -> Iterator[tuple[list[str], str]]:
+    """An address that other hosts reach needs a lock, or words that say that there is none."""
+    feed = config.feed
+    beyond = f"{key} = {_shown(text)}: reachable from other hosts, and nobody is asked who they are"
+    if key == "metrics.bind" and not config.run.allow_remote:
+        yield (
+            [key, "run.allow_remote"],
+            f"{beyond}; bind 127.0.0.1, or set run.allow_remote = true behind a firewall",
+        )
+    elif key != "metrics.bind" and not feed.curve_key and not feed.anyone_may_read:
+        yield (
+            [key, "feed.anyone_may_read"],
+            f"{beyond}; set feed.curve_key and feed.curve_clients (`appliance keygen` makes keys), bind 127.0.0.1, "
+            "or set feed.anyone_may_read = true behind a firewall",
+        )
 
 
 def _endpoint(text: str) -> tuple[str, int] | str:

@@ -389,6 +389,57 @@ class Feed(Section, frozen=True):
             reached="that subscriber, and no other, loses messages; it sees a hole in the sequence",
         ),
     ] = 1000
+    curve_key: Annotated[
+        str,
+        note(
+            "File with the feed's secret key, as `appliance keygen` makes it: then everything is encrypted, and only "
+            'keys in curve_clients may read, replay included. "" is no lock.',
+            counter="appliance_feed_refused_peers_total",
+        ),
+    ] = ""
+    curve_clients: Annotated[
+        str, note("Folder with the public keys (NAME.key) of those who may read; SIGHUP makes it be read again.")
+    ] = ""
+    anyone_may_read: Annotated[
+        bool,
+        note(
+            "The feed may be bound beyond this host without a lock: whoever reaches it reads everything. "
+            "Only behind a firewall."
+        ),
+    ] = False
+    replay_bytes: Annotated[
+        int,
+        note(
+            "Memory for messages that can be asked for again. The default holds a minute of 6,000 events a second.",
+            unit="bytes",
+            ge=0,
+            le=1 << 40,
+            reached="the oldest messages are forgotten; who asks for one is told that it is gone",
+            counter="appliance_feed_store_evicted_messages_total",
+        ),
+    ] = 268435456
+    replay_rate_bytes: Annotated[
+        int,
+        note(
+            "What answers to all such requests may take together, so that the past never delays the present.",
+            unit="bytes per second",
+            ge=1024,
+            le=1 << 40,
+            reached="answers go on later",
+            counter="appliance_feed_replay_pauses_total",
+        ),
+    ] = 134217728
+    replay_requests: Annotated[
+        int,
+        note(
+            "Such requests that may wait for their answers, of all clients; 8 of one.",
+            unit="requests",
+            ge=1,
+            le=1 << 20,
+            reached="further ones are refused, and may be repeated",
+            counter='appliance_feed_replay_requests_total{result="refused"}',
+        ),
+    ] = 256
     heartbeat_s: Annotated[
         float,
         note(
@@ -440,7 +491,7 @@ class Run(Section, frozen=True):
     ] = 5.0
     allow_remote: Annotated[
         bool,
-        note("Feed and metrics may be bound beyond this host. Neither asks who is there: use it behind a firewall."),
+        note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),
     ] = False
 
 
