@@ -339,7 +339,7 @@ def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
                 f"{key} = {_shown(text)}: {seen[same]} is there already; choose another port or path",
             )
         seen[same] = key
-        if isinstance(where, tuple) and not _is_loopback(where[0]):
+        if isinstance(where, tuple) and not is_loopback(where[0]):
             yield from _remote_faults(config, key, text)
 
 
@@ -372,7 +372,8 @@ def _endpoint(text: str) -> tuple[str, int] | str:
     return rest
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name is not looked up, "localhost" aside."""
     if host == "localhost":
         return True
     try:

@@ -11,8 +11,8 @@ FLOORS = {
     "appliance": [
         {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
         {"packet", "defragment", "shard", "ledger", "metrics"},
-        {"pcap", "bus", "channels", "curve", "exporter"},
-        {"capture", "feed", "subscriber"},
+        {"pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka", "parquet"},
+        {"capture", "feed", "subscriber", "forward"},
         {"supervisor", "cli"},
     ],
     "workers": [
@@ -29,7 +29,7 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram", "store", "follower", "where"), 1),
+        **dict.fromkeys(("fragment", "datagram", "store", "follower", "where", "window"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys(PCAP, 2),
         **dict.fromkeys(("output", "replay", "inject", "packets"), 3),
@@ -145,6 +145,8 @@ def test_the_core_knows_no_socket_file_or_clock(room):
     [
         ("zmq", {"bus.py", "channels.py", "curve.py"}),
         ("prometheus_client", {"exporter.py"}),
+        ("nats", {"jetstream.py"}),
+        ("confluent_kafka", {"kafka.py"}),
         ("pylibpcap", {"libpcap.pxd"}),
         (r"appliance\.libpcap", {f"{room}.pyx" for room in PCAP[2:] if room != "pending"} | {"pcap.pyx", *PXD}),
     ],
