@@ -28,6 +28,7 @@ from appliance.window import Back, Place, Window
 SUBSCRIBER_QUEUE = 100  # messages of up to feed.event_batch_bytes that wait here unread; the others wait at the feed
 TURN_S = 1.0  # longest sleep: positions are written and the lag is measured this often
 DRAIN_S = 5.0  # how long a stop waits for answers
+HEALTHY_S = 30.0  # an answer that takes longer is trouble
 SILENCE_S = 5.0  # without a heartbeat
 
 
@@ -308,8 +309,12 @@ class Forwarder:
         yield "forward_cut_feeds", "counter", cut, feed.cut
 
     def healthy(self) -> tuple[bool, str]:
-        """Whether the server is connected."""
-        return self.connected, "" if self.connected else self.trouble
+        """Whether the server takes what we have."""
+        if not self.connected:
+            return False, self.trouble
+        if self.lag_s > HEALTHY_S:
+            return False, f"the server has left an event without an answer for {self.lag_s:.0f} s"
+        return True, ""
 
 
 def _unix(timestamp: str) -> float:

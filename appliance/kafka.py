@@ -45,6 +45,7 @@ class Kafka:
         self._poller: asyncio.Task[None] | None = None
         self._told: list[tuple[int, Any]] = []  # number and error: filled and emptied by turns, never at once
         self._notes: list[tuple[int, str]] = []  # of errors that belong to no record: code, text
+        self._produced = 0
         self._before = 0  # repetitions of producers before this one
         self._fatal = ""
 
@@ -80,8 +81,10 @@ class Kafka:
     # -- callbacks, in the thread that polls -----------------------------------------------------------------------
 
     def _statistics(self, text: str) -> None:
-        brokers = json.loads(text).get("brokers", {}).values()
-        self.retries = self._before + sum(broker.get("txretries", 0) for broker in brokers)
+        """Records that were transmitted beyond those that were produced: exact whenever none is queued."""
+        topics = json.loads(text).get("topics", {}).values()
+        sent = sum(partition["txmsgs"] for topic in topics for partition in topic["partitions"].values())
+        self.retries = max(self.retries, self._before + sent - self._produced)
 
     def _error(self, error: Any) -> None:
         self._notes.append((error.code(), error.str()))
@@ -108,6 +111,7 @@ class Kafka:
             _drop(producer)
             raise
         self._producer = producer
+        self._produced = 0
         self._poller = asyncio.create_task(self._poll(producer))
         return text
 
@@ -141,6 +145,7 @@ class Kafka:
         if producer is None:
             raise SinkFault(self._fatal or "the producer is closed")
         try:
+            self._produced += 1
             producer.produce(
                 self.target.name,
                 event.body,
@@ -160,8 +165,11 @@ class Kafka:
             await asyncio.to_thread(producer.poll, POLL_S)
             self._hear()
             notes, self._notes = self._notes, []
-            for _, text in notes:
-                self._on.note(f"{self._at}: {text}")
+            for code, text in notes:
+                if code == KafkaError._ALL_BROKERS_DOWN:
+                    self._on.note(f"{self._at} is not reachable; librdkafka goes on trying")
+                elif code not in (KafkaError._TRANSPORT, KafkaError._RESOLVE):  # of one broker: another may do
+                    self._on.note(f"{self._at}: {text}")
             if self._fatal and self._producer is producer:
                 self._producer = None
                 _drop(producer)

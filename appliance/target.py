@@ -57,7 +57,7 @@ def parse(text: str) -> Target:
         raise TargetFault(f"{name!r} cannot be the name of a {what}")
     servers = []
     for host in hosts.split(","):
-        bare = not re.search(r":\d*$", host) or (host.startswith("[") and host.endswith("]"))
+        bare = ":" not in host or host.endswith("]")
         try:
             address, port = split_address(f"{host}:{PORTS[kind]}" if bare else host)
         except ValueError as error:

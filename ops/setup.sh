@@ -101,7 +101,7 @@ if [ "$want" = test ]; then
     # A root's tools may be outside an ordinary user's PATH.
     # tshark asks who may capture unless its installation is noninteractive, as it is here; it brings dumpcap and editcap.
     for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump tshark:tshark \
-        ethtool:ethtool; do
+        ethtool:ethtool nats-server:nats-server; do
         case "$packages " in *" ${pair##*:} "*) continue ;; esac
         PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || packages="$packages ${pair##*:}"
     done
