@@ -19,7 +19,7 @@ from appliance.window import Sending
 
 try:
     from nats.aio.client import Client
-    from nats.errors import AuthorizationError, MaxPayloadError
+    from nats.errors import AuthorizationError, BadSubjectError, MaxPayloadError
     from nats.errors import Error as NatsError
     from nats.js.errors import NotFoundError
 except ImportError as error:
@@ -153,7 +153,7 @@ class JetStream:
             info = await client.jetstream(timeout=CONNECT_S).stream_info(name)
         except NotFoundError as error:
             raise SinkFault(
-                f"{self._at} has no stream {name}; make one as in ops/forward: nats stream add --config jetstream.json",
+                f"{self._at} has no stream {name}; ops/forward/make_stream.py makes it",
                 final=True,
             ) from error
         except (TimeoutError, NatsError) as error:
@@ -184,6 +184,8 @@ class JetStream:
             )
         except MaxPayloadError:
             self._on.refused(event.number, f"{len(event.body):,} bytes are more than the server takes (max_payload)")
+        except BadSubjectError:
+            self._on.refused(event.number, f"{event.topic!r} makes no subject")
         except (NatsError, OSError) as error:
             raise SinkFault(str(error) or type(error).__name__) from error
 

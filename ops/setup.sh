@@ -108,8 +108,10 @@ if [ "$want" = test ]; then
     # shellcheck disable=SC2086
     if [ -n "$packages" ] && ! install $packages; then
         say "not installed:$packages; the tests that need them will be skipped"
-    elif [ -n "$packages" ] && [ -z "${packages##*prometheus*}" ]; then
-        ! have systemctl || $as_root systemctl disable --quiet prometheus.service >/dev/null 2>&1 || :
+    elif have systemctl; then
+        for service in prometheus nats-server; do
+            case "$packages" in *$service*) $as_root systemctl disable --quiet $service.service >/dev/null 2>&1 || : ;; esac
+        done
     fi
 fi
 

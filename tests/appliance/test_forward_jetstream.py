@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
+
 import pytest
 
 pytest.importorskip("nats", reason="needs nats-py")
@@ -144,7 +148,7 @@ def test_a_full_stream_holds_the_events_back_until_there_is_room(feed, server):
 def test_a_missing_stream_is_said_at_once(feed, server):
     with Forward(f"nats://{server.address}/OTHER", feed.endpoint) as forward:
         assert forward.end() == 1
-        assert f"nats://{server.address} has no stream OTHER; make one as in ops/forward" in forward.log
+        assert f"nats://{server.address} has no stream OTHER; ops/forward/make_stream.py makes it" in forward.log
 
 
 def test_a_stream_of_other_subjects_is_said_at_once(feed, server):
@@ -195,3 +199,27 @@ def test_credentials_come_from_a_file_or_the_environment_and_are_never_shown(fee
 
 async def _make(client):
     await client.jetstream().add_stream(name="APPLIANCE", subjects=["appliance.>"])
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_server_is_believed_only_when_its_certificate_is(feed, tmp_path, trusted):
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl, to make a certificate")
+    about = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
+    paths = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *about, *paths]
+    subprocess.run(command, check=True, capture_output=True)
+    tls = f'tls {{ cert_file: "{tmp_path}/cert.pem", key_file: "{tmp_path}/key.pem" }}'
+    text = f'ca = "{tmp_path}/cert.pem"\n' if trusted else "tls = true\n"
+    file = secret_file(tmp_path / "c", text)
+    load = Load(feed)
+    load.send(1)
+    with Server(tmp_path / "nats", *free_ports(1), tls) as server:
+        known = ssl.create_default_context(cafile=tmp_path / "cert.pem")
+        ask([server], _make, tls=known)
+        with Forward(f"nats://{server.address}", feed.endpoint, "--credentials", str(file)) as forward:
+            if trusted:
+                forward.until("events_total", 10)
+            else:
+                assert forward.end() == 1
+                assert "`ca` in --credentials says who is trusted" in forward.log
