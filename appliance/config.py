@@ -272,6 +272,7 @@ def _contradictions(config: Config, source_required: bool) -> Iterator[tuple[lis
     """What is wrong with values that are good on their own: the keys it takes to be wrong, and the fault."""
     yield from _source_faults(config, source_required)
     yield from _limit_faults(config)
+    yield from _output_faults(config)
     yield from _header_faults(config)
     yield from _address_faults(config)
 
@@ -307,6 +308,18 @@ def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
         text = f"tcp.max_total_pending_bytes = {tcp.max_total_pending_bytes}: less than one stream may hold"
         keys = ["tcp.max_total_pending_bytes", "tcp.max_pending_bytes"]
         yield keys, f"{text} (tcp.max_pending_bytes = {tcp.max_pending_bytes})"
+
+
+def _output_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    output = config.output
+    if output.rotates and output.path in ("", "-"):
+        yield ["output.path"], "output.rotate_bytes and output.rotate_s need a file: set output.path (-o)"
+    if not output.rotates and (output.compress != "none" or output.keep_files or output.keep_bytes):
+        keys = ["output.rotate_bytes", "output.rotate_s"]
+        yield (
+            keys,
+            "output.compress, keep_files and keep_bytes are about closed files: set output.rotate_bytes or rotate_s",
+        )
 
 
 def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:

@@ -35,7 +35,8 @@ WAIT_S = 0.1  # longest sleep: a stop and the death of the supervisor are notice
 
 EPOCHS = "epochs"  # in the run directory: how earlier lives of this feed ended
 MAX_EPOCHS = 8  # of them
-QUIET_S = 0.3  # after the last word: subscribers that find out what they missed only now may still ask for it
+LAST_BEATS_S = 0.05  # between the last heartbeats
+QUIET_S = 0.5  # after the last word: subscribers that find out what they missed only now may still ask for it
 
 
 class Epoch(msgspec.Struct):
@@ -68,7 +69,7 @@ class Feed:
         close_feed(page, config.worker_count)
         page.update({f"sequence.{topic}": 0 for topic in STORED_TOPICS})
         page.update({"epoch": self.epoch, "store_messages": 0, "store_bytes": 0})
-        self.output = Output(config.output.path, page, config.shard.link_bytes, patient=config.lossless)
+        self.output = Output(config.output, page, config.shard.link_bytes, patient=config.lossless)
         self.bus = Bus()
         self.waiter = Waiter()
         self.inlet = EventInlet(self.bus, config, run_dir)
@@ -197,6 +198,7 @@ class Feed:
             stopping = self.station.stopping
             if self.output.waiting or self.output.fd in ready:
                 self.output.flush()
+            self.output.tick()
             taken = self._take_in()
             self._attend(ready)
             if stopping and not taken and not self._choked():
@@ -221,6 +223,10 @@ class Feed:
             self.waiter.forget(self.inlet.socket)
         else:
             self.waiter.watch(self.inlet.socket, read=True)
+        if self.replay and self.replay.listening:
+            self.waiter.watch(self.replay.socket.socket, read=True)
+        elif self.replay:
+            self.waiter.forget(self.replay.socket.socket)
         if self.output.pollable:
             self.waiter.watch(self.output.fd, write=self.output.waiting, broken=True)
         elif self.output.fd >= 0:
@@ -278,6 +284,11 @@ class Feed:
             return
         self.beat_at = time.monotonic() + self.config.feed.heartbeat_s
         self.beats += 1
+        if self.feed:
+            self.feed.publish(HEARTBEAT, (self.epoch, self.beats, 1), self._heartbeat())
+        self.page.add("heartbeats", 1)
+
+    def _heartbeat(self) -> bytes:
         body = {
             "epoch": self.epoch,
             "last": self.sequences,
@@ -288,9 +299,7 @@ class Feed:
             "state": self.state,
             "time": now_text(),
         }
-        if self.feed:
-            self.feed.publish(HEARTBEAT, (self.epoch, self.beats, 1), msgspec.json.encode(body))
-        self.page.add("heartbeats", 1)
+        return msgspec.json.encode(body)
 
     def _status(self, state: str) -> None:
         if state != self.state:
@@ -331,20 +340,26 @@ class Feed:
             self._beat()
             self.output.flush()
             self.output.pause(0.02)
-        self.output.close()
+        # Live, the drain has a limit that others share: what is merely good to have gets a part of it.
+        spare = None if self.config.lossless else time.monotonic() + drain_s / 4
+        self.output.close(lambda: self.station.until(spare) and not self.station.stopping)
         self._status("done")
         self._beat(now=True)
         if self.replay and self.feed and self.feed.subscribers:
-            self._last_answers(self.replay, time.monotonic() + drain_s)
+            self._last_answers(self.replay, time.monotonic() + (drain_s if self.config.lossless else drain_s / 4))
         self.bus.close(linger_s=drain_s)
         self.station.state(DONE)
         return 0
 
     def _last_answers(self, replay: Replay, deadline: float) -> None:
-        """The store ends with the process: whoever asks now, or is being answered, is served first."""
+        """The store ends with the process: whoever asks now, or is being answered, is served first.
+
+        The last numbers are said again and again: a queue that is full now may have room in a moment."""
         replay.heard_at = time.monotonic()
         while self.station.until(deadline) and (replay.busy or time.monotonic() - replay.heard_at < QUIET_S):
-            self._attend(self.waiter.wait(self._patience()))
+            self._attend(self.waiter.wait(min(self._patience(), LAST_BEATS_S)))
+            self.beat_at = min(self.beat_at, time.monotonic() + LAST_BEATS_S)
+            self._beat()
 
 
 def main(argv: list[str]) -> int:

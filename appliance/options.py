@@ -368,6 +368,59 @@ class Output(Section, frozen=True):
     """Events as JSON Lines."""
 
     path: Annotated[str, note('File that receives every event, one per line; "-" is standard output, "" is none.')] = ""
+    rotate_bytes: Annotated[
+        int,
+        note(
+            "Size of a file; 0 is no limit.",
+            unit="bytes",
+            ge=0,
+            le=1 << 50,
+            reached="the file is closed under a name with the time in it, and a new one begins",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0
+    rotate_s: Annotated[
+        float,
+        note(
+            "Age of a file; files end at multiples of it: with 3600 at the full hour, UTC. 0 is no limit.",
+            unit="seconds",
+            ge=0,
+            le=31622400,
+            reached="the file is closed, if there is anything in it",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0.0
+    compress: Annotated[
+        Literal["none", "zstd"],
+        note("What is done with closed files.", counter="appliance_output_compressed_files_total"),
+    ] = "none"
+    keep_files: Annotated[
+        int,
+        note(
+            "Closed files that are kept; 0 is all of them.",
+            unit="files",
+            ge=0,
+            le=1 << 30,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+    keep_bytes: Annotated[
+        int,
+        note(
+            "Space that closed files may take; 0 is all there is.",
+            unit="bytes",
+            ge=0,
+            le=1 << 60,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+
+    @property
+    def rotates(self) -> bool:
+        """Whether files are closed before the end."""
+        return bool(self.rotate_bytes or self.rotate_s)
 
 
 class Feed(Section, frozen=True):
@@ -382,7 +435,7 @@ class Feed(Section, frozen=True):
     subscriber_queue: Annotated[
         int,
         note(
-            "Messages that may wait for one subscriber.",
+            "Messages that may wait for one subscriber, each of up to about event_batch_bytes.",
             unit="messages",
             ge=1,
             le=1 << 24,
@@ -421,7 +474,8 @@ class Feed(Section, frozen=True):
     replay_rate_bytes: Annotated[
         int,
         note(
-            "What answers to all such requests may take together, so that the past never delays the present.",
+            "What answers to all such requests may take together, so that the past never delays the present. A "
+            "request by itself counts as a 2,000th of it.",
             unit="bytes per second",
             ge=1024,
             le=1 << 40,

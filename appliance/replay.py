@@ -30,6 +30,7 @@ CLIENT_REQUESTS = 8  # of one client in the line
 PATIENCE_S = 10.0  # how long a client may take nothing of its answer
 BLOCKED_S = 0.005  # between two tries to send to clients that are full
 BURST_S = 0.1  # of the rate may be sent at once after a pause
+QUESTION = 1 / 2000  # of a second's rate that a question costs, whatever its answer: that many are read in a second
 
 
 class Question(msgspec.Struct, rename={"first": "from", "last": "to"}):
@@ -89,21 +90,27 @@ class Replay:
         """Whether a question waits for its answer."""
         return bool(self._line)
 
+    @property
+    def listening(self) -> bool:
+        """Whether questions are read now: not while those before them have used up the rate."""
+        return self._allowance > 0
+
     def wait_s(self) -> float | None:
-        """How long there is nothing to send; None while nobody waits for anything."""
-        if not self._line:
-            return None
+        """How long there is nothing to do; None while nobody waits for anything."""
         if self._allowance <= 0:
             return -self._allowance / self.rate
+        if not self._line:
+            return None
         return BLOCKED_S if self._blocked else 0.0
 
     def take(self) -> None:
         """Reads the questions that have come, a turn's worth."""
         for _ in range(TURN_REQUESTS):
-            asked = self.socket.receive()
+            asked = self.socket.receive() if self.listening else None
             if asked is None:
                 return
             self.heard_at = self.clock()
+            self._allowance -= self.rate * QUESTION
             self._take(*asked)
 
     def _take(self, who: bytes, asked: bytes) -> None:
@@ -149,7 +156,7 @@ class Replay:
                 blocked += not size
                 self._line.append(job)
         self._blocked = blocked > 0
-        if self._line and self._allowance <= 0:
+        if self._allowance <= 0:
             self.page.add("replay_pauses", 1)
 
     def _serve(self, job: _Job) -> tuple[int, bool]:

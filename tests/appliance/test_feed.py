@@ -443,6 +443,25 @@ def test_a_client_that_does_not_read_its_answer_holds_up_nobody(tmp_path: Path) 
         eventually(lambda: feed.page["replay_abandoned"] == 8, "what it left unread is given up")
 
 
+def test_a_flood_of_questions_is_read_at_a_bounded_rate(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed, subscribe(feed, "http.") as subscriber:
+        context = zmq.Context()
+        flood = [context.socket(zmq.DEALER) for _ in range(4)]
+        for socket in flood:
+            socket.sndhwm = 10_000
+            socket.connect(feed.replay)
+            for _ in range(3000):
+                socket.send_multipart([b"", b"{"], zmq.DONTWAIT)
+        for number in range(1, 50):
+            feed.workers[0].send(1, EVENT % 1)
+            message = subscriber.receive(PATIENCE_S)
+            assert message is not None
+            assert message.sequence == number
+        eventually(lambda: feed.page["replay_invalid"] > 1000, "questions are read")
+        assert feed.page["replay_pauses"] > 0
+        context.destroy(linger=0)
+
+
 def test_who_missed_the_end_can_still_ask_for_it(tmp_path: Path) -> None:
     with FeedProcess(tmp_path, feed_config()) as feed, subscribe(feed, "heartbeat.", "status.") as subscriber:
         filled(feed, 20)

@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from feed_process import PATIENCE_S, FeedProcess, eventually, feed_config
+from feed_process import PATIENCE_S, FakeFeed, FeedProcess, eventually, feed_config
 
-from appliance.bus import Bus
-from appliance.channels import HEARTBEAT, FeedSocket
+from appliance.channels import HEARTBEAT
 from appliance.subscriber import AsyncSubscriber, Gap, Received, Subscriber, _reachable
-
-
-class FakeFeed:
-    """Publishes what it is told, numbered as it is told."""
-
-    def __init__(self, endpoint: str = "tcp://127.0.0.1:*") -> None:
-        self.bus = Bus()
-        self.socket = FeedSocket(self.bus, endpoint, 1000)
-        self.endpoint = self.socket.endpoint
-
-    def subscribed(self, count: int = 1, meanwhile: Callable[[], object] = lambda: None) -> None:
-        def known() -> bool:
-            meanwhile()
-            self.socket.read_subscriptions()
-            return self.socket.subscribers >= count
-
-        eventually(known, "the subscription arrives")
-
-    def say(self, topic: str, sequence: int, *events: bytes, epoch: int = 1) -> None:
-        self.socket.publish(topic, (epoch, sequence, len(events)), b"\n".join(events))
-
-    def beat(self, epoch: int = 1, **last: int) -> None:
-        numbers = {f"http.{name.removeprefix('_')}.": number for name, number in last.items()}
-        self.say(HEARTBEAT, 1, json.dumps({"epoch": epoch, "last": numbers}).encode(), epoch=epoch)
-
-    def close(self) -> None:
-        self.bus.close()
 
 
 @pytest.fixture

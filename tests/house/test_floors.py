@@ -32,7 +32,7 @@ ROOMS = {
         **dict.fromkeys(("fragment", "datagram", "store", "follower", "where", "window"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys(PCAP, 2),
-        **dict.fromkeys(("output", "replay", "inject", "packets"), 3),
+        **dict.fromkeys(("output", "archive", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
     "workers": {"delivery": 3, "reader_stream": 3},
