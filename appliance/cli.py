@@ -62,7 +62,11 @@ def main() -> None:
     "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Read options from it."
 )
 @click.option(
-    "-o", "--output", "output__path", metavar="PATH", help="Write events as JSON Lines; - is standard output."
+    "-o",
+    "--output",
+    "output__path",
+    metavar="PATH",
+    help="Write events there: JSON Lines, or Parquet for PATH.parquet; - is standard output.",
 )
 @click.option("--workers", "workers__count", type=int, metavar="N", help="Parsing processes. [cores - 1]")
 @click.option("--feed", "feed__bind", metavar="ENDPOINT", help=f"Publish events here, or off. [{FEED}]")

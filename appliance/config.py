@@ -15,6 +15,7 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -314,12 +315,30 @@ def _output_faults(config: Config) -> Iterator[tuple[list[str], str]]:
     output = config.output
     if output.rotates and output.path in ("", "-"):
         yield ["output.path"], "output.rotate_bytes and output.rotate_s need a file: set output.path (-o)"
+    if output.parquet:
+        yield from _parquet_faults(config)
     if not output.rotates and (output.compress != "none" or output.keep_files or output.keep_bytes):
         keys = ["output.rotate_bytes", "output.rotate_s"]
         yield (
             keys,
             "output.compress, keep_files and keep_bytes are about closed files: set output.rotate_bytes or rotate_s",
         )
+
+
+def _parquet_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    output = config.output
+    if output.path in ("", "-"):
+        yield ["output.format", "output.path"], 'output.format = "parquet": needs a file, set output.path (-o)'
+    if output.compress != "none":
+        yield ["output.compress"], "output.compress: Parquet files are compressed inside; leave it out"
+    if config.source.interfaces and not output.rotates:
+        yield (
+            ["output.path", "output.rotate_s", "output.rotate_bytes"],
+            f"output.path (-o) {output.path}: a Parquet file can be read only when it is finished; "
+            "set output.rotate_s, as in --set output.rotate_s=60",
+        )
+    if find_spec("pyarrow") is None:
+        yield ["output.format", "output.path"], "Parquet needs pyarrow: pip install 'capture-appliance[parquet]'"
 
 
 def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:

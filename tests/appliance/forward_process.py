@@ -10,7 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from tests.appliance.feed_process import PATIENCE_S, ROOT, FeedProcess, eventually
+from feed_process import PATIENCE_S, ROOT, FeedProcess, eventually
 
 
 def event(number: int, size: int = 0) -> bytes:

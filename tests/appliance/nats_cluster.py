@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from feed_process import PATIENCE_S, ROOT, eventually
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
-
-from tests.appliance.feed_process import PATIENCE_S, ROOT, eventually
 
 Result = TypeVar("Result")
 STREAM = json.loads((ROOT / "ops" / "forward" / "jetstream.json").read_text())

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from forward_process import Forward
 
 from appliance.cli import main
-from tests.appliance.forward_process import Forward
 
 
 def run(*options: str) -> tuple[int, str]:

@@ -10,9 +10,9 @@ import pytest
 
 pytest.importorskip("nats", reason="needs nats-py")
 
-from tests.appliance.feed_process import FeedProcess, eventually, feed_config
-from tests.appliance.forward_process import Forward, Load, secret_file
-from tests.appliance.nats_cluster import (
+from feed_process import FeedProcess, eventually, feed_config
+from forward_process import Forward, Load, secret_file
+from nats_cluster import (
     STREAM,
     Cluster,
     Server,

@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("nats", reason="needs nats-py")
 
-from tests.appliance.feed_process import ROOT
-from tests.appliance.nats_cluster import STREAM, Server, ask, call, free_ports
+from feed_process import ROOT
+from nats_cluster import STREAM, Server, ask, call, free_ports
 
 pytestmark = pytest.mark.peer
 
