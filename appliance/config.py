@@ -331,9 +331,9 @@ def _parquet_faults(config: Config) -> Iterator[tuple[list[str], str]]:
         yield ["output.format", "output.path"], 'output.format = "parquet": needs a file, set output.path (-o)'
     if output.compress != "none":
         yield ["output.compress"], "output.compress: Parquet files are compressed inside; leave it out"
-    if config.source.interfaces and not output.rotates:
+    if config.source.interfaces and not output.rotate_s:
         yield (
-            ["output.path", "output.rotate_s", "output.rotate_bytes"],
+            ["output.path", "output.rotate_s"],
             f"output.path (-o) {output.path}: a Parquet file can be read only when it is finished; "
             "set output.rotate_s, as in --set output.rotate_s=60",
         )

@@ -118,7 +118,7 @@ class JetStream:
             "max_reconnect_attempts": 1,
             "reconnect_time_wait": 0.1,
             "connect_timeout": CONNECT_S,
-            "ping_interval": 10,
+            "ping_interval": 5,  # a server that says nothing any more is left after three
             "error_cb": on_error,
             "closed_cb": on_closed,
         }

@@ -372,7 +372,7 @@ class Output(Section, frozen=True):
         Literal["auto", "jsonl", "parquet"],
         note(
             'How events are written; "auto" is Parquet for a path that ends with .parquet. A Parquet file can be read '
-            "only when it is finished: live, it needs rotate_s or rotate_bytes.",
+            "only when it is finished: live, it needs rotate_s.",
             counter="appliance_output_open_events",
         ),
     ] = "auto"
