@@ -17,6 +17,7 @@ import pytest
 from feed_process import PATIENCE_S, ROOT, eventually
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
+from nats.js.errors import APIError
 
 Result = TypeVar("Result")
 STREAM = json.loads((ROOT / "ops" / "forward" / "jetstream.json").read_text())
@@ -156,6 +157,16 @@ def make_stream(servers: list[Server], **other: object) -> None:
     eventually(lambda: ask(servers, make), "the stream is made")
 
 
+async def _reader(client: Client) -> Any:
+    """Reads from the beginning. The cluster may give the reading to a server that is dead: then it is asked again."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await client.jetstream(timeout=2).subscribe("appliance.>", ordered_consumer=True)
+        except (TimeoutError, APIError):
+            assert time.monotonic() < end, "nobody lets us read the stream"
+
+
 def message_ids(servers: list[Server]) -> list[str]:
     """The id of every message of the stream, in its order."""
 
@@ -163,7 +174,7 @@ def message_ids(servers: list[Server]) -> list[str]:
         info = await call(client, f"STREAM.INFO.{STREAM['name']}")
         count, found = info["state"]["messages"], []
         if count:
-            subscription = await client.jetstream().subscribe("appliance.>", ordered_consumer=True)
+            subscription = await _reader(client)
             while len(found) < count:
                 message = await subscription.next_msg(timeout=PATIENCE_S)
                 found.append(message.headers["Nats-Msg-Id"])
