@@ -401,6 +401,8 @@ FAMILIES = (
            _feed("archive_errors")),
     Family("output_torn_bytes", _C, "Bytes of half lines that killed processes left, cut off.", (),
            _feed("torn_bytes")),
+    Family("output_open_events", _G, "Events in a Parquet file that is not finished: a kill loses them.", (),
+           _feed("open_events")),
     # processes
     Family("process_up", _G, "1 while the process runs.", _PROCESS, _by_process(lambda process: process.alive)),
     Family("process_cpu_seconds", _C, "Processor time, user and system, over restarts.", _PROCESS,

@@ -201,6 +201,7 @@ def feed_layout(workers: int) -> list[str]:
     names += [f"{name}.{topic}" for topic in TOPICS for name in ("published", "published_messages", "published_bytes")]
     names += ["crash_lost", "invalid_messages", "written_events", "written_bytes", "write_errors", "dropped_output"]
     names += ["rotations", "rotation_errors", "archive_errors", "compressed_files", "removed_files", "torn_bytes"]
+    names += ["open_events"]
     names += [f"replay_{result}" for result in REPLAY_RESULTS]
     names += ["replay_messages", "replay_bytes", "replay_pauses", "store_messages", "store_bytes", "store_evicted"]
     names += [f"sequence.{topic}" for topic in STORED_TOPICS]  # the last number of each, in this epoch
