@@ -111,6 +111,7 @@ PIPELINE_GAUGES = (
     "half_open",
     "pending_bytes",
     "messages.open",
+    "head_bytes",
 )  # of the living pipeline: they start at 0 in every process
 PIPELINE_COUNTERS = (
     "segments",
@@ -136,6 +137,7 @@ PIPELINE_COUNTERS = (
     "messages.started",
     *(f"messages.{outcome}" for outcome in MESSAGE_OUTCOMES),
     "messages.open",
+    "head_bytes",
     *(f"requests.{method}" for method in METHODS),
     *(f"responses.{status}" for status in STATUS_CLASSES),
     *(f"pairing.{pairing}" for pairing in PAIRINGS),

@@ -20,6 +20,7 @@ cdef class HttpConnection(Connection):
     cdef MessageReader reader(self, int side)
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1
     cdef int flush(self, int side, MessageReader reader, Context cx) except -1
+    cdef int hold(self, int side, MessageReader reader, Context cx) except -1
     cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1
     cdef bint confirm(self, int side, MessageReader reader) except -1
     cdef int head(self, int side, MessageReader reader, Context cx) except -1

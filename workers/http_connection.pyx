@@ -9,15 +9,24 @@ from libc.stdint cimport int64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
-from workers.http1 cimport CANDIDATE, END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
+from workers.http1 cimport CANDIDATE, END, HEAD, IN_HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
 from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, OVERLAP_CONFLICT, Message
 from workers.start cimport OTHER
 from workers.stream cimport Piece, offset_of
+from workers.tally cimport Tally
 from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
         PyObject** ob_item
+
+
+cdef void account(MessageReader reader, Tally tally) noexcept:
+    """Counts what a reader has gathered of heads."""
+    cdef size_t size = len(reader.partial) if reader.partial is not None else 0
+    tally.head_bytes += size
+    tally.head_bytes -= reader.held
+    reader.held = size
 
 
 @cython.final
@@ -67,6 +76,7 @@ cdef class HttpConnection(Connection):
         if other is not None and other.versionless and other.settle(cx.limits, cx.tally) == HEAD:
             self.head(1 - side, other, cx)
             self.flush(1 - side, other, cx)
+            self.hold(1 - side, other, cx)
         while True:
             step = reader.step(&source, cx.limits, cx.tally)
             if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
@@ -80,7 +90,21 @@ cdef class HttpConnection(Connection):
                 self.say(side, reader, step, cx)
         if reader.kind != OTHER and (other is None or other.kind == OTHER):
             self.leave(reader, self.reader(1 - side), cx)
+        if reader.held or reader.partial is not None:
+            self.hold(side, reader, cx)
         self.heard[side] = max(self.heard[side], source.peer_ack)
+        return 0
+
+    cdef int hold(self, int side, MessageReader reader, Context cx) except -1:
+        """Accounts for what a reader has gathered; it lets go of that when all readers together hold too much."""
+        account(reader, cx.tally)
+        if reader.held and cx.tally.head_bytes > cx.limits.max_total_head_bytes:
+            if reader.state == IN_HEAD:
+                self.say(side, reader, reader.too_long(cx.limits, cx.tally), cx)
+                self.flush(side, reader, cx)
+            else:
+                reader.forget(cx.tally)
+            account(reader, cx.tally)
         return 0
 
     cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1:
@@ -88,6 +112,7 @@ cdef class HttpConnection(Connection):
         if other.state != LOST:                     # else it was counted
             cx.tally.not_http[<int>reader.kind] += 1
         other.forget(cx.tally)
+        account(other, cx.tally)
         other.kind = reader.kind
         other.state = TUNNEL
         return 0
@@ -192,6 +217,7 @@ cdef class HttpConnection(Connection):
         for side in range(2):
             reader = self.reader(side)
             reader.forget(cx.tally)
+            account(reader, cx.tally)
             reader.state = TUNNEL
         return 0
 
@@ -207,7 +233,9 @@ cdef class HttpConnection(Connection):
         """The reader learns of a gap."""
         cdef MessageReader reader = self.reader(side)
         self.say(side, reader, reader.gap(count, cx.limits, cx.tally), cx)
-        return self.flush(side, reader, cx)
+        self.flush(side, reader, cx)
+        account(reader, cx.tally)
+        return 0
 
     cdef int over(self, int side, bint by_fin, Context cx) except -1:
         """The reader learns that nothing more comes."""
@@ -219,6 +247,7 @@ cdef class HttpConnection(Connection):
         while step != NEED_MORE:
             self.say(side, reader, step, cx)
             step = reader.close(by_fin, cx.limits, cx.tally)
+        account(reader, cx.tally)
         return 0
 
     cdef int mark(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
@@ -244,8 +273,10 @@ cdef class HttpConnection(Connection):
             self.pairer = None
         if self.low is not None:
             self.low.forget(cx.tally)
+            account(self.low, cx.tally)
             self.low.state = LOST
         if self.high is not None:
             self.high.forget(cx.tally)
+            account(self.high, cx.tally)
             self.high.state = LOST
         return 0

@@ -61,6 +61,7 @@ cdef class Tally:
     cdef uint64_t complete
     cdef uint64_t truncated
     cdef uint64_t failed
+    cdef uint64_t head_bytes            # gathered of heads that are not whole, now
     cdef uint64_t requests[METHODS_END]
     cdef uint64_t responses[CLASSES_END]
     cdef uint64_t pairings[PAIRINGS_END]

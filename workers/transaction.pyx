@@ -37,6 +37,7 @@ cdef bint opens_tunnel(Message response, Message request) noexcept:
 
 
 cdef enum:
+    MOST_INFORMATIONAL = 16     # of one transaction that are listed
     BLANK = 8                   # bytes of blank lines between two requests, at most
 
 
@@ -121,7 +122,8 @@ cdef class Pairer:
             if transaction is not None:
                 if transaction.informational is None:
                     transaction.informational = []
-                transaction.informational.append(message.status)
+                if len(transaction.informational) < MOST_INFORMATIONAL:
+                    transaction.informational.append(message.status)
             self.answering = None
             return transaction
         if transaction is None:

@@ -32,7 +32,7 @@ CONFIGS = (
             "max_connections": 16,
             "max_half_open": 16,
         },
-        http={"max_head_bytes": 256, "max_pipelined": 2, "headers": ["all"]},
+        http={"max_head_bytes": 256, "max_total_head_bytes": 300, "max_pipelined": 2, "headers": ["all"]},
     ),
     config(
         tcp={
@@ -72,6 +72,7 @@ def singles(message: memoryview | bytes) -> Iterator[bytes]:
 def within_limits(counts: dict[str, int], config: Config) -> None:
     """What a pipeline holds is bounded, whatever came."""
     assert counts["pending_bytes"] <= config.tcp.max_total_pending_bytes, counts
+    assert counts["head_bytes"] <= config.http.max_total_head_bytes, counts
     assert counts["flows"] <= config.tcp.max_connections, counts
 
 
