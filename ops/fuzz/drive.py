@@ -12,6 +12,7 @@ from cover import Exact
 from appliance.batch import header
 from appliance.options import Config
 from appliance.shard import Sharder
+from appliance.stats import PAIRINGS
 from workers import events
 from workers.pipeline import Pipeline
 
@@ -98,11 +99,25 @@ def pipe(
 
 
 def settled(outcome: Outcome) -> None:
-    """The ledger closes, and every event is one."""
+    """The ledger closes, every event is one, and every message that was started is in one of them."""
     missing = differences(outcome)
     assert missing == {}, missing
     for line in outcome.lines:
         events.decode(line)
+    counts, made = outcome.counts, outcome.events
+    requests = sum(value for name, value in counts.items() if name.startswith("requests."))
+    asked = sum("request" in event["http"] for event in made)
+    answers = [event["http"]["response"].get("status_code", 0) for event in made if "response" in event["http"]]
+    pairings = Counter(event["appliance"]["pairing"] for event in made)
+    assert requests == asked, (requests, asked)
+    assert all(counts[f"pairing.{name}"] == pairings[name] for name in PAIRINGS), pairings
+    assert len(made) - pairings["response_only"] == asked, pairings
+    assert len(made) - pairings["request_only"] == len(answers), pairings
+    interim = counts["responses.1xx"] - answers.count(101)
+    for status in range(2, 6):
+        assert counts[f"responses.{status}xx"] == sum(answer // 100 == status for answer in answers), answers
+    # Beside these: what was dropped because both sides ask, or both answer.
+    assert 0 <= counts["messages.started"] - requests - interim - len(answers) <= counts["messages.failed"], counts
 
 
 def through(
