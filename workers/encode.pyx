@@ -22,11 +22,10 @@ from libc.string cimport memchr, memcpy, strlen
 
 from appliance.flow cimport FlowKey, HashKey, siphash
 from workers.message cimport AMBIGUOUS_FRAMING, Message, Span
-from workers.tally cimport ANOMALIES_END, CLASSES_END, Tally
+from workers.tally cimport CLASSES_END, Tally
 from workers.transaction cimport METHOD_CONNECT, Flow, Transaction, opens_tunnel
 
-from appliance.stats import ANOMALIES
-from workers.message import FRAMINGS
+from workers.message import FRAMINGS, anomalies_json
 from workers.tally import PAIRINGS
 
 ALWAYS_REDACTED = ("authorization", "proxy-authorization", "cookie", "set-cookie")
@@ -38,7 +37,6 @@ cdef enum:
 
 cdef const char* HEX = b"0123456789abcdef"
 cdef list FRAMING_TEXT = [name.encode() for name in FRAMINGS]
-cdef list ANOMALY_TEXT = [name.encode() for name in ANOMALIES]
 cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
 cdef uint8_t[256] PLAIN         # bytes that stand for themselves in a JSON string
 for c in range(32, 127):
@@ -456,7 +454,6 @@ cdef class Encoder:
         """What is ours: how sure the event is, and its timing."""
         cdef Message request = transaction.request, response = transaction.response
         cdef bint comma = False
-        cdef const char* mark
         out = put(out, b'"appliance":{"transaction":')
         out = put_number(out, transaction.index)
         out = put(out, b',"pairing":"')
@@ -485,28 +482,12 @@ cdef class Encoder:
             out = put_text(out, <const uint8_t*>name, len(name))
             out = put(out, b'"}')
         if anomalies:
-            out = put_anomalies(out, anomalies)
+            out = put(out, b',"anomalies":')
+            out = put_bytes(out, <bytes>anomalies_json(anomalies))
         if transaction.informational is not None:
             out = put(out, b',"informational":')
-            mark = b"["
-            for status in transaction.informational:
-                out = put(out, mark)
-                out = put_number(out, <uint64_t>status)
-                mark = b","
-            out = put(out, b"]")
+            out = put_bytes(out, json.dumps(transaction.informational, separators=(",", ":")).encode())
         return put(out, b"}")
-
-
-cdef uint8_t* put_anomalies(uint8_t* out, uint64_t bits) noexcept:
-    """Their names, in the order of the list; there is at least one."""
-    cdef const char* mark = b',"anomalies":["'
-    cdef int bit
-    for bit in range(ANOMALIES_END):
-        if bits >> bit & 1:
-            out = put(out, mark)
-            out = put_bytes(out, <bytes>ANOMALY_TEXT[bit])
-            mark = b'","'
-    return put(out, b'"]')
 
 
 cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:

@@ -12,6 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
+import json
+from functools import lru_cache
+
 from appliance.stats import ANOMALIES, METHODS
 
 cdef uint8_t[256] TOKEN         # RFC 9110 section 5.6.2
@@ -470,6 +473,7 @@ cdef class Message:
         return 0
 
 
-def anomaly_names(uint64_t bits):
-    """The names of the anomaly bits, in the order of the list."""
-    return [name for i, name in enumerate(ANOMALIES) if bits >> i & 1]
+@lru_cache(1024)        # of so many combinations: most events have none or one of a few
+def anomalies_json(uint64_t bits):
+    """The names of the anomaly bits as JSON, in the order of the list."""
+    return json.dumps([name for i, name in enumerate(ANOMALIES) if bits >> i & 1], separators=(",", ":")).encode()
