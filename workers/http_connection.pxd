@@ -18,3 +18,4 @@ cdef class HttpConnection(Connection):
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1
     cdef int head(self, int side, MessageReader reader, Context cx) except -1
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
+    cdef bint unsure(self, int side) except -1

@@ -86,7 +86,7 @@ cdef class HttpConnection(Connection):
         cdef Flow flow
         cdef Transaction transaction
         cdef Message request = None
-        cdef bint after_loss = reader.lost_bytes, tunnel = False, no_body = False
+        cdef bint after_loss = reader.lost_bytes, tunnel = False, no_body = False, answers_lost
         if message.is_request and self.streams[side].midstream and not self.begun[side]:
             after_loss = True                       # requests sent before the capture began may not be answered yet
         self.begun[side] = True
@@ -105,7 +105,8 @@ cdef class HttpConnection(Connection):
             reader.lose(cx.tally)
             return 0
         if message.is_request:
-            self.pairer.request_head(message, after_loss, cx.limits, cx.tally, cx.out)
+            answers_lost = self.reader(1 - side).lost_bytes or message.peer_ack > self.streams[1 - side].next
+            self.pairer.request_head(message, after_loss, answers_lost, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
             return 0
         transaction = self.pairer.response_head(message, after_loss, cx.tally, cx.out)
@@ -176,7 +177,7 @@ cdef class HttpConnection(Connection):
         if reader is not None and reader.message is not None and reader.message.start < stop:
             reader.message.anomalies |= OVERLAP_CONFLICT * marks
         if self.pairer is not None:
-            for transaction in (self.pairer.answering, *self.pairer.waiting):
+            for transaction in (self.pairer.answering, *self.pairer.waiting, *(self.pairer.loose or ())):
                 message = None
                 if transaction is not None:
                     message = transaction.request if side == self.client else transaction.response
@@ -184,10 +185,14 @@ cdef class HttpConnection(Connection):
                     message.anomalies |= OVERLAP_CONFLICT * marks
         return 0
 
+    cdef bint unsure(self, int side) except -1:
+        """Can messages of a side be missing at its end?"""
+        return self.reader(side).lost_bytes or not self.streams[side].finished
+
     cdef int done(self, Context cx) except -1:
         """What still waits for an answer leaves as it is."""
         if self.pairer is not None:
-            self.pairer.finish(cx.tally, cx.out)
+            self.pairer.finish(self.unsure(self.client), self.unsure(1 - self.client), cx.tally, cx.out)
             self.pairer = None
         if self.low is not None:
             self.low.partial = None
