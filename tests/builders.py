@@ -148,8 +148,16 @@ def post(number: int = 0, size: int = 10, **how: Any) -> Exchange:
     return exchange("POST", f"/{number}", **{"reason": f"R{number}", "upload": b"u" * size, "body": b"x" * 10, **how})
 
 
-def request(target: bytes = b"/", *headers: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
-    """A request head, byte for byte."""
+def request(
+    target: bytes = b"/",
+    *headers: bytes,
+    method: bytes = b"GET",
+    version: bytes = b"1.1",
+    host: bytes | None = b"a.example",
+) -> bytes:
+    """A request head, byte for byte; with a Host field unless host is None or one is given."""
+    if host is not None and not any(line.lower().startswith(b"host:") for line in headers):
+        headers = (b"Host: " + host, *headers)
     return b"".join((method, b" ", target, b" HTTP/", version, b"\r\n", *(line + b"\r\n" for line in headers), b"\r\n"))
 
 

@@ -8,6 +8,11 @@ from workers.message cimport Message
 from workers.tally cimport Tally
 
 
+cdef enum:
+    METHOD_HEAD = 1             # places in stats.METHODS
+    METHOD_CONNECT = 5
+
+
 cdef enum Pairing:              # names in tally.pyx, in this order
     ORDERED
     VERIFIED
@@ -86,3 +91,6 @@ cdef class Batch:
 
     cdef bint whole(self) except -1
     cdef bint pair(self) except -1
+
+
+cdef bint opens_tunnel(Message response, Message request) noexcept

@@ -37,10 +37,15 @@ cdef class Transaction:
     pass
 
 
+cdef bint opens_tunnel(Message response, Message request) noexcept:
+    """Does HTTP end behind this response? RFC 9110 sections 9.3.6 and 15.2.2."""
+    return response.status == 101 or (
+        request is not None and request.method_number == METHOD_CONNECT and 200 <= response.status < 300)
+
+
 cdef enum:
     BLANK = 8                   # bytes of blank lines between two requests, at most
     FEW = 32                    # places in front of `waiting` that are not worth moving the others for
-    METHOD_HEAD = 1             # place in stats.METHODS
 
 cdef int64_t END_OF_ALL = <int64_t>1 << 62
 

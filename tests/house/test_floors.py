@@ -17,7 +17,7 @@ FLOORS = {
     ],
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
-        {"stream", "http1", "message"},
+        {"stream", "http1", "start", "message"},
         {"connection", "http_connection", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
@@ -119,7 +119,19 @@ def test_the_workers_see_of_the_appliance_only_words_and_the_bus():
 
 @pytest.mark.parametrize(
     "room",
-    ["segment", "stream", "http1", "message", "connection", "transaction", "table", "pipeline", "delivery", "assembly"],
+    [
+        "segment",
+        "stream",
+        "http1",
+        "start",
+        "message",
+        "connection",
+        "transaction",
+        "table",
+        "pipeline",
+        "delivery",
+        "assembly",
+    ],
 )
 def test_the_core_knows_no_socket_file_or_clock(room):
     text = (ROOT / "workers" / f"{room}.pyx").read_text()
