@@ -26,3 +26,4 @@ cdef class HttpConnection(Connection):
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
     cdef int tunnel(self, Context cx) except -1
     cdef bint unsure(self, int side) except -1
+    cdef int doubt_body(self, int side, Message request, Context cx) except -1

@@ -146,6 +146,7 @@ cdef class HttpConnection(Connection):
             reader.lose(NULL, 0, cx.tally)
             return 0
         if message.is_request:
+            self.doubt_body(1 - side, message, cx)
             answers_lost = self.reader(1 - side).lost_bytes or message.peer_ack > self.streams[1 - side].next
             self.pairer.request_head(message, after_loss, answers_lost, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
@@ -164,6 +165,16 @@ cdef class HttpConnection(Connection):
         if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
                 and not request.end_lost and message.first_ns >= request.last_ns:
             cx.tally.response_time(message.first_ns - request.last_ns)
+        return 0
+
+    cdef int doubt_body(self, int side, Message request, Context cx) except -1:
+        """A response to a request that was not captured had no body, if its client went on as soon as it had its head."""
+        cdef Transaction transaction = self.pairer.answering
+        cdef MessageReader reader = self.reader(side)
+        if transaction is not None and transaction.request is None and transaction.response is reader.message \
+                and request.peer_ack == reader.message.head_end and reader.message.body_bytes == 0:
+            reader.frame(True, False)
+            self.flush(side, reader, cx)
         return 0
 
     cdef int end(self, int side, MessageReader reader, Context cx) except -1:
