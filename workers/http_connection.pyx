@@ -10,9 +10,9 @@ from libc.stdint cimport int64_t
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
 from workers.http1 cimport CANDIDATE, END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
-from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, OVERLAP_CONFLICT, Message
+from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, RESYNCHRONISED, Message
 from workers.start cimport OTHER
-from workers.stream cimport Piece, offset_of
+from workers.stream cimport Piece, Stream, offset_of
 from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
 
 cdef extern from "Python.h":
@@ -96,22 +96,26 @@ cdef class HttpConnection(Connection):
         """Is what the reader has found after a loss the next message, or a text in a body? TCP's numbers tell.
 
         Who takes turns starts a message just where the other side's last bytes have acknowledged all before it, and
-        nothing of it. Where the other side's last bytes were lost, its next message at least acknowledges something new.
-        A client that was seen to send on without waiting starts its messages anywhere, and so does its server.
+        nothing of it. Where those bytes were lost, the message at least acknowledges something new, and that was lost.
+        A client that was seen to send on without waiting starts its messages anywhere, and so does its server; there a
+        body whose end is unknown is searched for nothing.
         """
         cdef int peer = 1 - side
+        cdef Stream* other = &self.streams[peer]
         if self.client >= 0 and (side == self.client) != reader.candidate_request:
             return False
-        if not self.streams[peer].seen:
+        if not other.seen:
             return reader.candidate_first
         if self.heard[peer] == reader.candidate:
             return True
-        if self.pairer is not None and self.pairer.pipelines:
-            if reader.candidate_request:
-                return reader.candidate_first or reader.candidate_apart
-            if self.pairer.waiting:
-                return reader.candidate_first
-        return reader.candidate_first and self.reader(peer).lost_bytes and reader.candidate_ack > max(self.heard[side], 0)
+        if reader.candidate_first and reader.candidate_ack > max(self.heard[side], 0) and (
+                reader.candidate_ack > other.next or other.gap_from < reader.candidate_ack <= other.gap_to):
+            return True
+        if self.pairer is None or not self.pairer.pipelines or self.body_open[side]:
+            return False
+        if reader.candidate_request:
+            return reader.candidate_first or reader.candidate_apart
+        return self.pairer.waiting and reader.candidate_first
 
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1:
         if step == HEAD:
@@ -126,11 +130,12 @@ cdef class HttpConnection(Connection):
         cdef Flow flow
         cdef Transaction transaction
         cdef Message request = None
-        cdef bint after_loss = reader.lost_bytes, tunnel = False, no_body = False, answers_lost
+        cdef bint after_loss = message.anomalies & (RESYNCHRONISED | EXTRA_BYTES) != 0
+        cdef bint tunnel = False, no_body = False, answers_lost
         if message.is_request and self.streams[side].midstream and not self.begun[side]:
             after_loss = True                       # requests sent before the capture began may not be answered yet
         self.begun[side] = True
-        reader.lost_bytes = False
+        reader.lost_bytes = reader.cut              # what cuts a head off is missing behind it
         if self.client < 0:
             self.client = side if message.is_request else 1 - side
             flow = Flow.__new__(Flow)
@@ -187,6 +192,7 @@ cdef class HttpConnection(Connection):
             cx.tally.failed += 1
         else:
             cx.tally.truncated += 1
+        self.body_open[side] = not message.complete and (message.chunked or message.has_length)
         reader.message = None
         if side == self.client:
             self.pairer.request_end(cx.tally, cx.out)
