@@ -152,7 +152,7 @@ cdef class HttpConnection(Connection):
             return 0
         if message.is_request:
             self.doubt_body(1 - side, message, cx)
-            answers_lost = self.reader(1 - side).lost_bytes or message.peer_ack > self.streams[1 - side].next
+            answers_lost = self.unsure(1 - side) or message.peer_ack > self.streams[1 - side].next
             self.pairer.request_head(message, after_loss, answers_lost, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
             self.reader(1 - side).headless = message.major == 0
@@ -256,13 +256,14 @@ cdef class HttpConnection(Connection):
         return 0
 
     cdef bint unsure(self, int side) except -1:
-        """Can messages of a side be missing at its end?"""
-        return self.reader(side).lost_bytes or not self.streams[side].finished
+        """May messages of a side be missing behind its last one?"""
+        return self.reader(side).lost_bytes or self.reader(side).state == LOST
 
     cdef int done(self, Context cx) except -1:
         """What still waits for an answer leaves as it is."""
         if self.pairer is not None:
-            self.pairer.finish(self.unsure(self.client), self.unsure(1 - self.client), cx.tally, cx.out)
+            self.pairer.finish(self.unsure(self.client) or not self.streams[self.client].finished,
+                               self.unsure(1 - self.client) or not self.streams[1 - self.client].finished, cx.tally, cx.out)
             self.pairer = None
         if self.low is not None:
             self.low.forget(cx.tally)

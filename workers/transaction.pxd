@@ -42,7 +42,6 @@ cdef class Transaction:
     cdef bint response_done
     cdef bint after_loss        # messages of its side before this one may have been lost
     cdef bint held              # a response whose request is decided later
-    cdef bint hides             # … what was read as its body may be other responses
 
 
 cdef class Pairer:
@@ -54,14 +53,13 @@ cdef class Pairer:
     cdef Transaction asking     # its request is being read
     cdef Transaction answering  # its response is being read; None while that is an informational one
     cdef bint in_order          # no response can have been lost since the last one that was paired
-    cdef bint heads             # a HEAD may be among `waiting`
     cdef uint32_t dropped       # requests that are answered before those in `waiting`: there were too many
     cdef int64_t answered       # how far the responses acknowledge the client's bytes; -1: none yet
     cdef int64_t asked_ack      # peer_ack of the newest request
     cdef int64_t fresh_from     # all responses before this offset were settled
     cdef uint32_t together      # requests since the client last waited
     cdef bint pipelines         # its client was seen to send a request without waiting for an answer
-    cdef bint batches           # … and to wait for all answers after several such
+    cdef uint32_t proofs        # … so many times, and to wait for all answers then
     cdef bint slides            # … and not to wait for all
 
     cdef int request_head(self, Message message, bint after_loss, bint answers_lost, Limits limits, Tally tally,

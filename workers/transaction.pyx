@@ -13,11 +13,11 @@ After a loss order decides nothing. What does, depends on how the client was see
   counted, from the batch's begin up to the first loss and from its end back to the last one. Between those, nothing is paired.
 - It keeps several requests outstanding all the time (sliding): then nothing behind the loss can be paired.
 
-A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after one batch of
-several requests came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
+A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after some of
+them came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
 """
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from workers.limits cimport Limits
 from workers.message cimport Message
@@ -45,6 +45,7 @@ cdef bint opens_tunnel(Message response, Message request) noexcept:
 
 cdef enum:
     BLANK = 8                   # bytes of blank lines between two requests, at most
+    ENOUGH = 2                  # requests sent behind another one, and answered before the next, to believe in batches
     FEW = 32                    # places in front of `waiting` that are not worth moving the others for
 
 cdef int64_t END_OF_ALL = <int64_t>1 << 62
@@ -96,7 +97,8 @@ cdef class Pairer:
         cdef Transaction transaction
         cdef bint fresh = message.peer_ack > self.asked_ack
         if fresh and self.in_order and not after_loss and not self.waiting and self.answering is None:
-            self.batches = self.batches or (self.together > 1 and not answers_lost)
+            if not answers_lost and self.proofs < ENOUGH:
+                self.proofs += self.together - 1
         else:
             self.study(message, after_loss, answers_lost, tally, out)
         self.together = 1 if fresh else self.together + 1
@@ -105,7 +107,6 @@ cdef class Pairer:
         transaction.after_loss = after_loss
         self.asked_ack = message.peer_ack
         self.asking = transaction
-        self.heads = self.heads or message.method_number == METHOD_HEAD
         if len(self.waiting) - self.first >= limits.max_pipelined:
             self.make_room(tally, out)
         self.waiting.append(transaction)
@@ -134,8 +135,9 @@ cdef class Pairer:
             response = self.answering.response
             if message.peer_ack <= response.start + <int64_t>response.bytes:
                 self.pipelines = self.slides = True                     # sent with a response half received
-        elif waits and self.in_order and not answers_lost and not self.oldest().after_loss:
-            self.pipelines = self.slides = True                         # sent with some of the answers there
+        elif waits and not answers_lost:
+            self.pipelines = True
+            self.slides = self.slides or (self.in_order and not self.oldest().after_loss)   # sent with some of the answers there
         if after_loss and self.answered < message.start - BLANK and not answers_lost and self.in_order \
                 and not (self.flow.midstream and self.flow.transactions == 0):
             self.pipelines = True           # what was lost was not answered when this one was sent
@@ -161,7 +163,6 @@ cdef class Pairer:
             transaction = self.waiting.pop()
             del self.waiting[:]
             self.first = 0
-            self.heads = False
             return transaction
         transaction = self.waiting[self.first]
         self.waiting[self.first] = None
@@ -253,10 +254,11 @@ cdef class Pairer:
         explained = not transaction.after_loss or self.answered >= request.start - BLANK
         exact = response.peer_ack <= known_end(request) + BLANK
         opening = response.start == request.peer_ack    # it is the first that came behind this request
-        if not exact and not (opening and explained):
-            return None
         while self.oldest() is not transaction:
             self.emit(self.pop(), tally, out)           # its answer was lost
+        if not exact and not (opening and explained):
+            self.emit(self.pop(), tally, out)           # so was this one's
+            return None
         self.pipelines = not exact and request.complete
         self.in_order = True
         self.dropped = 0
@@ -277,7 +279,6 @@ cdef class Pairer:
             transaction.request_done = True
             transaction.held = True
             transaction.after_loss = after_loss
-            transaction.hides = self.heads      # if it answers a HEAD, its body is in truth what follows
             transaction.response = message
             transaction.informational = self.interim
             self.interim = None
@@ -317,9 +318,10 @@ cdef class Pairer:
                           (<Transaction>asked[k]).after_loss if k < len(asked) else asked_lost,
                           (<Transaction>said[n]).after_loss if n < len(said) else said_lost)
             batches.append(batch)
-            self.batches = self.batches or (k - i > 1 and batch.whole() and not (last and k == len(asked)))
+            if batch.whole() and not (last and k == len(asked)):
+                self.proofs += <uint32_t>(k - i - 1)
             i, j = k, n
-        if self.batches:
+        if self.proofs >= ENOUGH:
             for batch in batches:
                 if not batch.pair():
                     self.slides = True
@@ -338,7 +340,6 @@ cdef class Pairer:
         cdef list said = self.loose
         del self.waiting[:]
         self.first = self.dropped = 0
-        self.heads = False
         self.loose = self.interim = None
         for transaction in asked:
             if transaction.response is None or transaction.response_done:
@@ -411,7 +412,7 @@ cdef class Batch:
         if len(self.asked) != len(self.said) or self.asked_lost or self.said_lost:
             return False
         for one in self.asked + self.said:
-            if one.after_loss or one.hides:
+            if one.after_loss or (one.response is not None and not one.response.complete):
                 return False
         return True
 
@@ -426,14 +427,14 @@ cdef class Batch:
                 break
             pairs.append((request, response))
             front += 1
-            if response.hides:
+            if not response.response.complete:          # more may stand in what could not be framed
                 break
         if not self.asked_lost and not self.said_lost:
-            if front == most and asked != said and not (front and (<Transaction>self.said[front - 1]).hides):
+            if front == most and asked != said and not (front and not (<Transaction>self.said[front - 1]).response.complete):
                 return False
             while front + back < most:
                 request, response = self.asked[asked - back - 1], self.said[said - back - 1]
-                if response.hides:
+                if not response.response.complete:
                     break
                 pairs.append((request, response))
                 back += 1
