@@ -97,7 +97,7 @@ cdef class Pairer:
         cdef Transaction transaction
         cdef bint fresh = message.peer_ack > self.asked_ack
         if fresh and self.in_order and not after_loss and not self.waiting and self.answering is None:
-            if not answers_lost and self.proofs < ENOUGH:
+            if self.together > 1 and not answers_lost:
                 self.proofs += self.together - 1
         else:
             self.study(message, after_loss, answers_lost, tally, out)
