@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
-from workers.http1 cimport CANDIDATE, END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
+from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
 from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, RESYNCHRONISED, Message
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
@@ -173,14 +173,18 @@ cdef class HttpConnection(Connection):
         return 0
 
     cdef int doubt_body(self, int side, Message request, Context cx) except -1:
-        """A response to a request that was not captured had no body, if its client went on as soon as it had its head."""
+        """A response whose request is not known ended where its client went on: it may have answered a HEAD."""
         cdef Transaction transaction = self.pairer.answering
         cdef MessageReader reader = self.reader(side)
-        if transaction is not None and transaction.request is None and transaction.response is reader.message \
-                and request.peer_ack == reader.message.head_end and reader.message.body_bytes == 0:
+        if transaction is None or transaction.request is not None or transaction.response is not reader.message \
+                or not reader.message.head_end <= request.peer_ack <= reader.message.start + <int64_t>reader.message.bytes:
+            return 0
+        if reader.message.body_bytes == 0:
             reader.frame(True, False)
-            self.flush(side, reader, cx)
-        return 0
+        else:
+            reader.cut = True
+            reader.state = ENDING
+        return self.flush(side, reader, cx)
 
     cdef int end(self, int side, MessageReader reader, Context cx) except -1:
         """The message being read is over."""

@@ -318,7 +318,7 @@ cdef class Pairer:
                           (<Transaction>asked[k]).after_loss if k < len(asked) else asked_lost,
                           (<Transaction>said[n]).after_loss if n < len(said) else said_lost)
             batches.append(batch)
-            if batch.whole() and not (last and k == len(asked)):
+            if batch.whole():
                 self.proofs += <uint32_t>(k - i - 1)
             i, j = k, n
         if self.proofs >= ENOUGH:

@@ -239,7 +239,7 @@ class Crowd:
         rng = self.rng
         call = Call(number, rng, start_ns)
         client, server = call.sides
-        style = rng.choices(("one", "bursts", "sliding"), (88, 10, 2))[0]
+        style = rng.choices(("one", "bursts", "sliding"), (91, 8, 1))[0]
         depth = {"one": 1, "bursts": 10_000, "sliding": rng.randint(2, 4)}[style]
         total = rng.randint(2, 14)
         answered: list[int] = []  # where each response ends
@@ -293,11 +293,13 @@ class Crowd:
             place = data.find(b"<fake>", place + 1)
         if b"\r\nTransfer-Encoding: chunked\r\n" in data[: head_end(data)]:
             place = head_end(data)
-            flushed = rng.random() < 0.5  # the application sends chunk by chunk
+            flushed = rng.random() < 0.5  # the application sends every chunk as soon as it has it
             while place < len(data) and flushed:
                 line = data.index(b"\r\n", place)
-                place = line + 4 + int(data[place:line], 16)
-                breaks.append(place)
+                size = int(data[place:line], 16)
+                place = line + 4 + size
+                if not 0 < size < 1000:
+                    breaks.append(place)
         return breaks
 
     def _body(self, most: int) -> bytes:
@@ -323,7 +325,7 @@ class Crowd:
         """Any ordinary transaction. alone: its client waits for the answer."""
         rng = self.rng
         self.number += 1
-        method = rng.choice(_METHODS if alone else ("GET", "GET", "GET", "HEAD", "POST"))
+        method = rng.choice(_METHODS if alone else ("GET",) * 8 + ("HEAD", "POST"))
         status = rng.choice(_STATUSES)
         size = rng.choices((0, 300, 3000, 20_000, 60_000), (10, 35, 30, 20, 5))[0]
         uploads = method in ("POST", "PUT")
