@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
-from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
+from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
 from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, RESYNCHRONISED, Message
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
@@ -57,6 +57,7 @@ cdef class HttpConnection(Connection):
         cdef MessageReader other = self.high if side == LOW else self.low
         cdef Input source
         cdef Step step
+        cdef bint between
         source.p = piece.data
         source.end = piece.data + piece.length
         source.offset = piece.offset
@@ -68,7 +69,10 @@ cdef class HttpConnection(Connection):
             self.head(1 - side, other, cx)
             self.flush(1 - side, other, cx)
         while True:
+            between = reader.state == START
             step = reader.step(&source, cx.limits, cx.tally)
+            if between and reader.junk and self.pairer is not None:
+                self.pairer.retract(side == self.client, self.ended[side])
             if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
                     and source.offset > piece.marked_from:
                 reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
@@ -111,7 +115,7 @@ cdef class HttpConnection(Connection):
         if reader.candidate_first and reader.candidate_ack > max(self.heard[side], 0) and (
                 reader.candidate_ack > other.next or other.gap_from < reader.candidate_ack <= other.gap_to):
             return True
-        if self.pairer is None or not self.pairer.pipelines or self.body_open[side]:
+        if self.pairer is None or not self.pairer.pipelines or self.pairer.slides or self.body_open[side]:
             return False
         if reader.candidate_request:
             return reader.candidate_first or reader.candidate_apart
@@ -152,7 +156,8 @@ cdef class HttpConnection(Connection):
             return 0
         if message.is_request:
             self.doubt_body(1 - side, message, cx)
-            answers_lost = self.unsure(1 - side) or message.peer_ack > self.streams[1 - side].next
+            answers_lost = message.peer_ack > (
+                self.ended[1 - side] if self.unsure(1 - side) else self.streams[1 - side].next)
             self.pairer.request_head(message, after_loss, answers_lost, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
             self.reader(1 - side).headless = message.major == 0
@@ -196,6 +201,7 @@ cdef class HttpConnection(Connection):
             cx.tally.failed += 1
         else:
             cx.tally.truncated += 1
+        self.ended[side] = message.start + <int64_t>message.bytes
         self.body_open[side] = not message.complete and (message.chunked or message.has_length)
         reader.message = None
         if side == self.client:

@@ -75,6 +75,7 @@ cdef class Pairer:
     cdef Transaction turn(self, Message response, Tally tally, list out)
     cdef Transaction hold(self, Message message, bint after_loss, bint final)
     cdef int settle(self, int64_t until, bint asked_lost, bint said_lost, bint last, Tally tally, list out) except -1
+    cdef int retract(self, bint request, int64_t end) except -1
     cdef int release(self, Tally tally, list out) except -1
     cdef int response_end(self, Tally tally, list out) except -1
     cdef int emit(self, Transaction transaction, Tally tally, list out) except -1
@@ -84,9 +85,11 @@ cdef class Pairer:
 cdef class Batch:
     cdef list asked
     cdef list said
+    cdef int64_t start          # how many bytes of the server their client had
     cdef bint asked_lost        # behind the last request, others may be missing
     cdef bint said_lost         # behind the last response
 
+    cdef bint behind_loss(self, Py_ssize_t place) except -1
     cdef bint whole(self) except -1
     cdef bint pair(self) except -1
 

@@ -20,7 +20,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 from workers.limits cimport Limits
-from workers.message cimport Message
+from workers.message cimport RESYNCHRONISED, Message
 from workers.tally cimport Tally
 
 
@@ -356,6 +356,25 @@ cdef class Pairer:
                         self.emit(transaction, tally, out)
         return 0
 
+    cdef int retract(self, bint request, int64_t end) except -1:
+        """What was found after a loss and ended here is followed by no message: it was text in a body. If it can be, it is forgotten."""
+        cdef Transaction transaction
+        if request and self.waiting and self.asking is None:
+            transaction = self.waiting[-1]
+            if transaction.request.anomalies & RESYNCHRONISED and transaction.request.start + <int64_t>transaction.request.bytes == end:
+                if len(self.waiting) == self.first + 1:
+                    self.pop()
+                else:
+                    self.waiting.pop()
+        elif not request and self.loose is not None:
+            transaction = self.loose[-1]
+            if transaction.response.anomalies & RESYNCHRONISED \
+                    and transaction.response.start + <int64_t>transaction.response.bytes == end:
+                self.loose.pop()
+                if not self.loose:
+                    self.loose = None
+        return 0
+
     cdef int response_end(self, Tally tally, list out) except -1:
         """The response being read is over; an informational one ends nothing."""
         cdef Transaction transaction = self.answering
@@ -397,22 +416,25 @@ cdef class Batch:
     """Requests that were sent together, and the responses that came before the next ones."""
 
     def __init__(self, list asked, list said, int64_t start, bint asked_lost, bint said_lost):
-        cdef Transaction first
         self.asked = asked
         self.said = said
+        self.start = start
         self.asked_lost = asked_lost
         self.said_lost = said_lost
-        if said:
-            first = said[0]
-            first.after_loss = first.after_loss and first.response.start != start   # that loss was before this batch
+
+    cdef bint behind_loss(self, Py_ssize_t place) except -1:
+        """May responses of this batch be missing before that one?"""
+        cdef Transaction one = self.said[place]
+        return one.after_loss and not (place == 0 and one.response.start == self.start)
 
     cdef bint whole(self) except -1:
         """Is there a response to each request, and nothing missing?"""
-        cdef Transaction one
+        cdef Py_ssize_t place
         if len(self.asked) != len(self.said) or self.asked_lost or self.said_lost:
             return False
-        for one in self.asked + self.said:
-            if one.after_loss or (one.response is not None and not one.response.complete):
+        for place in range(len(self.said)):
+            if (<Transaction>self.asked[place]).after_loss or self.behind_loss(place) \
+                    or not (<Transaction>self.said[place]).response.complete:
                 return False
         return True
 
@@ -423,7 +445,7 @@ cdef class Batch:
         cdef list pairs = []
         while front < most:
             request, response = self.asked[front], self.said[front]
-            if request.after_loss or response.after_loss:
+            if request.after_loss or self.behind_loss(front):
                 break
             pairs.append((request, response))
             front += 1
@@ -438,7 +460,7 @@ cdef class Batch:
                     break
                 pairs.append((request, response))
                 back += 1
-                if request.after_loss or response.after_loss:
+                if request.after_loss or self.behind_loss(said - back):
                     break
         for request, response in pairs:
             if 0 <= response.response.peer_ack < request.request.head_end:
