@@ -181,15 +181,19 @@ cdef class HttpConnection(Connection):
         """A response whose request is not known ended where its client went on: it may have answered a HEAD."""
         cdef Transaction transaction = self.pairer.answering
         cdef MessageReader reader = self.reader(side)
+        cdef int64_t end
         if transaction is None or transaction.request is not None or transaction.response is not reader.message \
                 or not reader.message.head_end <= request.peer_ack <= reader.message.start + <int64_t>reader.message.bytes:
             return 0
         if reader.message.body_bytes == 0:
             reader.frame(True, False)
-        else:
-            reader.cut = True
-            reader.state = ENDING
-        return self.flush(side, reader, cx)
+            return self.flush(side, reader, cx)
+        end = reader.message.head_end
+        reader.cut = True
+        reader.state = ENDING
+        self.flush(side, reader, cx)
+        self.ended[side] = end                      # what was taken for its body may be other responses
+        return 0
 
     cdef int end(self, int side, MessageReader reader, Context cx) except -1:
         """The message being read is over."""

@@ -85,7 +85,7 @@ cdef class Pairer:
 cdef class Batch:
     cdef list asked
     cdef list said
-    cdef int64_t start          # how many bytes of the server their client had
+    cdef int64_t start          # how many bytes of the server their client had; -1: they are all that is left
     cdef bint asked_lost        # behind the last request, others may be missing
     cdef bint said_lost         # behind the last response
 

@@ -11,7 +11,7 @@ After a loss order decides nothing. What does, depends on how the client was see
 - It pipelines in batches: requests that acknowledge the same bytes of the server were sent together, and all of them are
   answered before the next batch begins. Behind the loss, requests and responses are held until that happens; then they are
   counted, from the batch's begin up to the first loss and from its end back to the last one. Between those, nothing is paired.
-- It keeps several requests outstanding all the time (sliding): then nothing behind the loss can be paired.
+- It keeps several requests outstanding all the time (sliding): then only the end of the connection can be counted from.
 
 A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after some of
 them came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
@@ -96,10 +96,10 @@ cdef class Pairer:
         """
         cdef Transaction transaction
         cdef bint fresh = message.peer_ack > self.asked_ack
-        if fresh and self.in_order and not after_loss and not self.waiting and self.answering is None:
-            if self.together > 1 and not answers_lost:
-                self.proofs += self.together - 1
-        else:
+        cdef bint idle = not self.waiting and self.answering is None and self.in_order     # all is answered
+        if fresh and idle and self.together > 1:
+            self.proofs += self.together - 1
+        if not (fresh and idle) or after_loss:
             self.study(message, after_loss, answers_lost, tally, out)
         self.together = 1 if fresh else self.together + 1
         transaction = begin(self.flow, REQUEST_ONLY)
@@ -141,12 +141,8 @@ cdef class Pairer:
         if after_loss and self.answered < message.start - BLANK and not answers_lost and self.in_order \
                 and not (self.flow.midstream and self.flow.transactions == 0):
             self.pipelines = True           # what was lost was not answered when this one was sent
-        if fresh and self.pipelines and self.doubt():
-            if self.slides:
-                self.release(tally, out)
-                self.in_order = False
-            else:
-                self.settle(message.peer_ack, after_loss, answers_lost, False, tally, out)
+        if fresh and self.pipelines and not self.slides and self.doubt():
+            self.settle(message.peer_ack, after_loss, answers_lost, False, tally, out)
         return 0
 
     cdef bint doubt(self) except -1:
@@ -200,7 +196,7 @@ cdef class Pairer:
             transaction = self.next_in_order(message)
         elif not self.pipelines:
             transaction = self.turn(message, tally, out)
-        elif not self.slides:
+        else:
             return self.hold(message, after_loss, final)
         if not final:
             if transaction is not None:
@@ -321,15 +317,17 @@ cdef class Pairer:
             if batch.whole():
                 self.proofs += <uint32_t>(k - i - 1)
             i, j = k, n
-        if self.proofs >= ENOUGH:
+        if self.proofs >= ENOUGH and not self.slides:
             for batch in batches:
                 if not batch.pair():
                     self.slides = True
                     break
-        elif not last:
+        elif last:                          # however it pipelined: at the end, all is answered
+            Batch(asked, said, -1, asked_lost, said_lost).pair()
+        if not last and (self.slides or self.proofs < ENOUGH):
             return 0                        # it has not been seen yet that its batches end
         self.release(tally, out)
-        self.in_order = not self.slides
+        self.in_order = True
         self.fresh_from = until
         return 0
 
@@ -399,7 +397,7 @@ cdef class Pairer:
     cdef int finish(self, bint asked_lost, bint said_lost, Tally tally, list out) except -1:
         """The connection is over: what still waits leaves as it is. Of both sides: may messages at the end be missing?"""
         cdef Transaction asking = self.asking, answering = self.answering, last
-        if self.loose is not None and self.waiting and not self.slides:
+        if self.loose is not None and self.waiting:
             last = self.loose[-1]
             said_lost = said_lost or last.response.close or not last.response.complete
             self.settle(END_OF_ALL, asked_lost, said_lost, True, tally, out)
@@ -443,7 +441,7 @@ cdef class Batch:
         cdef Py_ssize_t asked = len(self.asked), said = len(self.said), most = min(asked, said), front = 0, back = 0
         cdef Transaction request, response
         cdef list pairs = []
-        while front < most:
+        while front < most and self.start >= 0:
             request, response = self.asked[front], self.said[front]
             if request.after_loss or self.behind_loss(front):
                 break
@@ -452,7 +450,7 @@ cdef class Batch:
             if not response.response.complete:          # more may stand in what could not be framed
                 break
         if not self.asked_lost and not self.said_lost:
-            if front == most and asked != said and not (front and not (<Transaction>self.said[front - 1]).response.complete):
+            if self.start >= 0 and front == most and asked != said and not (front and not (<Transaction>self.said[front - 1]).response.complete):
                 return False
             while front + back < most:
                 request, response = self.asked[asked - back - 1], self.said[said - back - 1]
