@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract import event_of
 from conversation import START_NS, Conversation
 from exchange import Exchange, exchange
 from pcapfile import Frame
@@ -109,7 +110,7 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> Outcome:
         lines = body.split(b"\n")
         assert len(lines) == count
         outcome.lines += lines
-        outcome.events += map(json.loads, lines)
+        outcome.events += map(event_of, lines)
         outcome.topics[topic] += count
     outcome.events.sort(key=lambda event: (event["source"]["port"], event["appliance"]["transaction"]))
     return outcome

@@ -247,7 +247,7 @@ cdef class Encoder:
         out = put(out, b'{"@timestamp":"')
         out = self.time(out, first.first_ns)
         out = put(out, b'","ecs":{"version":"8.11.0"},"event":{"kind":"event","category":["web","network"],'
-                       b'"dataset":"appliance.http","id":"')
+                       b'"type":["access"],"dataset":"appliance.http","id":"')
         key.k0 = flow.identity[0]
         key.k1 = flow.identity[1]
         seed[0] = first.first_ns
@@ -382,6 +382,11 @@ cdef class Encoder:
                     break
             path.at = authority.at + authority.length
             path.length = target.at + target.length - path.at
+            mark = <const uint8_t*>memchr(head + authority.at, 64, authority.length)
+            while mark != NULL:                             # user:password@host: the host alone
+                authority.length -= <uint32_t>(mark - head) + 1 - authority.at
+                authority.at = <uint32_t>(mark - head) + 1
+                mark = <const uint8_t*>memchr(head + authority.at, 64, authority.length)
         elif p[0] == 42 and target.length == 1:             # OPTIONS *
             path.length = 0
         mark = <const uint8_t*>memchr(head + path.at, 63, path.length) if path.length else NULL

@@ -76,6 +76,7 @@ class Ecs(_Part, kw_only=True):
 class EventFields(_Part, kw_only=True):
     kind: Literal["event"]
     category: list[Literal["web", "network"]]
+    type: list[Literal["access"]]
     dataset: Literal["appliance.http"]
     id: Annotated[str, Meta(description="stable: the same traffic gives the same id in every run")]
     start: Timestamp

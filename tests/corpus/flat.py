@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from contract import event_of
+
 from appliance import pcap
 from appliance.config import resolve
 from appliance.shard import Sharder
@@ -35,7 +37,7 @@ def events_of_file(path: Path) -> list[dict[str, Any]]:
         for _, _, message in sharder.end():
             pipeline.feed(bytes(message))
     pipeline.finish()
-    return [json.loads(line) for _, _, body in pipeline.take() for line in body.splitlines()]
+    return [event_of(line) for _, _, body in pipeline.take() for line in body.splitlines()]
 
 
 def flat(event: dict[str, Any]) -> dict[str, Any]:

@@ -121,6 +121,7 @@ def test_events_of_a_whole_conversation_keep_the_contract():
         (b"/a/b?c=d?e", b"a.example:8080", {"domain": "a.example", "port": 8080, "path": "/a/b", "query": "c=d?e"}),
         (b"/?", b"a.example", {"domain": "a.example", "path": "/", "query": ""}),
         (b"http://b.example:81/x?y", b"a.example", {"domain": "b.example", "port": 81, "path": "/x", "query": "y"}),
+        (b"http://u:p@b.example/x", b"a.example", {"domain": "b.example", "path": "/x"}),
         (b"HTTP://b.example", b"a.example", {"domain": "b.example"}),
         (b"http://b.example?q", b"a.example", {"domain": "b.example", "query": "q"}),
         (b"/", b"[2001:db8::1]:80", {"domain": "2001:db8::1", "port": 80, "path": "/"}),
