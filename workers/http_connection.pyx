@@ -5,7 +5,8 @@ The side whose reader first finds an HTTP head decides the roles: the client is 
 """
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy, memmove
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
@@ -18,6 +19,16 @@ from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_t
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
         PyObject** ob_item
+
+
+cdef const char* LAST_CHUNK = b"\r\n0\r\n\r\n"
+
+
+cdef bint alone_in(const Piece* piece) noexcept:
+    """Does a head end where the piece ends?"""
+    cdef const uint8_t* end = piece.data + piece.length
+    return piece.length >= LAST_CHUNK_SIZE and memcmp(end - 4, LAST_CHUNK + 3, 4) == 0 \
+        and memcmp(end - LAST_CHUNK_SIZE, LAST_CHUNK, LAST_CHUNK_SIZE) != 0
 
 
 @cython.final
@@ -79,12 +90,14 @@ cdef class HttpConnection(Connection):
             if step == NEED_MORE:
                 break
             if step == CANDIDATE:
-                reader.trust(self.confirm(side, reader), &source, cx.tally)
+                reader.trust(self.confirm(side, reader, piece), &source, cx.tally)
             else:
                 self.say(side, reader, step, cx)
         if reader.kind != OTHER and (other is None or other.kind == OTHER):
             self.leave(reader, self.reader(1 - side), cx)
         self.heard[side] = max(self.heard[side], source.peer_ack)
+        if reader.state == LOST:
+            self.remember(side, piece)
         return 0
 
     cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1:
@@ -96,13 +109,13 @@ cdef class HttpConnection(Connection):
         other.state = TUNNEL
         return 0
 
-    cdef bint confirm(self, int side, MessageReader reader) except -1:
+    cdef bint confirm(self, int side, MessageReader reader, const Piece* piece) except -1:
         """Is what the reader has found after a loss the next message, or a text in a body? TCP's numbers tell.
 
         Who takes turns starts a message just where the other side's last bytes have acknowledged all before it, and
         nothing of it. Where those bytes were lost, the message at least acknowledges something new, and that was lost.
-        A client that was seen to send on without waiting starts its messages anywhere, and so does its server; there a
-        body whose end is unknown is searched for nothing.
+        A request that fills its frame needs no more proof. A client that was seen to send on without waiting starts its
+        messages anywhere, and so does its server, but in a chunked body only behind its last chunk.
         """
         cdef int peer = 1 - side
         cdef Stream* other = &self.streams[peer]
@@ -115,11 +128,29 @@ cdef class HttpConnection(Connection):
         if reader.candidate_first and reader.candidate_ack > max(self.heard[side], 0) and (
                 reader.candidate_ack > other.next or other.gap_from < reader.candidate_ack <= other.gap_to):
             return True
-        if self.pairer is None or not self.pairer.pipelines or self.pairer.slides or self.body_open[side]:
-            return False
+        if self.body_open[side]:
+            return self.ends_chunks(side, reader, piece) and self.pairer is not None and self.pairer.pipelines
         if reader.candidate_request:
-            return reader.candidate_first or reader.candidate_apart
-        return self.pairer.waiting and reader.candidate_first
+            if reader.candidate_first and alone_in(piece):
+                return True
+            return self.pairer is not None and self.pairer.pipelines and (reader.candidate_first or reader.candidate_apart)
+        return reader.candidate_first and self.pairer is not None and self.pairer.pipelines and self.pairer.waiting
+
+    cdef int remember(self, int side, const Piece* piece) noexcept:
+        """Keeps the last bytes of a piece, for telling what stands before the next one."""
+        cdef uint32_t count = min(piece.length, <uint32_t>LAST_CHUNK_SIZE)
+        cdef uint8_t* tail = self.tails[side]
+        memmove(tail, tail + count, LAST_CHUNK_SIZE - count)
+        memcpy(tail + LAST_CHUNK_SIZE - count, piece.data + piece.length - count, count)
+        self.tail_at[side] = piece.offset + piece.length
+        return 0
+
+    cdef bint ends_chunks(self, int side, MessageReader reader, const Piece* piece) noexcept:
+        """Does the last chunk of a body stand before what the reader has found?"""
+        cdef int64_t before = reader.candidate - piece.offset
+        if before >= LAST_CHUNK_SIZE:
+            return before <= piece.length and memcmp(piece.data + before - LAST_CHUNK_SIZE, LAST_CHUNK, LAST_CHUNK_SIZE) == 0
+        return before == 0 and self.tail_at[side] == piece.offset and memcmp(self.tails[side], LAST_CHUNK, LAST_CHUNK_SIZE) == 0
 
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1:
         if step == HEAD:
