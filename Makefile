@@ -1,6 +1,6 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-linear scale fuzz clean
+.PHONY: help setup run test lint bench bench-linear bench-loss scale fuzz clean
 
 python := .venv/bin/python
 
@@ -27,6 +27,9 @@ bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that a
 
 bench-linear: test-setup  ## is the work linear in bytes, for every element of the grammar of HTTP
 	@$(python) ops/bench/linear.py
+
+bench-loss: test-setup  ## transactions that come out right of damaged captures, beside their truth
+	@$(python) ops/bench/loss.py
 
 fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 	@$(python) ops/fuzz/fuzz.py
