@@ -143,6 +143,7 @@ PIPELINE_COUNTERS = (
     *(f"pairing.{pairing}" for pairing in PAIRINGS),
     "parse_errors",
     "resyncs",
+    "retracted",
     *(f"not_http_streams.{kind}" for kind in NOT_HTTP),
     "not_http_bytes",
     "skipped_bytes",

@@ -68,6 +68,7 @@ cdef class Tally:
     cdef uint64_t parse_errors
     cdef uint64_t[ANOMALIES_END] anomalies  # transactions that have one, by its bit
     cdef uint64_t resyncs
+    cdef uint64_t retracted             # complete messages that were text in a body, and are in no event
     cdef uint64_t[KINDS_END] not_http   # streams, by start.pxd's Kind
     cdef uint64_t not_http_bytes        # of these streams
     cdef uint64_t skipped_bytes         # of HTTP streams, outside every message

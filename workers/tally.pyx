@@ -80,6 +80,7 @@ cdef class Tally:
             "head_bytes": self.head_bytes,
             "parse_errors": self.parse_errors,
             "resyncs": self.resyncs,
+            "retracted": self.retracted,
             "not_http_bytes": self.not_http_bytes,
             "skipped_bytes": self.skipped_bytes,
             "tunnels": self.tunnels,

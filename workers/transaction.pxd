@@ -75,7 +75,7 @@ cdef class Pairer:
     cdef Transaction turn(self, Message response, Tally tally, list out)
     cdef Transaction hold(self, Message message, bint after_loss, bint final)
     cdef int settle(self, int64_t until, bint asked_lost, bint said_lost, bint last, Tally tally, list out) except -1
-    cdef int retract(self, bint request, int64_t end) except -1
+    cdef int retract(self, bint request, int64_t end, Tally tally) except -1
     cdef int release(self, Tally tally, list out) except -1
     cdef int response_end(self, Tally tally, list out) except -1
     cdef int emit(self, Transaction transaction, Tally tally, list out) except -1
