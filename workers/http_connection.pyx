@@ -204,6 +204,7 @@ cdef class HttpConnection(Connection):
             flow.client_low = self.client == LOW
             flow.midstream = self.streams[LOW].midstream or self.streams[HIGH].midstream
             self.pairer = Pairer(flow)
+            self.pairer.midstream = self.streams[self.client].midstream
             self.reader(LOW).http = self.reader(HIGH).http = True
         if message.is_request != (side == self.client):
             cx.tally.failed += 1                    # both sides ask, or both answer: this is not HTTP

@@ -52,10 +52,12 @@ cdef class Pairer:
     cdef list interim           # informational ones before the next of them
     cdef Transaction asking     # its request is being read
     cdef Transaction answering  # its response is being read; None while that is an informational one
+    cdef bint midstream         # the client's first bytes were not captured
     cdef bint in_order          # no response can have been lost since the last one that was paired
     cdef uint32_t dropped       # requests that are answered before those in `waiting`: there were too many
     cdef int64_t answered       # how far the responses acknowledge the client's bytes; -1: none yet
     cdef int64_t asked_ack      # peer_ack of the newest request
+    cdef int64_t asked_to       # offset behind the last whole request
     cdef int64_t fresh_from     # all responses before this offset were settled
     cdef uint32_t together      # requests since the client last waited
     cdef bint pipelines         # its client was seen to send a request without waiting for an answer

@@ -98,7 +98,7 @@ cdef class Pairer:
         cdef Transaction transaction
         cdef bint fresh = message.peer_ack > self.asked_ack
         cdef bint idle = not self.waiting and self.answering is None and self.in_order     # all is answered
-        if fresh and idle and self.together > 1:
+        if fresh and idle and self.together > 1 and (not after_loss or self.answered <= self.asked_to + BLANK):
             self.proofs += self.together - 1
         if not (fresh and idle) or after_loss:
             self.study(message, after_loss, answers_lost, tally, out)
@@ -140,7 +140,7 @@ cdef class Pairer:
             self.pipelines = True
             self.slides = self.slides or (self.in_order and not self.oldest().after_loss)   # sent with some of the answers there
         if after_loss and self.answered < message.start - BLANK and not answers_lost and self.in_order \
-                and not (self.flow.midstream and self.flow.transactions == 0):
+                and not (self.midstream and self.flow.transactions == 0):
             self.pipelines = True           # what was lost was not answered when this one was sent
         if fresh and self.pipelines and not self.slides and self.doubt():
             self.settle(message.peer_ack, after_loss, answers_lost, False, tally, out)
@@ -176,6 +176,7 @@ cdef class Pairer:
         if transaction is None:
             return 0
         transaction.request_done = True
+        self.asked_to = transaction.request.start + <int64_t>transaction.request.bytes
         tally.body_request += transaction.request.body_bytes
         if transaction.response_done:
             self.emit(transaction, tally, out)

@@ -229,7 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     chosen = [one for one in IMPAIRMENTS if options.only in one.name]
     results: list[tuple[Impairment, list[Score]]] = [(one, []) for one in chosen]
-    for seed in range(options.seed, options.seed + options.seeds):
+    seeds = range(options.seed, options.seed + options.seeds)
+    for seed in seeds:
         crowd = Crowd(seed, options.connections)
         print(f"seed {seed}: {len(crowd.frames):,} frames", file=sys.stderr, flush=True)
         for impairment, scores in results:
@@ -237,11 +238,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             scores.append(score(crowd.truths, frames, events_of(frames)))
     for impairment, scores in results:
         failures = [
-            f"{impairment.name}, seed {options.seed + at}: {text}"
-            for at, one in enumerate(scores)
+            f"{impairment.name}, seed {seed}: {text}"
+            for seed, one in zip(seeds, scores, strict=True)
             for text in one.failures
         ]
-        print(*failures[: options.show], sep="\n", end="\n" if failures[: options.show] else "")
+        failures.sort(key=lambda text: ": not right: " in text)  # what is wrong or invented comes first
+        for text in failures[: options.show]:
+            print(text)
     print(table(results))
     if options.json:
         raw = {impairment.name: [asdict(one) for one in scores] for impairment, scores in results}
