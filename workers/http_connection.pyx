@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memmove
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
-from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
+from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, IN_HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
 from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, RESYNCHRONISED, Message
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
@@ -80,7 +80,7 @@ cdef class HttpConnection(Connection):
             self.head(1 - side, other, cx)
             self.flush(1 - side, other, cx)
         while True:
-            between = reader.state == START
+            between = reader.state == START or reader.state == IN_HEAD
             step = reader.step(&source, cx.limits, cx.tally)
             if between and reader.junk and self.pairer is not None:
                 self.pairer.retract(side == self.client, self.ended[side])
@@ -246,6 +246,8 @@ cdef class HttpConnection(Connection):
         if opens_tunnel(message, transaction.request if transaction is not None else None):
             self.tunnel(cx)
         self.pairer.response_end(cx.tally, cx.out)
+        if message.anomalies & BAD_CHUNK and message.body_bytes == 0:
+            self.pairer.retract(False, self.ended[side])
         return 0
 
     cdef int tunnel(self, Context cx) except -1:

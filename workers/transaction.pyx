@@ -45,7 +45,7 @@ cdef bint opens_tunnel(Message response, Message request) noexcept:
 
 cdef enum:
     BLANK = 8                   # bytes of blank lines between two requests, at most
-    ENOUGH = 2                  # requests sent behind another one, and answered before the next, to believe in batches
+    ENOUGH = 4                  # to believe in batches: one of three requests, or four of two
     FEW = 32                    # places in front of `waiting` that are not worth moving the others for
 
 cdef int64_t END_OF_ALL = <int64_t>1 << 62
@@ -98,7 +98,7 @@ cdef class Pairer:
         cdef bint fresh = message.peer_ack > self.asked_ack
         cdef bint idle = not self.waiting and self.answering is None and self.in_order     # all is answered
         if fresh and idle and self.together > 1 and (not after_loss or self.answered <= self.asked_to + BLANK):
-            self.proofs += self.together - 1
+            self.proofs += (self.together - 1) ** 2
         if not (fresh and idle) or after_loss:
             self.study(message, after_loss, answers_lost, tally, out)
         self.together = 1 if fresh else self.together + 1
@@ -316,7 +316,7 @@ cdef class Pairer:
                           (<Transaction>said[n]).after_loss if n < len(said) else said_lost)
             batches.append(batch)
             if batch.whole():
-                self.proofs += <uint32_t>(k - i - 1)
+                self.proofs += <uint32_t>((k - i - 1) ** 2)
             i, j = k, n
         if self.proofs >= ENOUGH and not self.slides:
             for batch in batches:
