@@ -224,6 +224,7 @@ cdef class HttpConnection(Connection):
         reader.cut = True
         reader.state = ENDING
         self.flush(side, reader, cx)
+        self.pairer.retract(False, self.ended[side])
         self.ended[side] = end                      # what was taken for its body may be other responses
         return 0
 

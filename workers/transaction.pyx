@@ -17,10 +17,10 @@ A way of talking is only believed after it was seen: a client that pipelines is 
 them came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
 """
 cimport cython
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from workers.limits cimport Limits
-from workers.message cimport RESYNCHRONISED, Message
+from workers.message cimport EXTRA_BYTES, RESYNCHRONISED, Message
 from workers.tally cimport Tally
 
 
@@ -48,6 +48,7 @@ cdef enum:
     ENOUGH = 4                  # to believe in batches: one of three requests, or four of two
     FEW = 32                    # places in front of `waiting` that are not worth moving the others for
 
+cdef uint64_t FOUND = RESYNCHRONISED | EXTRA_BYTES      # of a message that was looked for
 cdef int64_t END_OF_ALL = <int64_t>1 << 62
 
 
@@ -138,7 +139,7 @@ cdef class Pairer:
         elif waits and not answers_lost:
             self.pipelines = True
             self.slides = self.slides or (self.in_order and not self.oldest().after_loss)   # sent with some of the answers there
-        if after_loss and self.answered < message.start - BLANK and not answers_lost and self.in_order \
+        if after_loss and self.answered < message.start - BLANK and (waits or not answers_lost) and self.in_order \
                 and not (self.midstream and self.flow.transactions == 0):
             self.pipelines = True           # what was lost was not answered when this one was sent
         if fresh and self.pipelines and not self.slides and self.doubt():
@@ -360,14 +361,14 @@ cdef class Pairer:
         cdef Transaction transaction
         if request and self.waiting and self.asking is None:
             transaction = self.waiting[-1]
-            if transaction.request.anomalies & RESYNCHRONISED and transaction.request.start + <int64_t>transaction.request.bytes == end:
+            if transaction.request.anomalies & FOUND and transaction.request.start + <int64_t>transaction.request.bytes == end:
                 if len(self.waiting) == self.first + 1:
                     self.pop()
                 else:
                     self.waiting.pop()
         elif not request and self.loose is not None:
             transaction = self.loose[-1]
-            if transaction.response.anomalies & RESYNCHRONISED \
+            if transaction.response.anomalies & FOUND \
                     and transaction.response.start + <int64_t>transaction.response.bytes == end:
                 self.loose.pop()
                 if not self.loose:
