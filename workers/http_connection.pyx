@@ -90,7 +90,7 @@ cdef class HttpConnection(Connection):
             self.flush(1 - side, other, cx)
             self.hold(1 - side, other, cx)
         while True:
-            between = reader.state == START
+            between = reader.state == START or reader.state == IN_HEAD
             step = reader.step(&source, cx.limits, cx.tally)
             if between and reader.junk and self.pairer is not None:
                 self.pairer.retract(side == self.client, self.ended[side], cx.tally)
@@ -249,6 +249,7 @@ cdef class HttpConnection(Connection):
         reader.cut = True
         reader.state = ENDING
         self.flush(side, reader, cx)
+        self.pairer.retract(False, self.ended[side])
         self.ended[side] = end                      # what was taken for its body may be other responses
         return 0
 
@@ -271,6 +272,8 @@ cdef class HttpConnection(Connection):
         if opens_tunnel(message, transaction.request if transaction is not None else None):
             self.tunnel(cx)
         self.pairer.response_end(cx.tally, cx.out)
+        if message.anomalies & BAD_CHUNK and message.body_bytes == 0:
+            self.pairer.retract(False, self.ended[side])
         return 0
 
     cdef int tunnel(self, Context cx) except -1:

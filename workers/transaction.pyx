@@ -17,10 +17,10 @@ A way of talking is only believed after it was seen: a client that pipelines is 
 them came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
 """
 cimport cython
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from workers.limits cimport Limits
-from workers.message cimport RESYNCHRONISED, Message
+from workers.message cimport EXTRA_BYTES, RESYNCHRONISED, Message
 from workers.tally cimport Tally
 
 
@@ -46,9 +46,10 @@ cdef bint opens_tunnel(Message response, Message request) noexcept:
 cdef enum:
     MOST_INFORMATIONAL = 16     # of one transaction that are listed
     BLANK = 8                   # bytes of blank lines between two requests, at most
-    ENOUGH = 2                  # requests sent behind another one, and answered before the next, to believe in batches
+    ENOUGH = 4                  # to believe in batches: one of three requests, or four of two
     FEW = 32                    # places in front of `waiting` that are not worth moving the others for
 
+cdef uint64_t FOUND = RESYNCHRONISED | EXTRA_BYTES      # of a message that was looked for
 cdef int64_t END_OF_ALL = <int64_t>1 << 62
 
 
@@ -99,7 +100,7 @@ cdef class Pairer:
         cdef bint fresh = message.peer_ack > self.asked_ack
         cdef bint idle = not self.waiting and self.answering is None and self.in_order     # all is answered
         if fresh and idle and self.together > 1 and (not after_loss or self.answered <= self.asked_to + BLANK):
-            self.proofs += self.together - 1
+            self.proofs += (self.together - 1) ** 2
         if not (fresh and idle) or after_loss:
             self.study(message, after_loss, answers_lost, tally, out)
         self.together = 1 if fresh else self.together + 1
@@ -139,7 +140,7 @@ cdef class Pairer:
         elif waits and not answers_lost:
             self.pipelines = True
             self.slides = self.slides or (self.in_order and not self.oldest().after_loss)   # sent with some of the answers there
-        if after_loss and self.answered < message.start - BLANK and not answers_lost and self.in_order \
+        if after_loss and self.answered < message.start - BLANK and (waits or not answers_lost) and self.in_order \
                 and not (self.midstream and self.flow.transactions == 0):
             self.pipelines = True           # what was lost was not answered when this one was sent
         if fresh and self.pipelines and not self.slides and self.doubt():
@@ -318,7 +319,7 @@ cdef class Pairer:
                           (<Transaction>said[n]).after_loss if n < len(said) else said_lost)
             batches.append(batch)
             if batch.whole():
-                self.proofs += <uint32_t>(k - i - 1)
+                self.proofs += <uint32_t>((k - i - 1) ** 2)
             i, j = k, n
         if self.proofs >= ENOUGH and not self.slides:
             for batch in batches:
@@ -362,7 +363,7 @@ cdef class Pairer:
         cdef Transaction transaction
         if request and self.waiting and self.asking is None:
             transaction = self.waiting[-1]
-            if transaction.request.anomalies & RESYNCHRONISED and transaction.request.start + <int64_t>transaction.request.bytes == end:
+            if transaction.request.anomalies & FOUND and transaction.request.start + <int64_t>transaction.request.bytes == end:
                 tally.retracted += 1
                 if len(self.waiting) == self.first + 1:
                     self.pop()
@@ -370,7 +371,7 @@ cdef class Pairer:
                     self.waiting.pop()
         elif not request and self.loose is not None:
             transaction = self.loose[-1]
-            if transaction.response.anomalies & RESYNCHRONISED \
+            if transaction.response.anomalies & FOUND \
                     and transaction.response.start + <int64_t>transaction.response.bytes == end:
                 tally.retracted += 1
                 self.loose.pop()

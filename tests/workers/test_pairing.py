@@ -167,7 +167,10 @@ def test_no_two_lost_frames_make_a_wrong_pair(name):
 @pytest.mark.parametrize("depth", [2, 3])
 def test_a_client_that_never_waits_for_all_answers_gets_no_wrong_pair(depth):
     frames = sliding(depth, 7).frames
+    first = set(carrying(frames, *(b"GET /%d " % number for number in range(depth))))
     for places in combinations(range(len(frames)), 2):
+        if first <= set(places):
+            continue  # without its first requests, nothing tells it from one that takes turns
         numbers = numbers_of(events_of(without(frames, *places)))
         assert all(None in pair or pair[0] == pair[1] for pair in numbers), f"without {places}: {numbers}"
 
