@@ -165,6 +165,8 @@ cdef class HttpConnection(Connection):
         """Keeps the last bytes of a piece, for telling what stands before the next one."""
         cdef uint32_t count = min(piece.length, <uint32_t>LAST_CHUNK_SIZE)
         cdef uint8_t* tail = self.tails[side]
+        if count == 0:                              # a piece without bytes has no place either
+            return 0
         memmove(tail, tail + count, LAST_CHUNK_SIZE - count)
         memcpy(tail + LAST_CHUNK_SIZE - count, piece.data + piece.length - count, count)
         self.tail_at[side] = piece.offset + piece.length
