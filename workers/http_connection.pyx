@@ -93,7 +93,7 @@ cdef class HttpConnection(Connection):
             between = reader.state == START or reader.state == IN_HEAD
             step = reader.step(&source, cx.limits, cx.tally)
             if between and reader.junk and self.pairer is not None:
-                self.pairer.retract(side == self.client, self.ended[side], cx.tally)
+                self.pairer.retract(side == self.client, self.ended[side])
             if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
                     and source.offset > piece.marked_from:
                 reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks

@@ -60,6 +60,7 @@ cdef class Pairer:
     cdef int64_t asked_to       # offset behind the last whole request
     cdef int64_t fresh_from     # all responses before this offset were settled
     cdef uint32_t together      # requests since the client last waited
+    cdef uint64_t retracted     # messages that were taken back, and the tally does not know of yet
     cdef bint pipelines         # its client was seen to send a request without waiting for an answer
     cdef uint32_t proofs        # … so many times, and to wait for all answers then
     cdef bint slides            # … and not to wait for all
@@ -77,7 +78,7 @@ cdef class Pairer:
     cdef Transaction turn(self, Message response, Tally tally, list out)
     cdef Transaction hold(self, Message message, bint after_loss, bint final)
     cdef int settle(self, int64_t until, bint asked_lost, bint said_lost, bint last, Tally tally, list out) except -1
-    cdef int retract(self, bint request, int64_t end, Tally tally) except -1
+    cdef int retract(self, bint request, int64_t end) except -1
     cdef int release(self, Tally tally, list out) except -1
     cdef int response_end(self, Tally tally, list out) except -1
     cdef int emit(self, Transaction transaction, Tally tally, list out) except -1

@@ -358,13 +358,13 @@ cdef class Pairer:
                         self.emit(transaction, tally, out)
         return 0
 
-    cdef int retract(self, bint request, int64_t end, Tally tally) except -1:
+    cdef int retract(self, bint request, int64_t end) except -1:
         """What was found after a loss and ended here is followed by no message: it was text in a body. If it can be, it is forgotten."""
         cdef Transaction transaction
         if request and self.waiting and self.asking is None:
             transaction = self.waiting[-1]
             if transaction.request.anomalies & FOUND and transaction.request.start + <int64_t>transaction.request.bytes == end:
-                tally.retracted += 1
+                self.retracted += 1
                 if len(self.waiting) == self.first + 1:
                     self.pop()
                 else:
@@ -373,7 +373,7 @@ cdef class Pairer:
             transaction = self.loose[-1]
             if transaction.response.anomalies & FOUND \
                     and transaction.response.start + <int64_t>transaction.response.bytes == end:
-                tally.retracted += 1
+                self.retracted += 1
                 self.loose.pop()
                 if not self.loose:
                     self.loose = None
@@ -407,6 +407,8 @@ cdef class Pairer:
             last = self.loose[-1]
             said_lost = said_lost or last.response.close or not last.response.complete
             self.settle(END_OF_ALL, asked_lost, said_lost, True, tally, out)
+        tally.retracted += self.retracted
+        self.retracted = 0
         self.asking = self.answering = None
         if asking is not None and asking.response is not None:
             self.emit(asking, tally, out)
