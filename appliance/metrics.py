@@ -345,7 +345,7 @@ FAMILIES = (
            _by_worker("parse_errors")),
     Family("http_resyncs", _C, "Times the parser found the next message after a gap or an error.", _WORKER,
            _by_worker("resyncs")),
-    Family("http_retracted_messages", _C, "Messages that turned out to be text in a body; they are in no event.", _WORKER,
+    Family("http_retracted_messages", _C, "Complete messages that were text in a body; in no event.", _WORKER,
            _by_worker("retracted")),
     Family("http_anomalies", _C, "Transactions with something odd about them, by what it was.", ("worker", "anomaly"),
            _by_worker_and("anomalies", ANOMALIES)),

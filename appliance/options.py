@@ -337,8 +337,8 @@ class Http(Section, frozen=True):
     max_total_head_bytes: Annotated[
         int,
         note(
-            "Bytes of unfinished heads, and of what may become one, held by all connections of a worker: bounds its memory "
-            "when many clients send half a head each.",
+            "Bytes of unfinished heads, and of what may become one, held by all connections of a worker: bounds its "
+            "memory when many clients send half a head each.",
             unit="bytes per worker",
             ge=256,
             le=1 << 40,
