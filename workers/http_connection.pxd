@@ -20,7 +20,7 @@ cdef class HttpConnection(Connection):
     cdef Pairer pairer          # once HTTP was found
     cdef int client             # side that sends requests; -1: nobody has said anything yet
     cdef bint[2] begun          # a head was read
-    cdef int64_t[2] ended       # offset behind the last message
+    cdef int64_t[2] ended       # offset behind the last message, or of the first byte; -1: nothing came yet
     cdef uint8_t[2][7] tails    # while a reader is lost: the last bytes it had
     cdef int64_t[2] tail_at     # … where they end
     cdef bint[2] body_open      # the end of its last message's body is not known

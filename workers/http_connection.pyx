@@ -44,7 +44,7 @@ cdef void account(MessageReader reader, Tally tally) noexcept:
 @cython.no_gc
 cdef class HttpConnection(Connection):
     def __cinit__(self):
-        self.client = self.heard[0] = self.heard[1] = -1
+        self.client = self.heard[0] = self.heard[1] = self.ended[0] = self.ended[1] = -1
 
     cdef MessageReader reader(self, int side):
         """The reader of a side; made when it is first needed, so that a connection which says nothing stays small."""
@@ -78,6 +78,8 @@ cdef class HttpConnection(Connection):
         cdef Input source
         cdef Step step
         cdef bint between
+        if self.ended[side] < 0:
+            self.ended[side] = piece.offset
         source.p = piece.data
         source.end = piece.data + piece.length
         source.offset = piece.offset
@@ -193,7 +195,8 @@ cdef class HttpConnection(Connection):
         cdef Transaction transaction
         cdef Message request = None
         cdef bint after_loss = message.anomalies & (RESYNCHRONISED | EXTRA_BYTES) != 0
-        cdef bint tunnel = False, no_body = False, answers_lost
+        cdef bint tunnel = False, no_body = False
+        cdef int64_t answers_lost
         if message.is_request and self.streams[side].midstream and not self.begun[side]:
             after_loss = True                       # requests sent before the capture began may not be answered yet
         self.begun[side] = True
@@ -215,8 +218,8 @@ cdef class HttpConnection(Connection):
             return 0
         if message.is_request:
             self.doubt_body(1 - side, message, cx)
-            answers_lost = message.peer_ack > (
-                self.ended[1 - side] if self.unsure(1 - side) else self.streams[1 - side].next)
+            answers_lost = max(0, message.peer_ack - (
+                self.ended[1 - side] if self.unsure(1 - side) else self.streams[1 - side].next))
             self.pairer.request_head(message, after_loss, answers_lost, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
             self.reader(1 - side).headless = message.major == 0
@@ -301,6 +304,8 @@ cdef class HttpConnection(Connection):
     cdef int skip(self, int side, int64_t count, Context cx) except -1:
         """The reader learns of a gap."""
         cdef MessageReader reader = self.reader(side)
+        if self.ended[side] < 0:
+            self.ended[side] = self.streams[side].next - count
         self.say(side, reader, reader.gap(count, cx.limits, cx.tally), cx)
         self.flush(side, reader, cx)
         account(reader, cx.tally)

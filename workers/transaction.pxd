@@ -65,9 +65,9 @@ cdef class Pairer:
     cdef uint32_t proofs        # … so many times, and to wait for all answers then
     cdef bint slides            # … and not to wait for all
 
-    cdef int request_head(self, Message message, bint after_loss, bint answers_lost, Limits limits, Tally tally,
+    cdef int request_head(self, Message message, bint after_loss, int64_t answers_lost, Limits limits, Tally tally,
                           list out) except -1
-    cdef int study(self, Message message, bint after_loss, bint answers_lost, Tally tally, list out) except -1
+    cdef int study(self, Message message, bint after_loss, int64_t answers_lost, Tally tally, list out) except -1
     cdef int make_room(self, Tally tally, list out) except -1
     cdef bint doubt(self) except -1
     cdef Transaction oldest(self)

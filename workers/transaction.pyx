@@ -46,6 +46,7 @@ cdef bint opens_tunnel(Message response, Message request) noexcept:
 cdef enum:
     MOST_INFORMATIONAL = 16     # of one transaction that are listed
     BLANK = 8                   # bytes of blank lines between two requests, at most
+    SHORTEST = 30               # bytes of a response, at least: a status line and a field
     ENOUGH = 4                  # to believe in batches: one of three requests, or four of two
     FEW = 32                    # places in front of `waiting` that are not worth moving the others for
 
@@ -90,11 +91,11 @@ cdef class Pairer:
         self.in_order = True
         self.answered = self.asked_ack = self.fresh_from = -1
 
-    cdef int request_head(self, Message message, bint after_loss, bint answers_lost, Limits limits, Tally tally,
+    cdef int request_head(self, Message message, bint after_loss, int64_t answers_lost, Limits limits, Tally tally,
                           list out) except -1:
         """A request begins. after_loss: bytes between it and the one before are missing.
 
-        answers_lost: of the bytes of the server that its client had, some are missing that may hold responses.
+        answers_lost: bytes of the server that its client had, and that may have held responses, but were lost.
         """
         cdef Transaction transaction
         cdef bint fresh = message.peer_ack > self.asked_ack
@@ -124,7 +125,7 @@ cdef class Pairer:
             self.emit(self.pop(), tally, out)
         return 0
 
-    cdef int study(self, Message message, bint after_loss, bint answers_lost, Tally tally, list out) except -1:
+    cdef int study(self, Message message, bint after_loss, int64_t answers_lost, Tally tally, list out) except -1:
         """What a request tells that is not the only one, or comes after a loss: how its client talks, and what is decided."""
         cdef bint fresh = message.peer_ack > self.asked_ack
         cdef bint waits = len(self.waiting) != 0
@@ -140,11 +141,12 @@ cdef class Pairer:
         elif waits and not answers_lost:
             self.pipelines = True
             self.slides = self.slides or (self.in_order and not self.oldest().after_loss)   # sent with some of the answers there
-        if after_loss and self.answered < message.start - BLANK and (waits or not answers_lost) and self.in_order \
+        if after_loss and self.answered < message.start - BLANK and self.in_order \
+                and answers_lost < SHORTEST * (<int64_t>len(self.waiting) - self.first + 1) \
                 and not (self.midstream and self.flow.transactions == 0):
             self.pipelines = True           # what was lost was not answered when this one was sent
         if fresh and self.pipelines and not self.slides and self.doubt():
-            self.settle(message.peer_ack, after_loss, answers_lost, False, tally, out)
+            self.settle(message.peer_ack, after_loss, answers_lost > 0, False, tally, out)
         return 0
 
     cdef bint doubt(self) except -1:
@@ -359,7 +361,7 @@ cdef class Pairer:
         return 0
 
     cdef int retract(self, bint request, int64_t end) except -1:
-        """What was found after a loss and ended here is followed by no message: it was text in a body. If it can be, it is forgotten."""
+        """What was found after a loss and ended here was text in a body: no message follows. If it still is here, it goes."""
         cdef Transaction transaction
         if request and self.waiting and self.asking is None:
             transaction = self.waiting[-1]
@@ -458,8 +460,9 @@ cdef class Batch:
             if not response.response.complete:          # more may stand in what could not be framed
                 break
         if not self.asked_lost and not self.said_lost:
-            if self.start >= 0 and front == most and asked != said and not (front and not (<Transaction>self.said[front - 1]).response.complete):
-                return False
+            if self.start >= 0 and front == most and asked != said and (
+                    front == 0 or (<Transaction>self.said[front - 1]).response.complete):
+                return False                        # nothing was lost, and yet there are more of one
             while front + back < most:
                 request, response = self.asked[asked - back - 1], self.said[said - back - 1]
                 if not response.response.complete:
