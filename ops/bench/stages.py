@@ -7,7 +7,7 @@ shard      libpcap, locate, flow hash, copied into batches, the batches dropped
 pipeline   batches from memory through reassembly and HTTP to encoded events
 tcp        the same batches, but each payload begins like TLS: its bytes are reassembled and counted, and not read
 http       pipeline less tcp, in every round: heads, framing, pairing and events, and what only they keep in the caches
-link       batches from memory over ZeroMQ ipc to another process that drops them
+link       batches from memory into slots of the link, and to another process that lets them go
 
 Processor time of this process; of the link, the time until the other process has all.
 """
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -31,16 +32,18 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from appliance import pcap  # noqa: E402
-from appliance.batch import header  # noqa: E402
+from appliance.batch import KEPT_BATCHES, header  # noqa: E402
+from appliance.bus import Bus, FrameInlet, FrameOutlet, Waiter  # noqa: E402
 from appliance.config import resolve  # noqa: E402
+from appliance.options import Config  # noqa: E402
 from appliance.shard import Sharder  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402
 
 _KEY = bytes(range(16))
 _STEP = 8192  # frames read between two looks at the sealed batches
-_QUEUE = 64  # batches on the link
 _HEADER_BYTES, _RECORD_BYTES = 64, 40  # batch.pxd
 _PLACES, _PLACES_AT = struct.Struct("<IIIHH"), 24  # of a record: caplen, wirelen, tcp_length, net, tcp
+_WORD = struct.Struct(">H")
 _TLS = 0x1603
 _PATIENCE_MS = 30_000  # without a message: the other process died
 
@@ -99,54 +102,59 @@ def not_http(batches: Sequence[bytes]) -> list[bytes]:
             segment = at + _RECORD_BYTES + tcp
             payload = segment + (batch[segment + 12] >> 4) * 4
             if payload + 2 <= min(segment + tcp_length, at + _RECORD_BYTES + caplen):
-                old, total = (
-                    struct.unpack_from(">H", batch, payload)[0],
-                    struct.unpack_from(">H", batch, segment + 16)[0],
-                )
+                (old,), (total,) = _WORD.unpack_from(batch, payload), _WORD.unpack_from(batch, segment + 16)
                 total = (total ^ 0xFFFF) + (old ^ 0xFFFF) + _TLS
                 total = (total & 0xFFFF) + (total >> 16)
                 total = (total & 0xFFFF) + (total >> 16)
-                struct.pack_into(">H", made, payload, _TLS)
-                struct.pack_into(">H", made, segment + 16, total ^ 0xFFFF)
+                _WORD.pack_into(made, payload, _TLS)
+                _WORD.pack_into(made, segment + 16, total ^ 0xFFFF)
             at += _RECORD_BYTES + (caplen + 7 & ~7)
         out.append(bytes(made))
     return out
 
 
-def link(batches: Sequence[bytes]) -> float:
-    """Seconds to send the batches to another process, until it says that it has them all; its start does not count."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, zmq.Context() as context:
-        endpoint = f"ipc://{directory}/link"
-        with context.socket(zmq.PUSH) as out, context.socket(zmq.PULL) as back:
-            out.sndhwm = _QUEUE
-            for socket in (out, back):
-                socket.linger = 0
-                socket.rcvtimeo = socket.sndtimeo = _PATIENCE_MS
-            back.bind(f"{endpoint}-back")
-            out.connect(endpoint)
-            child = subprocess.Popen([sys.executable, __file__, "--sink", endpoint, str(len(batches))])
+def link(config: Config, batches: Sequence[bytes]) -> float:
+    """Seconds to bring the batches to another process, until it says that it has them all; its start does not count."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory, zmq.Context() as context:
+        bus = Bus()
+        outlet = FrameOutlet(bus, config, Path(directory), 0, time.time_ns())
+        with context.socket(zmq.PULL) as back:
+            back.rcvtimeo = _PATIENCE_MS
+            back.bind(f"ipc://{directory}/back")
+            child = subprocess.Popen([sys.executable, __file__, "--sink", directory, str(len(batches))])
             try:
                 back.recv()
                 begun = time.perf_counter()
                 for batch in batches:
-                    out.send(batch, copy=False)
+                    slot = outlet.lend()
+                    while slot is None or not outlet.wait(0, 1):
+                        slot = slot or outlet.lend()
+                    slot[: len(batch)] = batch  # as the sharder writes its frames
+                    outlet.send(0, slot[: len(batch)])
                 back.recv()
                 return time.perf_counter() - begun
             finally:
                 child.kill()  # it has said all it had to say
                 child.wait()
+                bus.close()
 
 
-def sink(endpoint: str, messages: int) -> int:
-    """The other process of link(): takes what comes and drops it."""
-    with zmq.Context() as context, context.socket(zmq.PULL) as source, context.socket(zmq.PUSH) as back:
-        source.rcvhwm = _QUEUE
-        source.rcvtimeo = _PATIENCE_MS
-        source.bind(endpoint)
-        back.connect(f"{endpoint}-back")
+def sink(directory: Path, messages: int) -> int:
+    """The other process of link(): takes what comes and lets it go, the last few later, as a worker does."""
+    bus, kept = Bus(), deque[object](maxlen=KEPT_BATCHES)
+    inlet = FrameInlet(bus, resolve(None, {"source.file": "none"}), directory, 0)
+    waiter = Waiter()
+    waiter.watch(inlet.socket, read=True)
+    with zmq.Context() as context, context.socket(zmq.PUSH) as back:
+        back.connect(f"ipc://{directory}/back")
         back.send(b"ready")
-        for _ in range(messages):
-            source.recv(copy=False)
+        while messages:
+            message = inlet.receive()
+            if message is None:
+                waiter.wait(1)
+                continue
+            kept.append(message)
+            messages -= 1
         back.send(b"done")
     return 0
 
@@ -174,7 +182,7 @@ def report(file: Path, frames: int, rounds: int) -> None:
         seconds["pipeline"].append(spent)
         seconds["tcp"].append(timed(lambda: pipeline(file, unread))[0])
         seconds["http"].append(spent - seconds["tcp"][-1])
-        seconds["link"].append(link(batches))
+        seconds["link"].append(link(resolve(None, {"source.file": str(file), "workers.count": 1}), batches))
     size = sum(map(len, batches))
     print(f"\n{file.name}: {held:,} frames in {len(batches):,} batches, {size / 1e6:,.0f} MB; {events:,} events")
     print(f"{'stage':10}{'ns/frame':>10}{'us/trans':>10}{'Gbit/s':>8}{'min ns':>8}{'max ns':>8}")
@@ -190,7 +198,7 @@ def report(file: Path, frames: int, rounds: int) -> None:
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
     if arguments[:1] == ["--sink"]:
-        return sink(arguments[1], int(arguments[2]))
+        return sink(Path(arguments[1]), int(arguments[2]))
     parser = argparse.ArgumentParser(prog="stages.py", description="What each stage of the data path costs.")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--frames", type=int, default=500_000, help="at most so many, for they are held in memory")
