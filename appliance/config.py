@@ -299,7 +299,7 @@ def _source_faults(config: Config, required: bool) -> Iterator[tuple[list[str], 
 
 
 def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
-    shard, tcp = config.shard, config.tcp
+    shard, tcp, http = config.shard, config.tcp, config.http
     if shard.link_bytes < 2 * shard.batch_bytes:
         text = (
             f"shard.link_bytes = {shard.link_bytes}: must hold two batches of shard.batch_bytes = {shard.batch_bytes}"
@@ -309,6 +309,10 @@ def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
         text = f"tcp.max_total_pending_bytes = {tcp.max_total_pending_bytes}: less than one stream may hold"
         keys = ["tcp.max_total_pending_bytes", "tcp.max_pending_bytes"]
         yield keys, f"{text} (tcp.max_pending_bytes = {tcp.max_pending_bytes})"
+    if http.max_total_head_bytes < http.max_head_bytes:
+        text = f"http.max_total_head_bytes = {http.max_total_head_bytes}: less than one head may have"
+        keys = ["http.max_total_head_bytes", "http.max_head_bytes"]
+        yield keys, f"{text} (http.max_head_bytes = {http.max_head_bytes})"
 
 
 def _output_faults(config: Config) -> Iterator[tuple[list[str], str]]:

@@ -334,6 +334,18 @@ class Http(Section, frozen=True):
             counter="appliance_http_parse_errors_total",
         ),
     ] = 65536
+    max_total_head_bytes: Annotated[
+        int,
+        note(
+            "Bytes of unfinished heads, and of what may become one, held by all connections of a worker: bounds its "
+            "memory when many clients send half a head each.",
+            unit="bytes per worker",
+            ge=256,
+            le=1 << 40,
+            reached="the head that has just grown is treated as one that is too long",
+            counter="appliance_http_parse_errors_total",
+        ),
+    ] = 268435456
     max_headers: Annotated[
         int,
         note(

@@ -114,6 +114,7 @@ PIPELINE_GAUGES = (
     "half_open",
     "pending_bytes",
     "messages.open",
+    "head_bytes",
 )  # of the living pipeline: they start at 0 in every process
 PIPELINE_COUNTERS = (
     "segments",
@@ -139,11 +140,13 @@ PIPELINE_COUNTERS = (
     "messages.started",
     *(f"messages.{outcome}" for outcome in MESSAGE_OUTCOMES),
     "messages.open",
+    "head_bytes",
     *(f"requests.{method}" for method in METHODS),
     *(f"responses.{status}" for status in STATUS_CLASSES),
     *(f"pairing.{pairing}" for pairing in PAIRINGS),
     "parse_errors",
     "resyncs",
+    "retracted",
     *(f"not_http_streams.{kind}" for kind in NOT_HTTP),
     "not_http_bytes",
     "skipped_bytes",
