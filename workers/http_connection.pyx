@@ -241,7 +241,7 @@ cdef class HttpConnection(Connection):
             cx.tally.failed += 1
         else:
             cx.tally.truncated += 1
-        self.ended[side] = message.start + <int64_t>message.bytes
+        self.ended[side] = message.start + <int64_t>(message.bytes if message.complete else message.bytes - message.missing)
         self.body_open[side] = not message.complete and (message.chunked or message.has_length)
         reader.message = None
         if side == self.client:
