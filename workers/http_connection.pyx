@@ -284,12 +284,16 @@ cdef class HttpConnection(Connection):
     cdef int over(self, int side, bint by_fin, Context cx) except -1:
         """The reader learns that nothing more comes."""
         cdef MessageReader reader = self.low if side == LOW else self.high
+        cdef Message message
         cdef Step step
         if reader is None:
             return 0
         step = reader.close(by_fin, cx.limits, cx.tally)
         while step != NEED_MORE:
+            message = reader.message
             self.say(side, reader, step, cx)
+            if step == END and by_fin and side != self.client and not message.complete:
+                self.pairer.retract(False, message.start + <int64_t>message.bytes)
             step = reader.close(by_fin, cx.limits, cx.tally)
         return 0
 
