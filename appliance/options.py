@@ -368,6 +368,59 @@ class Output(Section, frozen=True):
     """Events as JSON Lines."""
 
     path: Annotated[str, note('File that receives every event, one per line; "-" is standard output, "" is none.')] = ""
+    rotate_bytes: Annotated[
+        int,
+        note(
+            "Size of a file; 0 is no limit.",
+            unit="bytes",
+            ge=0,
+            le=1 << 50,
+            reached="the file is closed under a name with the time in it, and a new one begins",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0
+    rotate_s: Annotated[
+        float,
+        note(
+            "Age of a file; files end at multiples of it: with 3600 at the full hour, UTC. 0 is no limit.",
+            unit="seconds",
+            ge=0,
+            le=31622400,
+            reached="the file is closed, if there is anything in it",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0.0
+    compress: Annotated[
+        Literal["none", "zstd"],
+        note("What is done with closed files.", counter="appliance_output_compressed_files_total"),
+    ] = "none"
+    keep_files: Annotated[
+        int,
+        note(
+            "Closed files that are kept; 0 is all of them.",
+            unit="files",
+            ge=0,
+            le=1 << 30,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+    keep_bytes: Annotated[
+        int,
+        note(
+            "Space that closed files may take; 0 is all there is.",
+            unit="bytes",
+            ge=0,
+            le=1 << 60,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+
+    @property
+    def rotates(self) -> bool:
+        """Whether files are closed before the end."""
+        return bool(self.rotate_bytes or self.rotate_s)
 
 
 class Feed(Section, frozen=True):
@@ -382,13 +435,65 @@ class Feed(Section, frozen=True):
     subscriber_queue: Annotated[
         int,
         note(
-            "Messages that may wait for one subscriber.",
+            "Messages that may wait for one subscriber, each of up to about event_batch_bytes.",
             unit="messages",
             ge=1,
             le=1 << 24,
             reached="that subscriber, and no other, loses messages; it sees a hole in the sequence",
         ),
     ] = 1000
+    curve_key: Annotated[
+        str,
+        note(
+            "File with the feed's secret key, as `appliance keygen` makes it: then everything is encrypted, and only "
+            'keys in curve_clients may read, replay included. "" is no lock.',
+            counter="appliance_feed_refused_peers_total",
+        ),
+    ] = ""
+    curve_clients: Annotated[
+        str, note("Folder with the public keys (NAME.key) of those who may read; SIGHUP makes it be read again.")
+    ] = ""
+    anyone_may_read: Annotated[
+        bool,
+        note(
+            "The feed may be bound beyond this host without a lock: whoever reaches it reads everything. "
+            "Only behind a firewall."
+        ),
+    ] = False
+    replay_bytes: Annotated[
+        int,
+        note(
+            "Memory for messages that can be asked for again. The default holds a minute of 6,000 events a second.",
+            unit="bytes",
+            ge=0,
+            le=1 << 40,
+            reached="the oldest messages are forgotten; who asks for one is told that it is gone",
+            counter="appliance_feed_store_evicted_messages_total",
+        ),
+    ] = 268435456
+    replay_rate_bytes: Annotated[
+        int,
+        note(
+            "What answers to all such requests may take together, so that the past never delays the present. A "
+            "request by itself counts as a 2,000th of it.",
+            unit="bytes per second",
+            ge=1024,
+            le=1 << 40,
+            reached="answers go on later",
+            counter="appliance_feed_replay_pauses_total",
+        ),
+    ] = 134217728
+    replay_requests: Annotated[
+        int,
+        note(
+            "Such requests that may wait for their answers, of all clients; 8 of one.",
+            unit="requests",
+            ge=1,
+            le=1 << 20,
+            reached="further ones are refused, and may be repeated",
+            counter='appliance_feed_replay_requests_total{result="refused"}',
+        ),
+    ] = 256
     heartbeat_s: Annotated[
         float,
         note(
@@ -440,7 +545,7 @@ class Run(Section, frozen=True):
     ] = 5.0
     allow_remote: Annotated[
         bool,
-        note("Feed and metrics may be bound beyond this host. Neither asks who is there: use it behind a firewall."),
+        note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),
     ] = False
 
 
