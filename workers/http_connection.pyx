@@ -268,7 +268,7 @@ cdef class HttpConnection(Connection):
             cx.tally.failed += 1
         else:
             cx.tally.truncated += 1
-        self.ended[side] = message.start + <int64_t>message.bytes
+        self.ended[side] = message.start + <int64_t>(message.bytes if message.complete else message.bytes - message.missing)
         self.body_open[side] = not message.complete and (message.chunked or message.has_length)
         reader.message = None
         if side == self.client:
@@ -314,12 +314,16 @@ cdef class HttpConnection(Connection):
     cdef int over(self, int side, bint by_fin, Context cx) except -1:
         """The reader learns that nothing more comes."""
         cdef MessageReader reader = self.low if side == LOW else self.high
+        cdef Message message
         cdef Step step
         if reader is None:
             return 0
         step = reader.close(by_fin, cx.limits, cx.tally)
         while step != NEED_MORE:
+            message = reader.message
             self.say(side, reader, step, cx)
+            if step == END and by_fin and side != self.client and not message.complete:
+                self.pairer.retract(False, message.start + <int64_t>message.bytes)
             step = reader.close(by_fin, cx.limits, cx.tally)
         account(reader, cx.tally)
         return 0

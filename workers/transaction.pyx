@@ -20,7 +20,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from workers.limits cimport Limits
-from workers.message cimport EXTRA_BYTES, RESYNCHRONISED, Message
+from workers.message cimport BY_LENGTH, EXTRA_BYTES, RESYNCHRONISED, Message
 from workers.tally cimport Tally
 
 
@@ -57,7 +57,11 @@ cdef int64_t END_OF_ALL = <int64_t>1 << 62
 cdef int64_t known_end(Message request) noexcept:
     """Offset behind what is certainly the request's own."""
     cdef int64_t end = request.start + <int64_t>request.bytes
-    return end if request.complete else end - <int64_t>request.missing     # a gap that ended it may hold other requests
+    if request.complete:
+        return end
+    if request.framing == BY_LENGTH:
+        return request.head_end + <int64_t>request.content_length
+    return end - <int64_t>request.missing       # a gap that ended it may hold other requests
 
 
 cdef bint alone(Transaction first, Transaction second, Message response) noexcept:
