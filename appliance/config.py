@@ -235,6 +235,8 @@ def _expected(field: msgspec.structs.FieldInfo) -> str:
         return "true or false"
     if isinstance(info, LiteralType):
         return "one of " + ", ".join(f'"{value}"' for value in info.values)
+    if isinstance(info, ListType) and isinstance(info.item_type, LiteralType):
+        return "a list of some of " + ", ".join(f'"{value}"' for value in info.item_type.values)
     return 'a list of texts, as in ["a", "b"]' if isinstance(info, ListType) else "a text in quotes"
 
 

@@ -17,7 +17,7 @@ FLOORS = {
     ],
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
-        {"stream", "http1", "start", "message"},
+        {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "body"},
         {"connection", "http_connection", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
