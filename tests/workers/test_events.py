@@ -1,6 +1,7 @@
 """The contract types, the lines that are really written, and the published schema say the same."""
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,8 @@ from ecs import BESIDE, FIELDS, KINDS, OUTCOMES, TYPES_OF_NETWORK, TYPES_OF_WEB
 from workers import events
 from workers.message import ANOMALIES
 
-SCHEMA = Path(__file__).parents[2] / "ops" / "schema" / "event.json"
+ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "ops" / "schema" / "event.json"
 
 
 def test_the_published_schema_is_the_one_of_the_types():
@@ -19,6 +21,22 @@ def test_the_published_schema_is_the_one_of_the_types():
 
 def test_the_closed_list_of_anomalies_is_the_parsers_own():
     assert msgspec.json.schema(events.Anomaly)["enum"] == sorted(ANOMALIES)
+
+
+def test_every_anomaly_is_explained_in_the_documentation_in_the_same_order():
+    table = (ROOT / "ops" / "docs" / "events.md").read_text().split("## Anomalies")[1].split("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.M)) == ANOMALIES
+
+
+def test_the_readme_names_every_anomaly():
+    section = (ROOT / "README.md").read_text().split("## What an event tells you")[1].split("\n## ")[0]
+    assert {name for name in ANOMALIES if f"`{name}`" in section} == set(ANOMALIES)
+
+
+def test_every_field_of_an_event_is_explained_in_the_documentation():
+    text = (ROOT / "ops" / "docs" / "events.md").read_text() + (ROOT / "README.md").read_text()
+    named = {name.rsplit(".", 1)[-1] for name, _ in leaves(events.schema(), events.schema())}
+    assert {name for name in named if name not in text} == set()
 
 
 def leaves(schema, node, name=""):
