@@ -155,8 +155,8 @@ class BodyReader:
         elif not self._refused and not (self._missing and self._codings):
             self._content(data)
 
-    def gap(self, count: int) -> None:
-        """The next `count` bytes were not captured."""
+    def gap(self) -> None:
+        """Some bytes were not captured."""
         if self._decoder is not None and not self._missing:
             self._decoder.end(False)
         self._missing = True

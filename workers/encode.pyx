@@ -26,10 +26,10 @@ from workers.tally cimport CLASSES_END, Tally
 from workers.transaction cimport METHOD_CONNECT, Flow, Transaction, opens_tunnel
 
 from workers.message import FRAMINGS, anomaly_names
+from workers.redact import REDACTED, Parameters
 from workers.tally import PAIRINGS
 
 ALWAYS_REDACTED = ("authorization", "proxy-authorization", "cookie", "set-cookie")
-REDACTED = b"[redacted]"
 
 cdef enum:
     BOILERPLATE = 8192          # more than all literals and numbers of one event
@@ -170,10 +170,11 @@ def text_json(bytes text not None):
 cdef class Encoder:
     """Encodes the transactions of one pipeline, one growing body per topic.
 
-    observer: name of this sensor. interfaces: names by capture index. http: the configuration's section.
+    observer: name of this sensor. interfaces: names by capture index. http: the configuration's section. sniffed: mime_type
+    comes from the content, or is absent.
     """
 
-    def __init__(self, str observer not None, interfaces, http):
+    def __init__(self, str observer not None, interfaces, http, sniffed=False):
         self.observer = json.dumps(observer).encode()
         self.interfaces = [json.dumps(name).encode() for name in interfaces]
         names = [name.lower().encode() for name in http.headers]
@@ -181,6 +182,10 @@ cdef class Encoder:
         self.headers = frozenset(names)
         hidden = (*ALWAYS_REDACTED, *http.redact) if http.redaction else http.redact
         self.redacted = frozenset(name.lower().encode() for name in hidden)
+        self.parameters = Parameters(http.redact_parameters)
+        self.hiding = bool(self.parameters)
+        self.max_headers = http.max_headers
+        self.sniffed = sniffed
 
     def __dealloc__(self):
         cdef int i
@@ -217,6 +222,11 @@ cdef class Encoder:
         cdef HashKey key
         if response is not None and 1 <= response.status // 100 <= CLASSES_END:
             topic = response.status // 100 - 1
+        if self.hiding:
+            if request is not None:
+                self.hide(request)
+            if response is not None:
+                self.hide(response)
         if flow.json is None:
             flow.json = self.connection_json(flow)
         bound += PyBytes_GET_SIZE(flow.json) + PyBytes_GET_SIZE(self.observer)
@@ -225,11 +235,15 @@ cdef class Encoder:
             if self.headers:
                 request_headers = self.headers_json(request)
                 bound += PyBytes_GET_SIZE(request_headers)
+            if request.body is not None:
+                bound += tell_body(request)
         if response is not None:
             bound += 6 * PyBytes_GET_SIZE(response.head)
             if self.headers:
                 response_headers = self.headers_json(response)
                 bound += PyBytes_GET_SIZE(response_headers)
+            if response.body is not None:
+                bound += tell_body(response)
         if transaction.informational is not None:
             bound += 4 * len(transaction.informational)
         output = &self.outputs[topic]
@@ -294,6 +308,26 @@ cdef class Encoder:
         output.events += 1
         self.events += 1
         tally.made[topic] += 1
+        return 0
+
+    cdef int hide(self, Message message) except -1:
+        """Takes the values of the named parameters out of the head: the target, and every line on its own."""
+        cdef bytes head = message.head
+        cdef Span target = message.target
+        cdef Message again
+        cdef bytes first = b"", rest = head
+        if self.parameters.hide(head) is head:
+            return 0
+        if message.is_request:
+            first = head[:target.at] + self.parameters.hide(head[target.at:target.at + target.length])
+            rest = head[target.at + target.length:]
+        again = Message.__new__(Message)
+        again.head = first + b"\n".join(map(self.parameters.hide, rest.split(b"\n")))
+        again.parse(self.max_headers)
+        message.head = again.head
+        message.method, message.target, message.reason = again.method, again.target, again.reason
+        message.host, message.user_agent = again.host, again.user_agent
+        message.referrer, message.content_type = again.referrer, again.content_type
         return 0
 
     cdef bytes connection_json(self, Flow flow):
@@ -436,7 +470,7 @@ cdef class Encoder:
             out = put(out, b'"referrer":"')
             out = put_span(out, request, request.referrer)
             out = put(out, b'",')
-        return put_sizes(out, request, headers)
+        return put_sizes(out, request, headers, self.sniffed)
 
     cdef uint8_t* response(self, uint8_t* out, Message response, bytes headers) noexcept:
         out = put(out, b',"response":{')
@@ -448,7 +482,7 @@ cdef class Encoder:
             out = put(out, b'"reason":"')
             out = put_span(out, response, response.reason)
             out = put(out, b'",')
-        return put_sizes(out, response, headers)
+        return put_sizes(out, response, headers, self.sniffed)
 
     cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies) except NULL:
         """What is ours: how sure the event is, and its timing."""
@@ -490,11 +524,46 @@ cdef class Encoder:
         return put(out, b"}")
 
 
-cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:
+cdef size_t tell_body(Message message) except? 0:
+    """Makes message.body what its facts look like in an event; the bytes of that. A body that goes on has no facts yet."""
+    if type(message.body) is not tuple:
+        facts = message.body.facts
+        message.body = ()
+        if facts is not None:
+            message.body = told_body(facts)
+    return sum(map(len, message.body))
+
+
+cdef tuple told_body(facts):
+    """(what is Elastic's, what is ours, the type): pieces of an event, empty where nothing is known."""
+    own = {name: value for name, value in (("sha256", facts.sha256), ("md5", facts.md5)) if value is not None}
+    if facts.codings:
+        own["decoded_bytes"] = facts.size
+        own["codings"] = list(facts.codings)
+    if facts.base64 is not None:
+        own["content_base64"] = facts.base64
+    return (
+        b',"content":%b' % text_json(facts.text) if facts.text is not None else b"",
+        b',"body":%b' % json.dumps(own, separators=(",", ":")).encode() if own else b"",
+        b'"mime_type":%b,' % text_json(facts.mime_type.encode()) if facts.mime_type is not None else b"",
+    )
+
+
+cdef uint8_t* put_told(uint8_t* out, Message message, int place) noexcept:
+    """One of the pieces that tell_body() made; nothing without a body."""
+    if message.body is not None and len(<tuple>message.body):
+        out = put_bytes(out, <bytes>(<tuple>message.body)[place])
+    return out
+
+
+cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers, bint sniffed) noexcept:
     """The part that requests and responses share: type, sizes, headers; closes the object."""
     cdef Span mime = message.content_type
     cdef const uint8_t* head = <const uint8_t*>PyBytes_AS_STRING(message.head)
     cdef const uint8_t* mark = NULL
+    if sniffed:
+        mime.length = 0
+        out = put_told(out, message, 2)
     if mime.length:
         mark = <const uint8_t*>memchr(head + mime.at, 59, mime.length)
         if mark != NULL:
@@ -509,6 +578,7 @@ cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:
     out = put_number(out, message.bytes)
     out = put(out, b',"body":{"bytes":')
     out = put_number(out, message.body_bytes)
+    out = put_told(out, message, 0)
     out = put(out, b"}")
     if headers is not None:
         out = put(out, b',"headers":')
@@ -528,6 +598,7 @@ cdef uint8_t* put_completeness(uint8_t* out, const char* start, Message message)
             out = put_bytes(out, <bytes>FRAMING_TEXT[<int>message.framing])
             out = put(out, b'","other_framings":')
             out = put_bytes(out, framings_json(others))
+    out = put_told(out, message, 1)
     return put(out, b"}")
 
 

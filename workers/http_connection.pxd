@@ -1,6 +1,6 @@
 # cython: language_level=3
 """HttpConnection: a Connection whose bytes are HTTP messages; their transactions go to the context."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from workers.connection cimport Connection
 from workers.context cimport Context
@@ -15,6 +15,7 @@ cdef class HttpConnection(Connection):
     cdef Pairer pairer          # once HTTP was found
     cdef int client             # side that sends requests; -1: nobody has said anything yet
     cdef bint[2] begun          # a head was read
+    cdef uint32_t bombs         # bodies that reached a limit
     cdef int64_t[2] heard       # offset in the other stream that its last bytes acknowledged; -1 unknown
 
     cdef MessageReader reader(self, int side)
@@ -23,5 +24,7 @@ cdef class HttpConnection(Connection):
     cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1
     cdef bint confirm(self, int side, MessageReader reader) except -1
     cdef int head(self, int side, MessageReader reader, Context cx) except -1
+    cdef int look(self, MessageReader reader, Context cx) except -1
+    cdef int looked(self, Message message, Context cx) except -1
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
     cdef int tunnel(self, Context cx) except -1

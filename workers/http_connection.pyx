@@ -5,15 +5,22 @@ The side whose reader first finds an HTTP head decides the roles: the client is 
 """
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
-from workers.http1 cimport CANDIDATE, END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
-from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, OVERLAP_CONFLICT, Message
+from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
+from workers.message cimport (
+    BAD_CHUNK, BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, EARLY_RESPONSE, OVERLAP_CONFLICT, Message,
+)
 from workers.start cimport OTHER
 from workers.stream cimport Piece, offset_of
 from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
+
+cdef enum:                      # places in stats.BODY_OUTCOMES
+    FAILED = 3
+    UNKNOWN = 4
+    LIMIT = 5
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
@@ -148,6 +155,7 @@ cdef class HttpConnection(Connection):
         if message.is_request:
             self.pairer.request_head(message, after_loss, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
+            self.look(reader, cx)
             self.reader(1 - side).headless = message.major == 0
             return 0
         reader.headless = False
@@ -160,9 +168,35 @@ cdef class HttpConnection(Connection):
             if not transaction.request_done and message.status >= 200:
                 message.anomalies |= EARLY_RESPONSE
         reader.frame(no_body, tunnel)
+        self.look(reader, cx)
         if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
                 and not request.end_lost and message.first_ns >= request.last_ns:
             cx.tally.response_time(message.first_ns - request.last_ns)
+        return 0
+
+    cdef int look(self, MessageReader reader, Context cx) except -1:
+        """If events are to say what bodies contain, and this message has one: its bytes will be looked at."""
+        cdef Message message = reader.message
+        cdef object seen = message.body             # of a body without a head, what came before it was known to be one
+        message.body = None
+        if cx.bodies is not None and reader.state != ENDING:
+            message.body = cx.bodies.begin(message.head, message.status, self.bombs)
+            if seen is not None:
+                message.body.take(seen)
+        return 0
+
+    cdef int looked(self, Message message, Context cx) except -1:
+        """The body that was looked at is over."""
+        facts = message.body.end(message.complete)
+        cx.tally.bodies[<int>facts.outcome] += 1
+        cx.tally.decoded += <uint64_t>facts.size if facts.codings else 0
+        if facts.outcome == FAILED:
+            message.anomalies |= BODY_CODING_FAILED
+        elif facts.outcome == UNKNOWN:
+            message.anomalies |= BODY_CODING_UNKNOWN
+        elif facts.outcome == LIMIT:
+            message.anomalies |= BODY_LIMIT
+            self.bombs += 1
         return 0
 
     cdef int end(self, int side, MessageReader reader, Context cx) except -1:
@@ -176,6 +210,8 @@ cdef class HttpConnection(Connection):
         else:
             cx.tally.truncated += 1
         reader.message = None
+        if message.body is not None:
+            self.looked(message, cx)
         if side == self.client:
             self.pairer.request_end(cx.tally, cx.out)
             return 0
