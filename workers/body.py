@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from appliance import options
@@ -89,6 +89,27 @@ class Bodies:
         )
 
 
+class Content:
+    """What is kept of a content: digests, size, and the beginning up to `room` bytes."""
+
+    __slots__ = ("hashes", "head", "room", "size")
+
+    def __init__(self, hashes: Iterable[str], room: int) -> None:
+        self.hashes = {name: hashlib.new(name, usedforsecurity=False) for name in hashes}
+        self.head = bytearray()
+        self.room = room
+        self.size = 0
+
+    def add(self, data: bytes | memoryview) -> None:
+        """The next bytes."""
+        self.size += len(data)
+        for digest in self.hashes.values():
+            digest.update(data)
+        if self.room:
+            self.head += data[: self.room]
+            self.room -= min(self.room, len(data))
+
+
 class BodyReader:
     """Takes the bytes of one body in order, then says what it was. `facts` is None until end()."""
 
@@ -96,15 +117,12 @@ class BodyReader:
         "_bodies",
         "_charge",
         "_codings",
+        "_content",
         "_declared",
         "_decoder",
-        "_hashes",
-        "_head",
         "_missing",
         "_refused",
-        "_room",
         "_shown",
-        "_size",
         "_sniffed",
         "facts",
     )
@@ -127,21 +145,19 @@ class BodyReader:
         self._shown = shown and wanted.excerpt_bytes > 0
         self._sniffed = sniffed and wanted.mime_type
         self._missing = False
-        self._size = 0
-        self._head = bytearray()
-        self._room = wanted.excerpt_bytes if self._shown else 0
+        room = wanted.excerpt_bytes if self._shown else 0
         if self._sniffed or (self._shown and not declared):
-            self._room = max(self._room, SNIFFED)
-        self._charge = OVERHEAD + self._room
-        self._hashes: dict[str, hashlib._Hash] = {}
+            room = max(room, SNIFFED)
+        self._charge = OVERHEAD + room
         self._decoder: Decoder | None = None
+        self._content = Content((), 0)
         self._refused = (bool(codings) and bombs >= wanted.max_bombs) or not bodies.budget.take(self._charge)
         if self._refused:
-            self._charge = self._room = 0
+            self._charge = 0
             return
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in wanted.hashes}
+        self._content = Content(wanted.hashes, room)
         if codings:
-            self._decoder = Decoder(codings, wanted, bodies.budget, self._content)
+            self._decoder = Decoder(codings, wanted, bodies.budget, self._content.add)
 
     def __del__(self) -> None:
         if self._decoder is not None:
@@ -153,18 +169,19 @@ class BodyReader:
         if self._decoder is not None:
             self._decoder.take(data)
         elif not self._refused and not (self._missing and self._codings):
-            self._content(data)
+            self._content.add(data)
 
     def gap(self) -> None:
         """Some bytes were not captured."""
         if self._decoder is not None and not self._missing:
             self._decoder.end(False)
         self._missing = True
-        self._room = 0
-        self._hashes = {}
+        self._content.room = 0
+        self._content.hashes = {}
 
     def end(self, complete: bool) -> BodyFacts:
         """No more comes. complete: the end of the body was seen."""
+        content = self._content
         outcome = PLAIN
         if self._refused:
             outcome = LIMIT
@@ -176,36 +193,25 @@ class BodyReader:
             outcome = INCOMPLETE
         digests = {}
         if outcome in (PLAIN, DECODED):
-            digests = {name: digest.hexdigest() for name, digest in self._hashes.items()}
-        head = bytes(self._head)
+            digests = {name: digest.hexdigest() for name, digest in content.hashes.items()}
+        head = bytes(content.head)
         kind = mime_type(head) if self._sniffed or (self._shown and not self._declared) else None
         text, encoded = self._excerpt(head, kind)
         self.facts = BodyFacts(
             outcome=outcome,
-            size=self._size,
+            size=content.size,
             codings=self._undone(outcome),
             mime_type=kind if self._sniffed else None,
             text=text,
             base64=encoded,
             **digests,
         )
-        self._hashes = {}
-        self._head = bytearray()
-        self._room = 0
+        self._content = Content((), 0)
         self._decoder = None
         return self.facts
 
-    def _content(self, data: bytes | memoryview) -> None:
-        """The next bytes of the content."""
-        self._size += len(data)
-        for digest in self._hashes.values():
-            digest.update(data)
-        if self._room:
-            self._head += data[: self._room]
-            self._room -= min(self._room, len(data))
-
     def _undone(self, outcome: int) -> Sequence[str]:
-        if self._decoder is None or outcome == UNKNOWN or (outcome == LIMIT and not self._size):
+        if self._decoder is None or outcome == UNKNOWN or (outcome == LIMIT and not self._content.size):
             return ()
         return [coding.decode("ascii", "replace") for coding in reversed(self._codings)]
 
@@ -214,7 +220,7 @@ class BodyReader:
         wanted = self._bodies.wanted.excerpt_bytes
         if not self._shown or (not self._declared and not self._bodies.shows((kind or "").encode())):
             return None, None
-        cut = len(head) > wanted or self._size > len(head)
+        cut = len(head) > wanted or self._content.size > len(head)
         head = head[:wanted]
         if not head:
             return None, None

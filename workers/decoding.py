@@ -79,6 +79,14 @@ class Layer(Protocol):
     def pieces(self, data: bytes) -> Iterator[bytes]: ...
 
 
+def _inflated(decoder: zlib._Decompress, data: bytes, layer: Layer) -> Iterator[bytes]:
+    """What zlib makes of some input, in pieces. Asked again after its end, it would repeat unused_data."""
+    piece = decoder.decompress(data, layer.room)
+    while piece:
+        yield piece
+        piece = b"" if decoder.eof else decoder.decompress(decoder.unconsumed_tail, layer.room)
+
+
 class Gzip:
     """RFC 1952: members one after the other; zero bytes behind one are padding."""
 
@@ -95,13 +103,10 @@ class Gzip:
                     return
                 self._decoder = zlib.decompressobj(31)
                 self.whole = False
-            piece = self._decoder.decompress(data, self.room)
-            while piece:
-                yield piece
-                piece = self._decoder.decompress(self._decoder.unconsumed_tail, self.room)
-            if not self._decoder.eof:
+            yield from _inflated(self._decoder, data, self)
+            self.whole = self._decoder.eof
+            if not self.whole:
                 return
-            self.whole = True
             data = self._decoder.unused_data
 
 
@@ -124,10 +129,7 @@ class Deflate:
             self._decoder = zlib.decompressobj(15 if wrapped else -15)
         elif self.whole:
             raise zlib.error("bytes behind the end")
-        piece = self._decoder.decompress(data, self.room)
-        while piece:
-            yield piece
-            piece = self._decoder.decompress(self._decoder.unconsumed_tail, self.room)
+        yield from _inflated(self._decoder, data, self)
         self.whole = self._decoder.eof
         if self._decoder.unused_data:
             raise zlib.error("bytes behind the end")
@@ -144,14 +146,12 @@ class Brotli:
     def pieces(self, data: bytes) -> Iterator[bytes]:
         if self.whole:
             raise brotli.error("bytes behind the end")
-        while True:
-            piece = self._decoder.process(data, output_buffer_limit=self.room)
+        piece = self._decoder.process(data, output_buffer_limit=self.room)
+        while piece:
             self.whole = self._decoder.is_finished()
-            if piece:
-                yield piece
-            if self.whole or self._decoder.can_accept_more_data():
-                return
-            data = b""
+            yield piece
+            piece = b"" if self.whole else self._decoder.process(b"", output_buffer_limit=self.room)
+        self.whole = self._decoder.is_finished()
 
 
 class Zstd:
@@ -208,8 +208,8 @@ def last_piece(coding: bytes, data: bytes) -> bytes:
 
 
 class Decoder:
-    """The codings of one body, undone in reverse order; decoded pieces go to `sink`. After any verdict but OK it takes
-    no more.
+    """The codings of one body, undone in reverse order; decoded pieces go to `sink`, which must not hold this object.
+    After any verdict but OK it takes no more.
 
     limits: the section [bodies]. budget: what the decoders hold is taken from it; close() gives it back. A body without
     a byte is all right in any coding: servers announce one and then send nothing.
