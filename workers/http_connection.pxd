@@ -16,6 +16,8 @@ cdef class HttpConnection(Connection):
     cdef int client             # side that sends requests; -1: nobody has said anything yet
     cdef bint[2] begun          # a head was read
     cdef uint32_t bombs         # bodies that reached a limit
+    cdef int64_t[2] ended       # offset behind the last message
+    cdef bint[2] body_open      # the end of its last message's body is not known
     cdef int64_t[2] heard       # offset in the other stream that its last bytes acknowledged; -1 unknown
 
     cdef MessageReader reader(self, int side)
@@ -28,3 +30,5 @@ cdef class HttpConnection(Connection):
     cdef int looked(self, Message message, Context cx) except -1
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
     cdef int tunnel(self, Context cx) except -1
+    cdef bint unsure(self, int side) except -1
+    cdef int doubt_body(self, int side, Message request, Context cx) except -1

@@ -9,12 +9,13 @@ from libc.stdint cimport int64_t, uint64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
-from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
+from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
 from workers.message cimport (
-    BAD_CHUNK, BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, EARLY_RESPONSE, OVERLAP_CONFLICT, Message,
+    BAD_CHUNK, BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT,
+    RESYNCHRONISED, Message,
 )
 from workers.start cimport OTHER
-from workers.stream cimport Piece, offset_of
+from workers.stream cimport Piece, Stream, offset_of
 from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
 
 cdef enum:                      # places in stats.BODY_OUTCOMES
@@ -64,6 +65,7 @@ cdef class HttpConnection(Connection):
         cdef MessageReader other = self.high if side == LOW else self.low
         cdef Input source
         cdef Step step
+        cdef bint between
         source.p = piece.data
         source.end = piece.data + piece.length
         source.offset = piece.offset
@@ -75,7 +77,10 @@ cdef class HttpConnection(Connection):
             self.head(1 - side, other, cx)
             self.flush(1 - side, other, cx)
         while True:
+            between = reader.state == START
             step = reader.step(&source, cx.limits, cx.tally)
+            if between and reader.junk and self.pairer is not None:
+                self.pairer.retract(side == self.client, self.ended[side])
             if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
                     and source.offset > piece.marked_from:
                 reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
@@ -103,22 +108,26 @@ cdef class HttpConnection(Connection):
         """Is what the reader has found after a loss the next message, or a text in a body? TCP's numbers tell.
 
         Who takes turns starts a message just where the other side's last bytes have acknowledged all before it, and
-        nothing of it. Where the other side's last bytes were lost, its next message at least acknowledges something new.
-        A client that was seen to send on without waiting starts its messages anywhere, and so does its server.
+        nothing of it. Where those bytes were lost, the message at least acknowledges something new, and that was lost.
+        A client that was seen to send on without waiting starts its messages anywhere, and so does its server; there a
+        body whose end is unknown is searched for nothing.
         """
         cdef int peer = 1 - side
+        cdef Stream* other = &self.streams[peer]
         if self.client >= 0 and (side == self.client) != reader.candidate_request:
             return False
-        if not self.streams[peer].seen:
+        if not other.seen:
             return reader.candidate_first
         if self.heard[peer] == reader.candidate:
             return True
-        if self.pairer is not None and self.pairer.pipelines:
-            if reader.candidate_request:
-                return reader.candidate_first or reader.candidate_apart
-            if self.pairer.waiting:
-                return reader.candidate_first
-        return reader.candidate_first and self.reader(peer).lost_bytes and reader.candidate_ack > max(self.heard[side], 0)
+        if reader.candidate_first and reader.candidate_ack > max(self.heard[side], 0) and (
+                reader.candidate_ack > other.next or other.gap_from < reader.candidate_ack <= other.gap_to):
+            return True
+        if self.pairer is None or not self.pairer.pipelines or self.pairer.slides or self.body_open[side]:
+            return False
+        if reader.candidate_request:
+            return reader.candidate_first or reader.candidate_apart
+        return self.pairer.waiting and reader.candidate_first
 
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1:
         if step == HEAD:
@@ -133,11 +142,12 @@ cdef class HttpConnection(Connection):
         cdef Flow flow
         cdef Transaction transaction
         cdef Message request = None
-        cdef bint after_loss = reader.lost_bytes, tunnel = False, no_body = False
+        cdef bint after_loss = message.anomalies & (RESYNCHRONISED | EXTRA_BYTES) != 0
+        cdef bint tunnel = False, no_body = False, answers_lost
         if message.is_request and self.streams[side].midstream and not self.begun[side]:
             after_loss = True                       # requests sent before the capture began may not be answered yet
         self.begun[side] = True
-        reader.lost_bytes = False
+        reader.lost_bytes = reader.cut              # what cuts a head off is missing behind it
         if self.client < 0:
             self.client = side if message.is_request else 1 - side
             flow = Flow.__new__(Flow)
@@ -153,7 +163,10 @@ cdef class HttpConnection(Connection):
             reader.lose(NULL, 0, cx.tally)
             return 0
         if message.is_request:
-            self.pairer.request_head(message, after_loss, cx.limits, cx.tally, cx.out)
+            self.doubt_body(1 - side, message, cx)
+            answers_lost = message.peer_ack > (
+                self.ended[1 - side] if self.unsure(1 - side) else self.streams[1 - side].next)
+            self.pairer.request_head(message, after_loss, answers_lost, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
             self.look(reader, cx)
             self.reader(1 - side).headless = message.major == 0
@@ -199,6 +212,25 @@ cdef class HttpConnection(Connection):
             self.bombs += 1
         return 0
 
+    cdef int doubt_body(self, int side, Message request, Context cx) except -1:
+        """A response whose request is not known ended where its client went on: it may have answered a HEAD."""
+        cdef Transaction transaction = self.pairer.answering
+        cdef MessageReader reader = self.reader(side)
+        cdef int64_t end
+        if transaction is None or transaction.request is not None or transaction.response is not reader.message \
+                or not reader.message.head_end <= request.peer_ack <= reader.message.start + <int64_t>reader.message.bytes:
+            return 0
+        if reader.message.body_bytes == 0:
+            reader.message.body = None
+            reader.frame(True, False)
+            return self.flush(side, reader, cx)
+        end = reader.message.head_end
+        reader.cut = True
+        reader.state = ENDING
+        self.flush(side, reader, cx)
+        self.ended[side] = end                      # what was taken for its body may be other responses
+        return 0
+
     cdef int end(self, int side, MessageReader reader, Context cx) except -1:
         """The message being read is over."""
         cdef Message message = reader.message
@@ -209,6 +241,8 @@ cdef class HttpConnection(Connection):
             cx.tally.failed += 1
         else:
             cx.tally.truncated += 1
+        self.ended[side] = message.start + <int64_t>message.bytes
+        self.body_open[side] = not message.complete and (message.chunked or message.has_length)
         reader.message = None
         if message.body is not None:
             self.looked(message, cx)
@@ -265,7 +299,7 @@ cdef class HttpConnection(Connection):
         if reader is not None and reader.message is not None and reader.message.start < stop:
             reader.message.anomalies |= OVERLAP_CONFLICT * marks
         if self.pairer is not None:
-            for transaction in (self.pairer.answering, *self.pairer.waiting):
+            for transaction in (self.pairer.answering, *self.pairer.waiting, *(self.pairer.loose or ())):
                 message = None
                 if transaction is not None:
                     message = transaction.request if side == self.client else transaction.response
@@ -273,10 +307,15 @@ cdef class HttpConnection(Connection):
                     message.anomalies |= OVERLAP_CONFLICT * marks
         return 0
 
+    cdef bint unsure(self, int side) except -1:
+        """May messages of a side be missing behind its last one?"""
+        return self.reader(side).lost_bytes or self.reader(side).state == LOST
+
     cdef int done(self, Context cx) except -1:
         """What still waits for an answer leaves as it is."""
         if self.pairer is not None:
-            self.pairer.finish(cx.tally, cx.out)
+            self.pairer.finish(self.unsure(self.client) or not self.streams[self.client].finished,
+                               self.unsure(1 - self.client) or not self.streams[1 - self.client].finished, cx.tally, cx.out)
             self.pairer = None
         if self.low is not None:
             self.low.forget(cx.tally)

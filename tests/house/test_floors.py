@@ -17,7 +17,7 @@ FLOORS = {
     ],
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
-        {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "body"},
+        {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "text", "body"},
         {"connection", "http_connection", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
@@ -31,7 +31,7 @@ ROOMS = {
     "appliance": {
         **dict.fromkeys(("fragment", "datagram"), 1),
         **dict.fromkeys(PACKET, 1),
-        **dict.fromkeys(PCAP, 2),
+        **dict.fromkeys((*PCAP, "arena"), 2),
         **dict.fromkeys(("output", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
