@@ -17,10 +17,13 @@ from builders import (
     response,
     spoken,
     talk,
+    timeless,
     without,
 )
 from codings import ENCODERS, zeros
 from exchange import chunked
+from hypothesis import given
+from hypothesis import strategies as st
 
 from workers.events import decode
 
@@ -172,6 +175,23 @@ def test_trailers_and_extensions_are_no_content():
     head = (b"Content-Encoding: gzip", b"Transfer-Encoding: chunked")
     event = seen(spoken(request(), response(b"200 OK", *head, body=body)).frames).only
     assert event["appliance"]["response"]["body"]["sha256"] == SHA256
+
+
+@given(st.lists(st.integers(1, 400), max_size=30), st.sampled_from(["gzip", "br", "zstd"]), st.booleans())
+def test_any_split_into_segments_says_the_same_of_a_body(sizes, coding, broken):
+    wire = bytearray(ENCODERS[coding](PAGE * 3))
+    wire[len(wire) // 2] ^= broken
+    framing = (f"Content-Encoding: {coding}".encode(), b"Content-Type: text/html", b"Transfer-Encoding: chunked")
+    stream = response(b"200 OK", *framing, body=chunked(bytes(wire), 50))
+    conversation = Conversation().handshake().client_sends(request()).idle(MILLISECOND)
+    at = 0
+    for size in [*sizes, len(stream)]:
+        if stream[at : at + size]:
+            conversation.server_sends(stream[at : at + size])
+        at += size
+    assert timeless(seen(conversation.close("server").frames).events) == timeless(
+        seen(spoken(request(), stream).frames).events
+    )
 
 
 # -- hidden parameters -----------------------------------------------------------------------------------------------
