@@ -38,14 +38,19 @@ def mime_type(data: bytes) -> str | None:
     data = data[:SNIFFED]
     if not data:
         return None
+    text = data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\f")
+    found = _told_by_first_token(text) if text[:1] in (b"<", b"{", b"[") else None
+    if found is not None and not _BINARY.search(data):
+        return found
     found = filetype.guess_mime(data)
     if found is not None:
         return "font/woff2" if data.startswith(b"wOF2") else _NAMES.get(found, found)
     if data.startswith((b"\xfe\xff", b"\xff\xfe")):
         return "text/plain"
-    text = data.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n\f")
-    if _BINARY.search(data):
-        return None
+    return None if _BINARY.search(data) else "text/plain"
+
+
+def _told_by_first_token(text: bytes) -> str | None:
     if text.startswith(b"<?xml"):
         return "image/svg+xml" if _SVG.search(text) else "application/xml"
     if _SVG.match(text):
@@ -54,4 +59,4 @@ def mime_type(data: bytes) -> str | None:
         return "text/html"
     if _JSON.match(text):
         return "application/json"
-    return "text/plain"
+    return None
