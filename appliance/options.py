@@ -411,14 +411,14 @@ class Bodies(Section, frozen=True):
         int,
         note(
             "What a body may become when it is decoded: the largest of which there can be a digest. A core decodes and "
-            "hashes so much in about the time of max_decode_ms.",
+            "hashes so much in some 60 ms, so that this limit is reached before max_decode_ms.",
             unit="bytes per body",
             ge=1024,
             le=1 << 40,
             reached="decoding stops: no digest, the excerpt stays, marked body_limit",
             counter='appliance_http_bodies_total{outcome="limit"}',
         ),
-    ] = 33554432
+    ] = 16777216
     max_ratio: Annotated[
         int,
         note(
