@@ -43,6 +43,7 @@ class BodyFacts(NamedTuple):
     mime_type: str | None = None
     text: bytes | None = None  # the excerpt, if it is UTF-8
     base64: str | None = None  # … if it is not
+    bomb: bool = False  # it reached a limit of its own, not that of what all bodies hold
 
 
 class Bodies:
@@ -204,6 +205,7 @@ class BodyReader:
             mime_type=kind if self._sniffed else None,
             text=text,
             base64=encoded,
+            bomb=outcome == LIMIT and self._decoder is not None and not self._decoder.starved,
             **digests,
         )
         self._content = Content((), 0)

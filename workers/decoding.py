@@ -217,6 +217,7 @@ class Decoder:
 
     def __init__(self, codings: Sequence[bytes], limits: Limits, budget: Budget, sink: Callable[[bytes], None]) -> None:
         self.verdict = Verdict.OK
+        self.starved = False  # the budget had no more
         self._limits = limits
         self._budget = budget
         self._sink = sink
@@ -271,6 +272,7 @@ class Decoder:
     def _hold(self, count: int) -> bool:
         taken = self._budget.take(count)
         self._held += count if taken else 0
+        self.starved = self.starved or not taken
         return taken
 
     def _flush(self) -> None:

@@ -14,7 +14,7 @@ import socket
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcpy, strlen
+from libc.string cimport memchr, memcpy
 
 from appliance.flow cimport FlowKey, HashKey, siphash
 from workers.message cimport AMBIGUOUS_FRAMING, Message, Span
@@ -417,12 +417,11 @@ cdef class Encoder:
 
 
 cdef size_t tell_body(Message message) except? 0:
-    """Makes message.body what its facts look like in an event; the bytes of that. A body that goes on has no facts yet."""
-    if type(message.body) is not tuple:
-        facts = message.body.facts
-        message.body = ()
-        if facts is not None:
-            message.body = told_body(facts)
+    """Makes message.body what its facts look like in an event; how long that is. A body that goes on has no facts yet."""
+    facts = message.body.facts
+    if facts is None:
+        return 0
+    message.body = told_body(facts)
     return sum(map(len, message.body))
 
 
@@ -443,7 +442,7 @@ cdef tuple told_body(facts):
 
 cdef uint8_t* put_told(uint8_t* out, Message message, int place) noexcept:
     """One of the pieces that tell_body() made; nothing without a body."""
-    if message.body is not None and len(<tuple>message.body):
+    if type(message.body) is tuple:
         out = put_bytes(out, <bytes>(<tuple>message.body)[place])
     return out
 

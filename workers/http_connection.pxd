@@ -15,7 +15,7 @@ cdef class HttpConnection(Connection):
     cdef Pairer pairer          # once HTTP was found
     cdef int client             # side that sends requests; -1: nobody has said anything yet
     cdef bint[2] begun          # a head was read
-    cdef uint32_t bombs         # bodies that reached a limit
+    cdef uint32_t bombs         # bodies that reached a limit of their own
     cdef int64_t[2] ended       # offset behind the last message
     cdef bint[2] body_open      # the end of its last message's body is not known
     cdef int64_t[2] heard       # offset in the other stream that its last bytes acknowledged; -1 unknown

@@ -209,7 +209,7 @@ cdef class HttpConnection(Connection):
             message.anomalies |= BODY_CODING_UNKNOWN
         elif facts.outcome == LIMIT:
             message.anomalies |= BODY_LIMIT
-            self.bombs += 1
+        self.bombs += <bint>facts.bomb
         return 0
 
     cdef int doubt_body(self, int side, Message request, Context cx) except -1:

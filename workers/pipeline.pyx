@@ -41,8 +41,8 @@ cdef class HttpTable(Table):
 cdef class Pipeline:
     """One worker's data path.
 
-    config: the resolved Config; its tcp, http, bodies, run and source sections matter here. Not thread-safe. A batch that is not one
-    raises BadBatch; anything the wire can carry does not raise.
+    config: the resolved Config; its tcp, http, bodies, run and source sections matter here. Not thread-safe. A batch that is
+    not one raises BadBatch; anything the wire can carry does not raise.
     """
 
     cdef Context cx
