@@ -1,9 +1,7 @@
-"""Every link between two processes, and the feed: the only file that touches ZeroMQ.
+"""Every link between two of our processes. ZeroMQ is known here, in channels.py (the feed) and in curve.py (its lock).
 
     FrameOutlet -> FrameInlet     batches, capture to worker      shared memory; ipc, PUSH/PULL, one pair per worker
     EventLink  -> EventInlet      encoded events, worker to feed  ipc, PUSH/PULL
-    FeedSocket -> FeedClient      the feed                        tcp, XPUB/SUB
-    ReplaySocket                  questions about the past        tcp, ROUTER
 
 The inlet binds and the link connects: a queue belongs to the side that connects, so it survives the death of the
 process it leads to. Nothing in ZeroMQ acknowledges: what is lost is found from the cumulative counts in every message,
@@ -16,12 +14,11 @@ No socket blocks, except where a method takes a timeout. Sockets are owned by th
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import struct
 import time
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,19 +38,15 @@ NAP_S = 0.0005  # between two looks at what a worker has let go; batches take it
 WAKE_S = 1.0
 NO_SLOT = 0xFFFFFFFF
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
-MAX_SUBSCRIPTION = 4096  # bytes; topics are short, and whatever a stranger sends to the feed is held to this
-MAX_REQUEST = 65536  # bytes of a replay request
 
 HANDLE_MAGIC = b"HCH1"
 HANDLE = struct.Struct("<4sIIQQQQ")  # magic, capture, slot, epoch, serial, turn, length
 EVENT_MAGIC = b"HCE1"
 EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
 EVENT_END = 255  # the topic index that says: nothing more comes from this worker
-FEED_HEADER = struct.Struct(">QQQ")  # epoch, sequence, events: network byte order, it leaves the machine
-HEARTBEAT = "heartbeat."
-STATUS = "status."
 
 Buffer = bytes | bytearray | memoryview
+Socket = zmq.Socket[bytes]
 
 
 class BusError(Exception):
@@ -134,9 +127,9 @@ class Bus:
 
     def __init__(self) -> None:
         self._context = zmq.Context(io_threads=1)
-        self._sockets: list[zmq.Socket[bytes]] = []
+        self._sockets: list[Socket] = []
 
-    def socket(self, kind: int, **options: int) -> zmq.Socket[bytes]:
+    def socket(self, kind: int, **options: int | bytes) -> Socket:
         """A socket with the options every socket here needs, and `options` by their lower-case ZeroMQ names."""
         made = self._context.socket(kind)
         made.setsockopt(zmq.LINGER, 0)
@@ -146,6 +139,11 @@ class Bus:
             made.setsockopt(getattr(zmq, name.upper()), value)
         self._sockets.append(made)
         return made
+
+    def drop(self, socket: Socket) -> None:
+        """Closes one socket before the others."""
+        self._sockets.remove(socket)
+        socket.close(linger=0)
 
     def close(self, linger_s: float = 0.0) -> None:
         """Closes every socket, after giving what waits in their queues linger_s seconds to leave."""
@@ -179,7 +177,7 @@ class _Inlet:
 
     def __init__(self, bus: Bus, path: Path, queue: int, max_bytes: int) -> None:
         self.socket = bus.socket(zmq.PULL, rcvhwm=queue, maxmsgsize=max_bytes)
-        _bind(self.socket, _private_ipc(path), "the run directory")
+        bind(self.socket, _private_ipc(path), "the run directory")
 
     def receive(self) -> memoryview | None:
         """The next message, or None when there is none now. The view keeps the message alive; nothing is copied."""
@@ -323,86 +321,6 @@ class EventInlet(_Inlet):
         super().__init__(bus, events_path(run_dir), queue, max(MAX_EVENT_MESSAGE, 4 * config.feed.event_batch_bytes))
 
 
-class FeedSocket:
-    """Publishes to whoever subscribes. A subscriber whose queue is full loses its own messages and nobody else's:
-    ZeroMQ skips it without a word, and it finds out from the sequence numbers."""
-
-    def __init__(self, bus: Bus, endpoint: str, subscriber_queue: int) -> None:
-        self.socket = bus.socket(
-            zmq.XPUB, sndhwm=subscriber_queue, maxmsgsize=MAX_SUBSCRIPTION, xpub_verboser=1, **_KEEPALIVE
-        )
-        _bind(self.socket, endpoint, "feed.bind (--feed)")
-        self.endpoint = _last_endpoint(self.socket)
-        self._topics: Counter[bytes] = Counter()
-
-    def publish(self, topic: str, header: tuple[int, int, int], body: Buffer) -> None:
-        """Sends one message of three parts; header is epoch, sequence, events."""
-        self.socket.send_multipart([topic.encode(), FEED_HEADER.pack(*header), body], zmq.DONTWAIT)
-
-    def read_subscriptions(self) -> None:
-        """Takes in who came and who went. Call it whenever the socket is readable."""
-        while True:
-            try:
-                said = self.socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            if said[:1] == b"\x01":
-                self._topics[said[1:]] += 1
-            elif said[:1] == b"\x00" and self._topics[said[1:]] > 1:
-                self._topics[said[1:]] -= 1
-            elif said[:1] == b"\x00":
-                self._topics.pop(said[1:], None)
-
-    @property
-    def subscribers(self) -> int:
-        """How many subscribe to the most wanted topic: exact when they share one, as those who read heartbeats do."""
-        return max(self._topics.values(), default=0)
-
-
-class ReplaySocket:
-    """Takes questions and sends answers, to any number of clients; a client that is gone or full is skipped."""
-
-    def __init__(self, bus: Bus, endpoint: str) -> None:
-        self.socket = bus.socket(zmq.ROUTER, maxmsgsize=MAX_REQUEST, **_KEEPALIVE)
-        _bind(self.socket, endpoint, "feed.replay")
-        self.endpoint = _last_endpoint(self.socket)
-
-    def receive(self) -> tuple[bytes, bytes] | None:
-        """(who, question), or None when there is none now. Empty delimiter parts are taken off."""
-        try:
-            parts = self.socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return None
-        return parts[0], b"".join(parts[1:])
-
-    def answer(self, who: bytes, parts: Sequence[Buffer]) -> None:
-        """Sends one message of an answer, behind an empty delimiter."""
-        try:
-            self.socket.send_multipart([who, b"", *parts], zmq.DONTWAIT)
-        except zmq.Again:
-            pass  # the client does not read: its own loss
-
-
-class FeedClient:
-    """Subscribes to a feed, and to its heartbeats; reconnects by itself."""
-
-    def __init__(self, bus: Bus, endpoint: str, topics: Sequence[str], queue: int) -> None:
-        self.socket = bus.socket(zmq.SUB, rcvhwm=queue, maxmsgsize=MAX_EVENT_MESSAGE, **_KEEPALIVE)
-        # In this order: the first heartbeat then proves that every other topic is already subscribed.
-        for topic in [*(topic for topic in topics if topic != HEARTBEAT), HEARTBEAT]:
-            self.socket.subscribe(topic)
-        try:
-            self.socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise BusError(f"{endpoint}: {error.strerror}; an endpoint looks like tcp://127.0.0.1:5556") from error
-
-    def receive(self, timeout_s: float | None) -> list[bytes] | None:
-        """The parts of the next message, or None after timeout_s seconds without one (None: waits for ever)."""
-        if not self.socket.poll(None if timeout_s is None else round(timeout_s * 1000)):
-            return None
-        return self.socket.recv_multipart()
-
-
 class Waiter:
     """Waits for any of several sockets and file descriptors."""
 
@@ -420,21 +338,14 @@ class Waiter:
         if thing in self._poller:
             self._poller.unregister(thing)
 
-    def wait(self, timeout_s: float) -> set[zmq.Socket[Any] | int]:
-        """What is ready, after at most timeout_s. A descriptor whose other end is gone counts as ready."""
-        return {thing for thing, _ in self._poller.poll(round(timeout_s * 1000))}
+    def wait(self, timeout_s: float | None) -> set[zmq.Socket[Any] | int]:
+        """What is ready, after at most timeout_s (None: no limit). A descriptor whose other end is gone is ready."""
+        return {thing for thing, _ in self._poller.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))}
 
 
-_KEEPALIVE = {"tcp_keepalive": 1, "tcp_keepalive_idle": 30, "tcp_keepalive_intvl": 10, "tcp_keepalive_cnt": 3}
-
-
-def _bind(bound: zmq.Socket[bytes], endpoint: str, where: str) -> None:
+def bind(bound: Socket, endpoint: str, where: str) -> None:
     try:
         bound.bind(endpoint)
     except zmq.ZMQError as error:
         advice = "; another program, or another run of this one, has it" if error.errno == errno.EADDRINUSE else ""
         raise BusError(f"{where}: cannot open {endpoint}: {error.strerror}{advice}") from error
-
-
-def _last_endpoint(bound: zmq.Socket[bytes]) -> str:
-    return bound.getsockopt_string(zmq.LAST_ENDPOINT)

@@ -319,7 +319,7 @@ class Capture:
         self._supply()
 
     def _supply(self) -> None:
-        """Gives the sharder slots for what the next turn may fill; what it fills beyond them is copied into one later."""
+        """Gives the sharder slots for what the next turn may fill; what it fills beyond is copied into one later."""
         while self.sharder.supplied < SLOTS_AHEAD:
             slot = self.outlet.lend()
             if slot is None:

@@ -78,7 +78,16 @@ def main() -> None:
 )
 @click.option("--name", "run__observer", metavar="NAME", help="Name of this sensor in its events. [host name]")
 @click.option("--run-dir", "run__directory", metavar="DIR", help="Sockets and counters live here. [a private one]")
-@click.option("--allow-remote", "run__allow_remote", is_flag=True, default=None, help="Bind beyond this host.")
+@click.option("--allow-remote", "run__allow_remote", is_flag=True, default=None, help="Bind metrics beyond this host.")
+@click.option("--curve-key", "feed__curve_key", metavar="FILE", help="Lock the feed with this secret key; see keygen.")
+@click.option("--curve-clients", "feed__curve_clients", metavar="DIR", help="Public keys of those who may read it.")
+@click.option(
+    "--anyone-may-read",
+    "feed__anyone_may_read",
+    is_flag=True,
+    default=None,
+    help="Bind the feed beyond this host without a lock.",
+)
 @click.option("--set", "settings", type=setting, multiple=True, metavar="KEY=VALUE", help="Any key of the TOML file.")
 @click.option("-v", "--verbose", is_flag=True, help="A line on standard error every 10 s.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on standard error.")
@@ -111,19 +120,50 @@ def run(
 
 @main.command()
 @click.option("--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="The feed of a running appliance.")
+@click.option("--replay", default="", metavar="ENDPOINT", help="Ask for lost events here, or off. [as the feed says]")
+@click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
+@click.option("--key", default="", metavar="FILE", help="Secret key of your own for a locked feed.")
 @click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that start so, as http.5; repeatable.")
+@click.option("--where", metavar="EXPR", help="Only such events, as in: status >= 500 and host = *.example")
+@click.option("--since", metavar="WHEN", help="Begin with stored events: 90s, 10m, 2h, 1d ago, or a time (ISO 8601).")
 @click.option("--json", "as_json", is_flag=True, help="The events themselves, one JSON object per line.")
 @click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
-def events(connect: str, topics: tuple[str, ...], as_json: bool, limit: int | None) -> None:
+def events(
+    connect: str,
+    replay: str,
+    server_key: str,
+    key: str,
+    topics: tuple[str, ...],
+    where: str | None,
+    since: str | None,
+    as_json: bool,
+    limit: int | None,
+) -> None:
     """Subscribe to a running appliance and show its transactions, a line each.
 
-    Messages that were published and did not arrive are reported on standard error.
+    What was published and did not arrive is asked for again; what cannot be had is reported on standard error. WHERE
+    knows method, host, status and path, the signs = != ~ (contains) !~ < <= > >=, and, or, not and parentheses;
+    * and ? stand for anything; a status may be a class (5xx) or none.
     """
+    from datetime import UTC, datetime
+
+    from appliance import watch
     from appliance.bus import BusError
-    from appliance.watch import watch
+    from appliance.curve import KeyFault
+    from appliance.where import WhereError, compile_where
 
     try:
-        code = watch(connect, topics, as_json=as_json, limit=limit)
+        test = compile_where(where) if where is not None else None
+    except WhereError as error:
+        stop(f"--where {error}")
+    try:
+        begin = watch.since(since, datetime.now(UTC)) if since is not None else ""
+    except (ValueError, OverflowError):
+        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
+    try:
+        code = watch.watch(watch.Wanted(connect, topics, replay, server_key, key, as_json, limit, begin, test))
+    except KeyFault as error:
+        stop(f"--server-key, --key: {error}")
     except BusError as error:
         stop(f"--connect {error}")
     sys.exit(code)
@@ -223,6 +263,25 @@ def inject(interface: str, file: str, rate: float | None, speed: float | None, l
     except Unusable as error:
         stop(str(error))
     sys.exit(code)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("clients", nargs=-1, metavar="[CLIENT]...")
+def keygen(folder: Path, clients: tuple[str, ...]) -> None:
+    """Make keys for a feed that not everybody may read: the server's, and a pair for each CLIENT.
+
+    Public keys of clients go to DIR/clients, the folder for --curve-clients: whose key is there may read. To let
+    another one in, or out, change the folder and send SIGHUP to the appliance. No file is ever replaced.
+    """
+    from appliance.curve import KeyFault, make_keys
+
+    try:
+        said = make_keys(folder, list(clients))
+    except KeyFault as error:
+        stop(str(error))
+    for line in said:
+        click.echo(line)
 
 
 @main.command()

@@ -21,7 +21,8 @@ from typing import Any
 import msgspec
 from msgspec.inspect import BoolType, FloatType, IntType, ListType, LiteralType, Metadata, Type, type_info
 
-from appliance.options import Config, Section
+from appliance.notes import Section
+from appliance.options import Config
 
 __all__ = [
     "Config",
@@ -274,6 +275,7 @@ def _contradictions(config: Config, source_required: bool) -> Iterator[tuple[lis
     """What is wrong with values that are good on their own: the keys it takes to be wrong, and the fault."""
     yield from _source_faults(config, source_required)
     yield from _limit_faults(config)
+    yield from _output_faults(config)
     yield from _header_faults(config)
     yield from _address_faults(config)
 
@@ -311,6 +313,18 @@ def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
         yield keys, f"{text} (tcp.max_pending_bytes = {tcp.max_pending_bytes})"
 
 
+def _output_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    output = config.output
+    if output.rotates and output.path in ("", "-"):
+        yield ["output.path"], "output.rotate_bytes and output.rotate_s need a file: set output.path (-o)"
+    if not output.rotates and (output.compress != "none" or output.keep_files or output.keep_bytes):
+        keys = ["output.rotate_bytes", "output.rotate_s"]
+        yield (
+            keys,
+            "output.compress, keep_files and keep_bytes are about closed files: set output.rotate_bytes or rotate_s",
+        )
+
+
 def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:
     for key, names in [("http.headers", config.http.headers), ("http.redact", config.http.redact)]:
         for name in names:
@@ -319,6 +333,8 @@ def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:
 
 
 def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    if bool(config.feed.curve_key) != bool(config.feed.curve_clients):
+        yield ["feed.curve_key", "feed.curve_clients"], "feed.curve_key and feed.curve_clients belong together"
     seen: dict[object, str] = {}
     for key, text in [
         ("feed.bind", config.feed.bind),
@@ -339,12 +355,25 @@ def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
                 f"{key} = {_shown(text)}: {seen[same]} is there already; choose another port or path",
             )
         seen[same] = key
-        if isinstance(where, tuple) and not _is_loopback(where[0]) and not config.run.allow_remote:
-            yield (
-                [key, "run.allow_remote"],
-                f"{key} = {_shown(text)}: reachable from other hosts, and nobody is asked who they are; "
-                "bind 127.0.0.1, or set run.allow_remote = true behind a firewall",
-            )
+        if isinstance(where, tuple) and not _is_loopback(where[0]):
+            yield from _remote_faults(config, key, text)
+
+
+def _remote_faults(config: Config, key: str, text: str) -> Iterator[tuple[list[str], str]]:
+    """An address that other hosts reach needs a lock, or words that say that there is none."""
+    feed = config.feed
+    beyond = f"{key} = {_shown(text)}: reachable from other hosts, and nobody is asked who they are"
+    if key == "metrics.bind" and not config.run.allow_remote:
+        yield (
+            [key, "run.allow_remote"],
+            f"{beyond}; bind 127.0.0.1, or set run.allow_remote = true behind a firewall",
+        )
+    elif key != "metrics.bind" and not feed.curve_key and not feed.anyone_may_read:
+        yield (
+            [key, "feed.anyone_may_read"],
+            f"{beyond}; set feed.curve_key and feed.curve_clients (`appliance keygen` makes keys), bind 127.0.0.1, "
+            "or set feed.anyone_may_read = true behind a firewall",
+        )
 
 
 def _endpoint(text: str) -> tuple[str, int] | str:

@@ -24,6 +24,8 @@ from appliance.stats import (
     PAIRINGS,
     PAYLOAD_OUTCOMES,
     READY,
+    REFUSALS,
+    REPLAY_RESULTS,
     RESPONSE_BUCKETS_S,
     SEGMENT_VERDICTS,
     STATUS_CLASSES,
@@ -216,8 +218,12 @@ def _feed_queue(view: View) -> float:
     return max(0, sum(p["events_sent"] - feed[f"received.{w}"] - feed[f"lost.{w}"] for w, p in enumerate(workers)))
 
 
+def _refused(view: View) -> Rows:
+    return [([reason], view.pages.feed[f"refused.{reason}"]) for reason in REFUSALS]
+
+
 def _replays(view: View) -> Rows:
-    return [([result], view.pages.feed[f"replay_{result}"]) for result in ("served", "gone", "invalid")]
+    return [([result], view.pages.feed[f"replay_{result}"]) for result in REPLAY_RESULTS]
 
 
 def _capture_up(view: View) -> Rows:
@@ -372,12 +378,34 @@ FAMILIES = (
     Family("feed_invalid_messages", _C, "Messages of workers that the feed could not read.", (),
            _feed("invalid_messages")),
     Family("feed_heartbeats", _C, "Heartbeats sent.", (), _feed("heartbeats")),
-    Family("feed_replay_requests", _C, "Requests for stored messages, by result.", ("result",), _replays),
+    Family("feed_refused_peers", _C, "Peers that were not let in: their key is not allowed, or they did not come as "
+           "far as to show one (no key, another protocol).", ("reason",), _refused),
+    Family("feed_allowed_clients", _G, "Keys that may read the feed; 0 without a lock.", (), _feed("clients_allowed")),
+    Family("feed_store_messages", _G, "Messages kept to be sent again.", (), _feed("store_messages")),
+    Family("feed_store_bytes", _G, "Memory they take.", (), _feed("store_bytes")),
+    Family("feed_store_evicted_messages", _C, "Messages that had to make room for newer ones.", (),
+           _feed("store_evicted")),
+    Family("feed_replay_requests", _C, "Requests for stored messages: answered in full (served) or with something "
+           "missing (gone), no request (invalid), too many at a time (refused), or the client did not wait for the "
+           "answer (abandoned).", ("result",), _replays),
+    Family("feed_replay_messages", _C, "Messages sent again.", (), _feed("replay_messages")),
+    Family("feed_replay_bytes", _C, "Bytes of the answers to requests.", (), _feed("replay_bytes")),
+    Family("feed_replay_pauses", _C, "Times that answers had to wait because of their rate.", (),
+           _feed("replay_pauses")),
     Family("output_events", _C, "Events written to the output.", (), _feed("written_events")),
     Family("output_bytes", _C, "Bytes written to the output.", (), _feed("written_bytes")),
     Family("output_write_errors", _C, "Failed writes to the output.", (), _feed("write_errors")),
     Family("output_dropped_events", _C, "Events that the output did not take; they are on the feed all the same.", (),
            _feed("dropped_output")),
+    Family("output_rotations", _C, "Output files closed because of their size or age.", (), _feed("rotations")),
+    Family("output_rotation_errors", _C, "Failed tries to close one; writing goes on in it.", (),
+           _feed("rotation_errors")),
+    Family("output_compressed_files", _C, "Closed files compressed.", (), _feed("compressed_files")),
+    Family("output_removed_files", _C, "Closed files removed to keep to the limits.", (), _feed("removed_files")),
+    Family("output_archive_errors", _C, "Failed tries to compress or remove closed files; tried again later.", (),
+           _feed("archive_errors")),
+    Family("output_torn_bytes", _C, "Bytes of half lines that killed processes left, cut off.", (),
+           _feed("torn_bytes")),
     # processes
     Family("process_up", _G, "1 while the process runs.", _PROCESS, _by_process(lambda process: process.alive)),
     Family("process_cpu_seconds", _C, "Processor time, user and system, over restarts.", _PROCESS,

@@ -9,34 +9,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from appliance.notes import Section, note
+from appliance.option_bodies import Bodies
+
 MAX_WORKERS = 256  # the sharder's table of open batches
 CHECKSUMS = ("off", "count", "drop")
-EXCERPT_TYPES = (
-    "text/*",
-    "application/json",
-    "*+json",
-    "application/xml",
-    "*+xml",
-    "application/x-www-form-urlencoded",
-)
-
-
-def note(
-    text: str,
-    *,
-    unit: str = "",
-    reached: str = "",
-    counter: str = "",
-    ge: float | None = None,
-    le: float | None = None,
-) -> msgspec.Meta:
-    """What a field means: reason, unit, range, what happens at the limit, and the metric that shows it."""
-    extra = {"unit": unit, "reached": reached, "counter": counter}
-    return msgspec.Meta(description=text, ge=ge, le=le, extra=extra)
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One section of the file. The docstring of a section is its heading there."""
 
 
 class Source(Section, frozen=True):
@@ -379,109 +356,63 @@ class Http(Section, frozen=True):
     ] = []
 
 
-class Bodies(Section, frozen=True):
-    """What events say about the content of bodies. All of it is off by default; it costs time per byte. The limits are
-    for what a body can cost beyond its bytes on the wire: codings make large from small."""
-
-    hashes: Annotated[
-        list[Literal["sha256", "md5"]],
-        note("Digests of the decoded content. Absent where bytes are missing or were not decoded."),
-    ] = []
-    mime_type: Annotated[
-        bool, note("mime_type of events comes from the content instead of the Content-Type, and is absent if unknown.")
-    ] = False
-    excerpt_bytes: Annotated[
-        int,
-        note(
-            "How much of the beginning of the decoded content goes into the event; 0 is none.",
-            unit="bytes",
-            ge=0,
-            le=1 << 20,
-        ),
-    ] = 0
-    excerpt_types: Annotated[
-        list[str],
-        note("Content types of which there are excerpts; a * at the beginning or the end stands for anything."),
-    ] = msgspec.field(default_factory=lambda: list(EXCERPT_TYPES))
-    decode: Annotated[
-        bool,
-        note("Undo gzip, deflate, br and zstd before all this. false: digests and excerpts are of the bytes as sent."),
-    ] = True
-    max_decoded_bytes: Annotated[
-        int,
-        note(
-            "What a body may become when it is decoded: the largest of which there can be a digest. A core decodes and "
-            "hashes so much in some 60 ms, so that this limit is reached before max_decode_ms.",
-            unit="bytes per body",
-            ge=1024,
-            le=1 << 40,
-            reached="decoding stops: no digest, the excerpt stays, marked body_limit",
-            counter='appliance_http_bodies_total{outcome="limit"}',
-        ),
-    ] = 16777216
-    max_ratio: Annotated[
-        int,
-        note(
-            "How many times larger than its bytes on the wire a body may become; asked only beyond 1 MiB. Text reaches "
-            "100, a gzip bomb 1,000.",
-            unit="times",
-            ge=2,
-            le=1 << 20,
-            reached="decoding stops: no digest, the excerpt stays, marked body_limit",
-            counter='appliance_http_bodies_total{outcome="limit"}',
-        ),
-    ] = 500
-    max_layers: Annotated[
-        int,
-        note(
-            "Codings on top of each other. One is usual, two occur by mistake.",
-            unit="codings",
-            ge=1,
-            le=8,
-            reached="nothing is decoded: no digest, no excerpt, marked body_limit",
-            counter='appliance_http_bodies_total{outcome="limit"}',
-        ),
-    ] = 2
-    max_decode_ms: Annotated[
-        int,
-        note(
-            "Processor time for one encoded body, hashing included. The last resort, as it depends on the machine.",
-            unit="milliseconds per body",
-            ge=1,
-            le=60000,
-            reached="decoding stops: no digest, the excerpt stays, marked body_limit",
-            counter='appliance_http_bodies_total{outcome="limit"}',
-        ),
-    ] = 100
-    max_bombs: Annotated[
-        int,
-        note(
-            "Bodies of one connection that may reach a limit. Who sends so many will send more.",
-            unit="bodies per connection",
-            ge=1,
-            le=1 << 30,
-            reached="no further body of the connection is decoded: no digest, no excerpt, marked body_limit",
-            counter='appliance_http_bodies_total{outcome="limit"}',
-        ),
-    ] = 3
-    max_memory_bytes: Annotated[
-        int,
-        note(
-            "Memory for bodies that are being read and for excerpts on their way: some 50 KiB for each gzip, up to "
-            "8 MiB for zstd and 16 MiB for br, as much as they have become so far.",
-            unit="bytes per worker",
-            ge=1 << 20,
-            le=1 << 40,
-            reached="a body is not looked into, or its decoding stops; marked body_limit",
-            counter='appliance_http_bodies_total{outcome="limit"}',
-        ),
-    ] = 268435456
-
-
 class Output(Section, frozen=True):
     """Events as JSON Lines."""
 
     path: Annotated[str, note('File that receives every event, one per line; "-" is standard output, "" is none.')] = ""
+    rotate_bytes: Annotated[
+        int,
+        note(
+            "Size of a file; 0 is no limit.",
+            unit="bytes",
+            ge=0,
+            le=1 << 50,
+            reached="the file is closed under a name with the time in it, and a new one begins",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0
+    rotate_s: Annotated[
+        float,
+        note(
+            "Age of a file; files end at multiples of it: with 3600 at the full hour, UTC. 0 is no limit.",
+            unit="seconds",
+            ge=0,
+            le=31622400,
+            reached="the file is closed, if there is anything in it",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0.0
+    compress: Annotated[
+        Literal["none", "zstd"],
+        note("What is done with closed files.", counter="appliance_output_compressed_files_total"),
+    ] = "none"
+    keep_files: Annotated[
+        int,
+        note(
+            "Closed files that are kept; 0 is all of them.",
+            unit="files",
+            ge=0,
+            le=1 << 30,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+    keep_bytes: Annotated[
+        int,
+        note(
+            "Space that closed files may take; 0 is all there is.",
+            unit="bytes",
+            ge=0,
+            le=1 << 60,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+
+    @property
+    def rotates(self) -> bool:
+        """Whether files are closed before the end."""
+        return bool(self.rotate_bytes or self.rotate_s)
 
 
 class Feed(Section, frozen=True):
@@ -496,13 +427,65 @@ class Feed(Section, frozen=True):
     subscriber_queue: Annotated[
         int,
         note(
-            "Messages that may wait for one subscriber.",
+            "Messages that may wait for one subscriber, each of up to about event_batch_bytes.",
             unit="messages",
             ge=1,
             le=1 << 24,
             reached="that subscriber, and no other, loses messages; it sees a hole in the sequence",
         ),
     ] = 1000
+    curve_key: Annotated[
+        str,
+        note(
+            "File with the feed's secret key, as `appliance keygen` makes it: then everything is encrypted, and only "
+            'keys in curve_clients may read, replay included. "" is no lock.',
+            counter="appliance_feed_refused_peers_total",
+        ),
+    ] = ""
+    curve_clients: Annotated[
+        str, note("Folder with the public keys (NAME.key) of those who may read; SIGHUP makes it be read again.")
+    ] = ""
+    anyone_may_read: Annotated[
+        bool,
+        note(
+            "The feed may be bound beyond this host without a lock: whoever reaches it reads everything. "
+            "Only behind a firewall."
+        ),
+    ] = False
+    replay_bytes: Annotated[
+        int,
+        note(
+            "Memory for messages that can be asked for again. The default holds a minute of 6,000 events a second.",
+            unit="bytes",
+            ge=0,
+            le=1 << 40,
+            reached="the oldest messages are forgotten; who asks for one is told that it is gone",
+            counter="appliance_feed_store_evicted_messages_total",
+        ),
+    ] = 268435456
+    replay_rate_bytes: Annotated[
+        int,
+        note(
+            "What answers to all such requests may take together, so that the past never delays the present. A "
+            "request by itself counts as a 2,000th of it.",
+            unit="bytes per second",
+            ge=1024,
+            le=1 << 40,
+            reached="answers go on later",
+            counter="appliance_feed_replay_pauses_total",
+        ),
+    ] = 134217728
+    replay_requests: Annotated[
+        int,
+        note(
+            "Such requests that may wait for their answers, of all clients; 8 of one.",
+            unit="requests",
+            ge=1,
+            le=1 << 20,
+            reached="further ones are refused, and may be repeated",
+            counter='appliance_feed_replay_requests_total{result="refused"}',
+        ),
+    ] = 256
     heartbeat_s: Annotated[
         float,
         note(
@@ -554,7 +537,7 @@ class Run(Section, frozen=True):
     ] = 5.0
     allow_remote: Annotated[
         bool,
-        note("Feed and metrics may be bound beyond this host. Neither asks who is there: use it behind a firewall."),
+        note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),
     ] = False
 
 

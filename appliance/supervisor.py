@@ -201,7 +201,10 @@ class Supervisor:
         self.report.tick(now)
 
     def _signalled(self, number: int) -> None:
-        if self._stopped_by:
+        if number == signal.SIGHUP and self.config.feed.curve_clients:
+            if self.feed.page["state"] >= READY:  # before, it reads the folder of allowed keys anyway
+                self.feed.send(signal.SIGHUP)
+        elif self._stopped_by:
             self.report.warn("killing everything at the second signal")
             self._failed = True
             self._kill_everything()

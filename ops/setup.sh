@@ -105,6 +105,7 @@ if [ "$want" = test ]; then
         case "$packages " in *" ${pair##*:} "*) continue ;; esac
         PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || packages="$packages ${pair##*:}"
     done
+    [ -e /usr/include/zmq.h ] || packages="$packages libzmq3-dev"
     # shellcheck disable=SC2086
     if [ -n "$packages" ] && ! install $packages; then
         say "not installed:$packages; the tests that need them will be skipped"
@@ -123,6 +124,13 @@ fi
 if ! $python -m pip --version >/dev/null 2>&1; then
     say "putting pip into $venv"
     $python -m ensurepip --default-pip >/dev/null || fail "no pip for $venv: remove $venv and repeat"
+fi
+
+# For the example in JavaScript; its test is skipped without.
+if [ "$want" = test ] && have npm && [ ! -d build/node/node_modules/zeromq ]; then
+    say "installing the npm package zeromq for an example"
+    mkdir -p build/node
+    npm install --silent --no-audit --no-fund --prefix build/node zeromq@6 >/dev/null 2>&1 || say "npm could not install zeromq"
 fi
 
 pyproject() { $python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$1, sep='\n')"; }

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from appliance import options
+from appliance.option_bodies import Bodies as Options
 from appliance.stats import BODY_OUTCOMES
 from workers.decoding import Budget, Decoder, Verdict
 from workers.redact import Parameters
@@ -52,7 +52,7 @@ class Bodies:
     wanted: the section [bodies]. parameters: names of form parameters whose values are hidden in excerpts.
     """
 
-    def __init__(self, wanted: options.Bodies, parameters: Sequence[str] = ()) -> None:
+    def __init__(self, wanted: Options, parameters: Sequence[str] = ()) -> None:
         self.wanted = wanted
         self.parameters = Parameters(parameters)
         self.budget = Budget(wanted.max_memory_bytes)

@@ -225,12 +225,24 @@ def test_a_header_name_is_a_token(name):
         {"feed.bind": "tcp://[::]:5556"},
         {"feed.replay": "tcp://192.0.2.1:5557"},
         {"feed.bind": "tcp://sensor.example:5556"},
-        {"metrics.bind": "0.0.0.0:9470"},
     ],
 )
-def test_nothing_is_bound_beyond_this_host_unless_it_is_allowed(options):
-    assert "set run.allow_remote = true" in only_fault(None, {**ETH, **options})
-    resolve(None, {**ETH, **options, "run.allow_remote": True})
+def test_a_feed_beyond_this_host_needs_a_lock_or_words_that_there_is_none(options):
+    remote = {**ETH, **options}
+    assert "set feed.anyone_may_read = true" in only_fault(None, {**remote, "run.allow_remote": True})
+    resolve(None, {**remote, "feed.anyone_may_read": True})
+    resolve(None, {**remote, "feed.curve_key": "server.key_secret", "feed.curve_clients": "clients"})
+
+
+def test_a_lock_without_those_who_may_read_is_refused():
+    assert "belong together" in only_fault(None, {**ETH, "feed.curve_key": "server.key_secret"})
+    assert "belong together" in only_fault(None, {**ETH, "feed.curve_clients": "clients"})
+
+
+def test_metrics_are_not_bound_beyond_this_host_unless_it_is_allowed():
+    remote = {**ETH, "metrics.bind": "0.0.0.0:9470"}
+    assert "set run.allow_remote = true" in only_fault(None, {**remote, "feed.anyone_may_read": True})
+    resolve(None, {**remote, "run.allow_remote": True})
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,22 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = {
     "appliance": [
-        {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
+        {
+            "config",
+            "options",
+            "notes",
+            "option_bodies",
+            "stats",
+            "books",
+            "station",
+            "flow",
+            "protocols",
+            "locate",
+            "batch",
+            "endpoints",
+        },
         {"packet", "defragment", "shard", "ledger", "metrics"},
-        {"pcap", "bus", "exporter"},
+        {"pcap", "bus", "channels", "curve", "exporter"},
         {"capture", "feed", "subscriber"},
         {"supervisor", "cli"},
     ],
@@ -29,15 +42,16 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram"), 1),
+        **dict.fromkeys(("fragment", "datagram", "store", "follower", "where"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys((*PCAP, "arena"), 2),
-        **dict.fromkeys(("output", "inject", "packets"), 3),
+        **dict.fromkeys(("output", "archive", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
     "workers": {"delivery": 3, "reader_stream": 3},
 }
 BORDER = {
+    "option_bodies",
     "options",
     "config",
     "stats",
@@ -143,7 +157,7 @@ def test_the_core_knows_no_socket_file_or_clock(room):
 @pytest.mark.parametrize(
     ("module", "only"),
     [
-        ("zmq", {"bus.py"}),
+        ("zmq", {"bus.py", "channels.py", "curve.py"}),
         ("prometheus_client", {"exporter.py"}),
         ("pylibpcap", {"libpcap.pxd"}),
         (r"appliance\.libpcap", {f"{room}.pyx" for room in PCAP[2:] if room != "pending"} | {"pcap.pyx", *PXD}),
