@@ -22,7 +22,8 @@ from typing import Any
 import msgspec
 from msgspec.inspect import BoolType, FloatType, IntType, ListType, LiteralType, Metadata, Type, type_info
 
-from appliance.options import Config, Section
+from appliance.notes import Section
+from appliance.options import Config
 
 __all__ = [
     "Config",
@@ -236,6 +237,8 @@ def _expected(field: msgspec.structs.FieldInfo) -> str:
         return "true or false"
     if isinstance(info, LiteralType):
         return "one of " + ", ".join(f'"{value}"' for value in info.values)
+    if isinstance(info, ListType) and isinstance(info.item_type, LiteralType):
+        return "a list of some of " + ", ".join(f'"{value}"' for value in info.item_type.values)
     return 'a list of texts, as in ["a", "b"]' if isinstance(info, ListType) else "a text in quotes"
 
 

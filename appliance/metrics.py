@@ -11,6 +11,7 @@ from appliance import ledger
 from appliance.config import Config
 from appliance.stats import (
     ANOMALIES,
+    BODY_OUTCOMES,
     CHECKSUM_FAULTS,
     DIRECTIONS,
     DRAINING,
@@ -363,6 +364,10 @@ FAMILIES = (
     Family("http_tunnels", _C, "Connections that left HTTP by CONNECT or an upgrade.", _WORKER, _by_worker("tunnels")),
     Family("http_tunnel_bytes", _C, "Bytes that they carried from then on.", _WORKER, _by_worker("tunnel_bytes")),
     Family("http_body_bytes", _C, "Bytes of message bodies as they were on the wire.", ("direction",), _body_bytes),
+    Family("http_bodies", _C, "Bodies that were looked into, by how that went.", ("worker", "outcome"),
+           _by_worker_and("bodies", BODY_OUTCOMES)),
+    Family("http_decoded_bytes", _C, "Bytes that codings of bodies were undone to.", _WORKER,
+           _by_worker("decoded_bytes")),
     Family("http_response_duration_seconds", "histogram", "Last byte of a request to first of its response.",
            histogram=_response_duration),
     # feed and output

@@ -9,26 +9,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from appliance.notes import Section, note
+from appliance.option_bodies import Bodies
+
 MAX_WORKERS = 256  # the sharder's table of open batches
 CHECKSUMS = ("off", "count", "drop")
-
-
-def note(
-    text: str,
-    *,
-    unit: str = "",
-    reached: str = "",
-    counter: str = "",
-    ge: float | None = None,
-    le: float | None = None,
-) -> msgspec.Meta:
-    """What a field means: reason, unit, range, what happens at the limit, and the metric that shows it."""
-    extra = {"unit": unit, "reached": reached, "counter": counter}
-    return msgspec.Meta(description=text, ge=ge, le=le, extra=extra)
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One section of the file. The docstring of a section is its heading there."""
 
 
 class Source(Section, frozen=True):
@@ -374,6 +359,13 @@ class Http(Section, frozen=True):
         note("More fields whose value is replaced, beside authorization, proxy-authorization, cookie and set-cookie."),
     ] = []
     redaction: Annotated[bool, note("false lets even credentials through, into every event and every output.")] = True
+    redact_parameters: Annotated[
+        list[str],
+        note(
+            "Parameters of queries and forms whose value is replaced wherever an event shows it: in url, in header "
+            "fields and in excerpts of form bodies. In any case of letters, also percent-encoded."
+        ),
+    ] = []
 
 
 class Output(Section, frozen=True):
@@ -588,6 +580,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     workers: Workers = Workers()
     tcp: Tcp = Tcp()
     http: Http = Http()
+    bodies: Bodies = Bodies()
     output: Output = Output()
     feed: Feed = Feed()
     metrics: Metrics = Metrics()

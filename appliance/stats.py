@@ -63,6 +63,7 @@ CHECKSUM_FAULTS = ("bad", "offloaded", "unverified")
 MESSAGE_OUTCOMES = ("complete", "truncated", "failed")
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 DIRECTIONS = ("request", "response")
+BODY_OUTCOMES = ("plain", "decoded", "incomplete", "failed", "unknown", "limit")
 NOT_HTTP = ("other", "tls", "ssh", "smtp", "http2")
 ANOMALIES = (
     "length_and_chunked",
@@ -154,6 +155,8 @@ PIPELINE_COUNTERS = (
     "tunnel_bytes",
     *(f"anomalies.{anomaly}" for anomaly in ANOMALIES),
     *(f"body_bytes.{direction}" for direction in DIRECTIONS),
+    *(f"bodies.{outcome}" for outcome in BODY_OUTCOMES),
+    "decoded_bytes",
     *(f"response_seconds.le.{bound}" for bound in RESPONSE_BUCKETS_S),  # each value in one bucket: not cumulative
     "response_seconds.sum_ns",
 )

@@ -9,11 +9,13 @@ its first LOOKED bytes, and after that only where a piece begins like a message.
 
 A head that lies in one piece is copied once, into Message.head; a head over several pieces is gathered in `partial`, and
 the search for its end goes on where it stopped, so that the work is linear in bytes however they are split. Body bytes are
-counted, never touched.
+counted and not touched, unless Message.body wants to see them.
 
 Length proof: source.p <= source.end always; every read of *p stands behind p < end.
 """
 cimport cython
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
@@ -65,6 +67,8 @@ cdef class MessageReader:
             if self.state == LENGTH or self.state == CHUNK_DATA:
                 room = min(room, self.remaining)
                 self.message.body_bytes += room
+                if self.message.body is not None:
+                    self.show(source.p, room)
                 self.use(source, room)
                 self.remaining -= room
                 if self.remaining == 0:
@@ -91,6 +95,8 @@ cdef class MessageReader:
                     return said
             elif self.state == UNTIL_CLOSE:
                 self.message.body_bytes += room
+                if self.message.body is not None:
+                    self.show(source.p, room)
                 self.use(source, room)
             elif self.state == TUNNEL:
                 if self.http:
@@ -134,6 +140,11 @@ cdef class MessageReader:
         self.message.last_ns = max(self.message.last_ns, source.ts_ns)
         return 0
 
+    cdef int show(self, const uint8_t* p, uint64_t count) except -1:
+        """Bytes of the body, to who wants to see them; valid until it returns."""
+        self.message.body.take(PyMemoryView_FromMemory(<char*>p, <Py_ssize_t>count, PyBUF_READ))
+        return 0
+
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1:
         """Looks for the end of the head in what was gathered and in the input; gathers at most max_head_bytes."""
         cdef Message message = self.message
@@ -160,6 +171,7 @@ cdef class MessageReader:
         if self.headless and not begins_status_line(<const uint8_t*>self.partial, len(self.partial)):
             self.use(source, room)
             message.body_bytes = message.bytes
+            message.body = bytes(self.partial)      # for who will look into the body
             self.partial = None
             return self.bare(message.start, tally)
         if not self.line_seen and memchr(source.p, LF, room) != NULL:
@@ -517,6 +529,8 @@ cdef class MessageReader:
             self.message.bytes += count
             self.message.body_bytes += count
             self.message.end_lost = True
+            if self.message.body is not None:
+                self.message.body.gap()
             if self.state != UNTIL_CLOSE:
                 self.remaining -= count
                 if self.remaining == 0:
@@ -551,6 +565,8 @@ cdef class MessageReader:
         self.message.bytes += known
         self.message.body_bytes += known if self.state == LENGTH else 0
         self.message.end_lost = True
+        if self.message.body is not None:
+            self.message.body.gap()
         self.cut = True
         self.state = ENDING
         return NEED_MORE

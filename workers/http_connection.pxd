@@ -1,6 +1,6 @@
 # cython: language_level=3
 """HttpConnection: a Connection whose bytes are HTTP messages; their transactions go to the context."""
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from workers.connection cimport Connection
 from workers.context cimport Context
@@ -23,6 +23,7 @@ cdef class HttpConnection(Connection):
     cdef int64_t[2] ended       # offset behind the last message, or of the first byte; -1: nothing came yet
     cdef uint8_t[2][7] tails    # while a reader is lost: the last bytes it had
     cdef int64_t[2] tail_at     # … where they end
+    cdef uint32_t bombs         # bodies that reached a limit of their own
     cdef bint[2] body_open      # the end of its last message's body is not known
     cdef int64_t[2] heard       # offset in the other stream that its last bytes acknowledged; -1 unknown
 
@@ -35,6 +36,8 @@ cdef class HttpConnection(Connection):
     cdef int remember(self, int side, const Piece* piece) noexcept
     cdef bint ends_chunks(self, int side, MessageReader reader, const Piece* piece) noexcept
     cdef int head(self, int side, MessageReader reader, Context cx) except -1
+    cdef int look(self, MessageReader reader, Context cx) except -1
+    cdef int looked(self, Message message, Context cx) except -1
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
     cdef int tunnel(self, Context cx) except -1
     cdef bint unsure(self, int side) except -1

@@ -5,17 +5,25 @@ The side whose reader first finds an HTTP head decides the roles: the client is 
 """
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
 from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, IN_HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
-from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, RESYNCHRONISED, Message
+from workers.message cimport (
+    BAD_CHUNK, BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT,
+    RESYNCHRONISED, Message,
+)
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
 from workers.tally cimport Tally
 from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
+
+cdef enum:                      # places in stats.BODY_OUTCOMES
+    FAILED = 3
+    UNKNOWN = 4
+    LIMIT = 5
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
@@ -222,6 +230,7 @@ cdef class HttpConnection(Connection):
                 self.ended[1 - side] if self.unsure(1 - side) else self.streams[1 - side].next))
             self.pairer.request_head(message, after_loss, answers_lost, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
+            self.look(reader, cx)
             self.reader(1 - side).headless = message.major == 0
             return 0
         reader.headless = False
@@ -234,9 +243,35 @@ cdef class HttpConnection(Connection):
             if not transaction.request_done and message.status >= 200:
                 message.anomalies |= EARLY_RESPONSE
         reader.frame(no_body, tunnel)
+        self.look(reader, cx)
         if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
                 and not request.end_lost and message.first_ns >= request.last_ns:
             cx.tally.response_time(message.first_ns - request.last_ns)
+        return 0
+
+    cdef int look(self, MessageReader reader, Context cx) except -1:
+        """If events are to say what bodies contain, and this message has one: its bytes will be looked at."""
+        cdef Message message = reader.message
+        cdef object seen = message.body             # of a body without a head, what came before it was known to be one
+        message.body = None
+        if cx.bodies is not None and reader.state != ENDING:
+            message.body = cx.bodies.begin(message.head, message.status, self.bombs)
+            if seen is not None:
+                message.body.take(seen)
+        return 0
+
+    cdef int looked(self, Message message, Context cx) except -1:
+        """The body that was looked at is over."""
+        facts = message.body.end(message.complete)
+        cx.tally.bodies[<int>facts.outcome] += 1
+        cx.tally.decoded += <uint64_t>facts.size if facts.codings else 0
+        if facts.outcome == FAILED:
+            message.anomalies |= BODY_CODING_FAILED
+        elif facts.outcome == UNKNOWN:
+            message.anomalies |= BODY_CODING_UNKNOWN
+        elif facts.outcome == LIMIT:
+            message.anomalies |= BODY_LIMIT
+        self.bombs += <bint>facts.bomb
         return 0
 
     cdef int doubt_body(self, int side, Message request, Context cx) except -1:
@@ -248,6 +283,7 @@ cdef class HttpConnection(Connection):
                 or not reader.message.head_end <= request.peer_ack <= reader.message.start + <int64_t>reader.message.bytes:
             return 0
         if reader.message.body_bytes == 0:
+            reader.message.body = None
             reader.frame(True, False)
             return self.flush(side, reader, cx)
         end = reader.message.head_end
@@ -271,6 +307,8 @@ cdef class HttpConnection(Connection):
         self.ended[side] = message.start + <int64_t>(message.bytes if message.complete else message.bytes - message.missing)
         self.body_open[side] = not message.complete and (message.chunked or message.has_length)
         reader.message = None
+        if message.body is not None:
+            self.looked(message, cx)
         if side == self.client:
             self.pairer.request_end(cx.tally, cx.out)
             return 0

@@ -9,6 +9,7 @@ cdef enum:
     BUCKETS_END = 14
     TOPICS_END = 6
     KINDS_END = 5
+    BODIES_END = 6
     ANOMALIES_END = 40
 
 
@@ -76,6 +77,8 @@ cdef class Tally:
     cdef uint64_t tunnel_bytes
     cdef uint64_t body_request
     cdef uint64_t body_response
+    cdef uint64_t[BODIES_END] bodies    # that were looked into, by stats.BODY_OUTCOMES
+    cdef uint64_t decoded               # bytes that their codings were undone to
     cdef uint64_t response_buckets[BUCKETS_END]
     cdef uint64_t response_sum_ns
     cdef uint64_t made[TOPICS_END]

@@ -2,7 +2,7 @@
 """The Tally's names: those of the worker's stats page (appliance/stats.py, PIPELINE_COUNTERS)."""
 from libc.stdint cimport uint64_t
 
-from appliance.stats import ANOMALIES, METHODS, NOT_HTTP, RESPONSE_BUCKETS_S, TOPICS
+from appliance.stats import ANOMALIES, BODY_OUTCOMES, METHODS, NOT_HTTP, RESPONSE_BUCKETS_S, TOPICS
 
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -10,8 +10,8 @@ CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 cdef uint64_t[BUCKETS_END] BOUNDS_NS
 for place, bound in enumerate(RESPONSE_BUCKETS_S[:-1]):
     BOUNDS_NS[place] = int(bound * 1e9)
-if (len(METHODS), len(RESPONSE_BUCKETS_S), len(TOPICS), len(NOT_HTTP), len(ANOMALIES)) != (
-        METHODS_END, BUCKETS_END, TOPICS_END, KINDS_END, ANOMALIES_END):
+if (len(METHODS), len(RESPONSE_BUCKETS_S), len(TOPICS), len(NOT_HTTP), len(ANOMALIES), len(BODY_OUTCOMES)) != (
+        METHODS_END, BUCKETS_END, TOPICS_END, KINDS_END, ANOMALIES_END, BODIES_END):
     raise ImportError("workers/tally.pxd and appliance/stats.py disagree about how many names of a kind there are")
 
 
@@ -87,6 +87,7 @@ cdef class Tally:
             "tunnel_bytes": self.tunnel_bytes,
             "body_bytes.request": self.body_request,
             "body_bytes.response": self.body_response,
+            "decoded_bytes": self.decoded,
             "response_seconds.sum_ns": self.response_sum_ns,
         }
         for i, name in enumerate(METHODS):
@@ -95,6 +96,8 @@ cdef class Tally:
             counts[f"responses.{name}"] = self.responses[i]
         for i, name in enumerate(ANOMALIES):
             counts[f"anomalies.{name}"] = self.anomalies[i]
+        for i, name in enumerate(BODY_OUTCOMES):
+            counts[f"bodies.{name}"] = self.bodies[i]
         for i, name in enumerate(NOT_HTTP):
             counts[f"not_http_streams.{name}"] = self.not_http[i]
         for i, name in enumerate(PAIRINGS):

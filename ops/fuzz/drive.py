@@ -51,6 +51,18 @@ CONFIGS = (
         http={"max_head_bytes": 1024, "headers": ["all"], "redaction": False},
     ),
     config(tcp={"checksums": "drop", "overlap": "last", "max_connections": 16, "max_pending_segments": 1}),
+    config(
+        http={"headers": ["all"], "redact_parameters": ["q", "b"]},
+        bodies={
+            "hashes": ["sha256", "md5"],
+            "mime_type": True,
+            "excerpt_bytes": 100,
+            "excerpt_types": ["*"],
+            "max_decoded_bytes": 4096,
+            "max_bombs": 1,
+            "max_memory_bytes": 1 << 20,
+        },
+    ),
 )
 
 

@@ -3,6 +3,7 @@ port the client has."""
 
 from __future__ import annotations
 
+import gzip
 import struct
 
 from builders import MILLISECOND, START_NS, Outcome, get, post, timeless
@@ -15,6 +16,7 @@ from wire import ACK, FIN, RST
 
 (AS_IT_IS, LOST, TWICE, LATER, CUT, OTHERWISE, BEFORE, FORGED, NO_ACK, ENDS, RESETS, AGAIN) = range(12)
 LONGEST = 60_000
+GZIP = [("Content-Encoding", "gzip")]
 
 WORDS = [
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\n\n", b" ", b"\t", b":", b",", b"0\r\n\r\n", b"\0", b"\xff", b"\xc2\x85",
@@ -26,6 +28,8 @@ WORDS = [
     b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"Host: a.example\r\n", b"Expect: 100-continue\r\n",
     b"User-Agent: x\r\n", b"Referer: http://b/\r\n", b"Content-Type: text/html\r\n", b"Cookie: a=b\r\n",
     b"http://user@[::1]:99999/p?q#f", b"18446744073709551615", b"9999999999999999999", b"-1", b"+1", b"1_0", b"0x10",
+    b"Content-Encoding: gzip, br\r\n", b"Content-Encoding: zstd, deflate\r\n", b"HTTP/1.1 206 OK\r\n", b"?q=1&b=2",
+    b"\x1f\x8b\x08\0\0\0\0\0\0\x03", b"\x78\x9c", b"\x28\xb5\x2f\xfd\x00\x88", b"\x50\x2a\x4d\x18", b"PK\3\4",
     b"ffffffffffffffff\r\n", b"7fffffffffffffff\r\n", b"1;x=y\r\n", b"\r\n folded", b"A" * 300,
 ]  # fmt: skip
 
@@ -62,12 +66,14 @@ def seeds() -> list[Case]:
         [exchange("CONNECT", "a.example:443", framing="close", body=b"\x16\x03\x01\0")],
         [exchange("GET", "/ws", status=101, request_headers=[("Upgrade", "websocket")], framing="close")],
         [exchange("OPTIONS", "*", version="1.0"), exchange("BREW", "http://u@a.example:8080/p?q=1#f", host="")],
+        [get(1, body=gzip.compress(b"z" * 9000, mtime=0), response_headers=GZIP, framing="chunked", chunk=9)],
+        [get(2, body=gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), response_headers=GZIP * 2)],
         [get(n) for n in range(6)],
     ]  # fmt: skip
     cases = []
     for place, scene in enumerate(scenes):
         for split in (0, 1, 7, 100):
-            knobs = [place % 4, 1 if place % 3 else 0, split % 2, place, place, place, (split == 7) + 2 * (split == 1)]
+            knobs = [place % len(CONFIGS), 1 if place % 3 else 0, split % 2, place, place, place, (split == 7) + 2 * (split == 1)]
             cases.append(Case(knobs, pieces(scene, split)))
         for fate in range(12):
             damaged = pieces(scene, 40)

@@ -128,6 +128,7 @@ def test_an_unknown_key_is_answered_with_the_one_that_was_meant(toml, text, mean
         ("tcp.idle_timeout_s", float("inf")),
         ("http.headers", "host"),
         ("http.headers", [1]),
+        ("bodies.hashes", ["sha1"]),
         ("source.filter", 80),
         ("source.filter", "tcp\0"),
     ],
@@ -140,6 +141,11 @@ def test_a_fault_says_what_would_be_right():
     told = only_fault(None, {**ETH, "capture.snaplen": 63})
     assert "must be a whole number from 64 to" in told
     assert "bytes" in told
+
+
+def test_a_fault_in_a_list_of_choices_says_which_there_are():
+    told = only_fault(None, {**ETH, "bodies.hashes": ["sha256", "crc"]})
+    assert 'must be a list of some of "md5", "sha256"' in told
 
 
 def test_a_refused_value_does_not_cause_a_second_fault():

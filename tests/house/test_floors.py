@@ -9,7 +9,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = {
     "appliance": [
-        {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
+        {
+            "config",
+            "options",
+            "notes",
+            "option_bodies",
+            "stats",
+            "books",
+            "station",
+            "flow",
+            "protocols",
+            "locate",
+            "batch",
+            "endpoints",
+        },
         {"packet", "defragment", "shard", "ledger", "metrics"},
         {"pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
         {"capture", "feed", "subscriber", "forward"},
@@ -17,7 +30,7 @@ FLOORS = {
     ],
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
-        {"stream", "http1", "start", "message"},
+        {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "text", "body"},
         {"connection", "http_connection", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
@@ -38,6 +51,7 @@ ROOMS = {
     "workers": {"delivery": 3, "reader_stream": 3},
 }
 BORDER = {
+    "option_bodies",
     "options",
     "config",
     "stats",
