@@ -202,7 +202,8 @@ cdef class HttpConnection(Connection):
         cdef Flow flow
         cdef Transaction transaction
         cdef Message request = None
-        cdef bint after_loss = message.anomalies & (RESYNCHRONISED | EXTRA_BYTES) != 0
+        # What is no HTTP and comes before the first message hides none.
+        cdef bint after_loss = message.anomalies & (RESYNCHRONISED | EXTRA_BYTES if self.begun[side] else RESYNCHRONISED) != 0
         cdef bint tunnel = False, no_body = False
         cdef int64_t answers_lost
         if message.is_request and self.streams[side].midstream and not self.begun[side]:
