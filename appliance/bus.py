@@ -1,6 +1,6 @@
 """Every link between two of our processes. ZeroMQ is known here, in channels.py (the feed) and in curve.py (its lock).
 
-    FrameLink  -> FrameInlet      batches, capture to worker      ipc, PUSH/PULL, one pair per worker
+    FrameOutlet -> FrameInlet     batches, capture to worker      shared memory; ipc, PUSH/PULL, one pair per worker
     EventLink  -> EventInlet      encoded events, worker to feed  ipc, PUSH/PULL
 
 The inlet binds and the link connects: a queue belongs to the side that connects, so it survives the death of the
@@ -18,20 +18,29 @@ import math
 import os
 import stat
 import struct
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
 
+from appliance.arena import Arena, ArenaError, View
+from appliance.batch import KEPT_BATCHES
 from appliance.options import Config
 
 MAX_IPC_PATH = 107  # bytes in sockaddr_un.sun_path, less the final NUL
 MIN_QUEUE = 4  # messages: below, ZeroMQ's batched acknowledgements stall the sender
 RECONNECT_MS = 10  # a restarted process is back on its link at once; both ends are on this machine
 HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor no longer than this
-FRAME_SLACK = 1 << 20  # a batch grows past batch_bytes only for one frame longer than a batch
+LONGEST_FRAME = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
+SPARE_SLOTS = 32  # what the capture fills, and has filled, while the workers have all that they may have
+NAP_S = 0.0005  # between two looks at what a worker has let go; batches take it about as long
+WAKE_S = 1.0
+NO_SLOT = 0xFFFFFFFF
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
 
+HANDLE_MAGIC = b"HCH1"
+HANDLE = struct.Struct("<4sIIQQQQ")  # magic, capture, slot, epoch, serial, turn, length
 EVENT_MAGIC = b"HCE1"
 EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
 EVENT_END = 255  # the topic index that says: nothing more comes from this worker
@@ -152,9 +161,6 @@ class _Link:
 
     def send(self, message: Buffer) -> bool:
         """Queues the message, or returns False at once when the queue is full. The buffer is free afterwards."""
-        # Measured over ipc on 2 cores, 1 MiB messages from reused buffers: copying into the message 2.1-2.4 GB/s at
-        # 0.43 s of CPU per GB (both threads), sharing the buffer 1.6-2.2 GB/s at 0.5-0.75 s: pyzmq's reference counting
-        # costs a message between threads for each send, and every shared buffer is a fresh one, not in the cache.
         try:
             self.socket.send(message, zmq.DONTWAIT, copy=True)
         except zmq.Again:
@@ -181,24 +187,122 @@ class _Inlet:
             return None
 
 
-class FrameLink(_Link):
-    """Batches from a capture to one worker. Its queues take half of the link's budget: they count messages, and on a
-    quiet network messages are small. The other half is the capture's own backlog, which counts bytes."""
+class FrameOutlet:
+    """Batches from one capture to every worker. They lie in shared memory, where the capture writes and the workers
+    read them; what ZeroMQ carries is which slot a worker may read now. A worker has at most `quota` of them, the last
+    few of which it keeps to compare retransmissions with; so a slow one costs the others nothing.
 
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
-        shard = config.shard
-        queue = queue_length(shard.link_bytes // 2, shard.batch_bytes, config.capture_count)
-        super().__init__(bus, shard_path(run_dir, worker), queue)
+    Raises BusError when there is no room for a single batch."""
+
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, capture: int, epoch: int) -> None:
+        shard, workers = config.shard, config.worker_count
+        self.batch_bytes = shard.batch_bytes
+        self.quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+        path = run_dir / f"frames-{capture}-{epoch:x}"
+        try:
+            for old in run_dir.glob(f"frames-{capture}-*"):
+                old.unlink()
+            slots = workers * (self.quota + 2) + SPARE_SLOTS
+            self._arena = Arena(path, workers, slots, max(shard.batch_bytes, LONGEST_FRAME))
+            first = self._arena.lend()
+        except (OSError, ArenaError) as error:
+            raise BusError(f"no memory for batches: {error}; choose another run directory (--run-dir)") from error
+        if first is None:
+            raise BusError(f"{path}: no room for a batch of {shard.batch_bytes} bytes; choose another run directory")
+        self._arena.take_back(self._arena.slot_of(first))
+        self._capture, self._epoch = capture, epoch
+        self._sockets = [bus.socket(zmq.PUSH, sndhwm=0) for _ in range(workers)]
+        for worker, made in enumerate(self._sockets):
+            made.connect(_ipc(shard_path(run_dir, worker)))
+        self._woken = [0.0] * workers
+
+    def lend(self) -> memoryview | None:
+        """A slot of batch_bytes to write a batch into, None when there is none."""
+        slot = self._arena.lend()
+        return None if slot is None else slot[: self.batch_bytes]
+
+    def take_back(self, message: Buffer) -> bool:
+        """Ends a loan: the message will not be sent. False if it lies in no slot."""
+        slot = self._arena.slot_of(message)
+        if slot >= 0:
+            self._arena.take_back(slot)
+        return slot >= 0
+
+    def room(self, worker: int) -> bool:
+        """Whether the worker may be given another batch now."""
+        if self._arena.out(worker) >= self.quota:
+            self._arena.collect()
+        return self._arena.out(worker) < self.quota and self._arena.available()
+
+    def send(self, worker: int, message: Buffer) -> bool:
+        """Passes a batch on, or returns False at once when there is no room. A batch that lies in no slot is copied
+        into one; one that does is not the caller's any more."""
+        if not self.room(worker):
+            return False
+        slot = self._arena.slot_of(message)
+        if slot < 0:
+            lent = self._arena.lend()
+            assert lent is not None  # there is room
+            lent[: len(message)] = message
+            slot = self._arena.slot_of(lent)
+        turn, serial = self._arena.give(slot, worker)
+        self._say(worker, serial, slot, turn, len(message))
+        return True
+
+    def wait(self, worker: int, timeout_s: float) -> bool:
+        """Waits until the worker may be given a batch, at most timeout_s; whether it may."""
+        end = time.monotonic() + timeout_s
+        while not self.room(worker):
+            if time.monotonic() >= end:
+                self._wake(worker)
+                return False
+            time.sleep(NAP_S)
+        return True
+
+    def _wake(self, worker: int) -> None:
+        """Says something without a batch. A worker that was started again while its predecessor had every slot learns
+        from it that these are free."""
+        now = time.monotonic()
+        if now - self._woken[worker] >= WAKE_S:
+            self._woken[worker] = now
+            self._say(worker, self._arena.serial(worker), NO_SLOT, 0, 0)
+
+    def _say(self, worker: int, serial: int, slot: int, turn: int, length: int) -> None:
+        said = HANDLE.pack(HANDLE_MAGIC, self._capture, slot, self._epoch, serial, turn, length)
+        self._sockets[worker].send(said, zmq.DONTWAIT)
 
 
 class FrameInlet(_Inlet):
     """Batches from every capture, in one worker."""
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
-        shard = config.shard
-        queue = queue_length(shard.link_bytes // 2, shard.batch_bytes, config.capture_count)
-        most = shard.batch_bytes + config.capture.snaplen + FRAME_SLACK
-        super().__init__(bus, shard_path(run_dir, worker), queue, most)
+        super().__init__(bus, shard_path(run_dir, worker), 0, HANDLE.size)
+        self._run_dir, self._worker = run_dir, worker
+        self._views: dict[int, tuple[int, View | None]] = {}  # by capture: epoch and arena of the one that lives
+
+    def receive(self) -> memoryview | None:
+        """The next batch, or None when there is none now. Its slot goes back to the capture when the view is let go.
+
+        A batch whose capture and memory are gone is passed over: the next cumulative count shows its frames as lost."""
+        while (said := super().receive()) is not None:
+            if len(said) != HANDLE.size or said[:4] != HANDLE_MAGIC:
+                raise BadMessage(f"a batch is announced by {HANDLE.size} bytes that start with HCH1")
+            _, capture, slot, epoch, serial, turn, length = HANDLE.unpack(said)
+            view = self._view(capture, epoch, serial)
+            if view is not None and slot != NO_SLOT:
+                return memoryview(view.batch(slot, turn, length))
+        return None
+
+    def _view(self, capture: int, epoch: int, serial: int) -> View | None:
+        known, view = self._views.get(capture, (-1, None))
+        if known != epoch:
+            try:
+                view = View(self._run_dir / f"frames-{capture}-{epoch:x}")
+                view.begin(self._worker, serial)
+            except FileNotFoundError:
+                view = None
+            self._views[capture] = epoch, view
+        return view
 
 
 class EventLink(_Link):

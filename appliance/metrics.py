@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from appliance import ledger
 from appliance.config import Config
 from appliance.stats import (
+    ANOMALIES,
     CHECKSUM_FAULTS,
     DIRECTIONS,
     DRAINING,
@@ -18,6 +19,7 @@ from appliance.stats import (
     LINK_DROPS,
     MESSAGE_OUTCOMES,
     METHODS,
+    NOT_HTTP,
     PAIRINGS,
     PAYLOAD_OUTCOMES,
     READY,
@@ -343,9 +345,15 @@ FAMILIES = (
            _by_worker("parse_errors")),
     Family("http_resyncs", _C, "Times the parser found the next message after a gap or an error.", _WORKER,
            _by_worker("resyncs")),
-    Family("http_not_http_streams", _C, "Streams that turned out not to be HTTP.", _WORKER,
-           _by_worker("not_http_streams")),
+    Family("http_anomalies", _C, "Transactions with something odd about them, by what it was.", ("worker", "anomaly"),
+           _by_worker_and("anomalies", ANOMALIES)),
+    Family("http_skipped_bytes", _C, "Bytes of HTTP connections that belong to no message: behind a gap or an error.",
+           _WORKER, _by_worker("skipped_bytes")),
+    Family("http_not_http_streams", _C, "Streams that turned out not to be HTTP, by what they seem to be.",
+           ("worker", "kind"), _by_worker_and("not_http_streams", NOT_HTTP)),
+    Family("http_not_http_bytes", _C, "Bytes of these streams.", _WORKER, _by_worker("not_http_bytes")),
     Family("http_tunnels", _C, "Connections that left HTTP by CONNECT or an upgrade.", _WORKER, _by_worker("tunnels")),
+    Family("http_tunnel_bytes", _C, "Bytes that they carried from then on.", _WORKER, _by_worker("tunnel_bytes")),
     Family("http_body_bytes", _C, "Bytes of message bodies as they were on the wire.", ("direction",), _body_bytes),
     Family("http_response_duration_seconds", "histogram", "Last byte of a request to first of its response.",
            histogram=_response_duration),

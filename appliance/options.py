@@ -334,6 +334,17 @@ class Http(Section, frozen=True):
             counter="appliance_http_parse_errors_total",
         ),
     ] = 65536
+    max_headers: Annotated[
+        int,
+        note(
+            "Header fields of one message that are looked at, as many as Suricata does; servers allow 100 to 200.",
+            unit="fields",
+            ge=16,
+            le=1 << 20,
+            reached="the rest of the head is passed over; the event is marked too_many_headers",
+            counter='appliance_http_anomalies_total{anomaly="too_many_headers"}',
+        ),
+    ] = 1024
     max_pipelined: Annotated[
         int,
         note(

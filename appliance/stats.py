@@ -63,6 +63,49 @@ CHECKSUM_FAULTS = ("bad", "offloaded", "unverified")
 MESSAGE_OUTCOMES = ("complete", "truncated", "failed")
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 DIRECTIONS = ("request", "response")
+NOT_HTTP = ("other", "tls", "ssh", "smtp", "http2")
+ANOMALIES = (
+    "length_and_chunked",
+    "lengths_differ",
+    "bad_length",
+    "bad_chunk",
+    "bare_lf",
+    "folded_header",
+    "space_before_colon",
+    "bad_header_line",
+    "head_too_long",
+    "chunked_not_last",
+    "unknown_coding",
+    "spaces_in_target",
+    "body_cut",
+    "overlap_conflict",
+    "fragment_conflict",
+    "missing_version",
+    "odd_version",
+    "odd_request_line",
+    "odd_status_line",
+    "unknown_method",
+    "blank_lines",
+    "bare_cr",
+    "control_in_head",
+    "host_missing",
+    "hosts_differ",
+    "too_many_headers",
+    "length_repeated",
+    "length_leading_zeros",
+    "chunked_repeated",
+    "chunked_in_http10",
+    "odd_chunk",
+    "chunk_section_too_long",
+    "extra_bytes",
+    "resynchronised",
+    "early_response",
+    "odd_target",
+    "length_not_allowed",
+    "body_coding_failed",
+    "body_coding_unknown",
+    "body_limit",
+)
 REFUSALS = ("key", "handshake")  # a key that is not allowed; whatever else did not come as far
 REPLAY_RESULTS = ("served", "gone", "invalid", "refused", "abandoned")
 
@@ -101,8 +144,12 @@ PIPELINE_COUNTERS = (
     *(f"pairing.{pairing}" for pairing in PAIRINGS),
     "parse_errors",
     "resyncs",
-    "not_http_streams",
+    *(f"not_http_streams.{kind}" for kind in NOT_HTTP),
+    "not_http_bytes",
+    "skipped_bytes",
     "tunnels",
+    "tunnel_bytes",
+    *(f"anomalies.{anomaly}" for anomaly in ANOMALIES),
     *(f"body_bytes.{direction}" for direction in DIRECTIONS),
     *(f"response_seconds.le.{bound}" for bound in RESPONSE_BUCKETS_S),  # each value in one bucket: not cumulative
     "response_seconds.sum_ns",

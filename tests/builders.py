@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from contract import event_of
 from conversation import START_NS, Conversation
 from exchange import Exchange, exchange
 from pcapfile import Frame
@@ -109,7 +110,7 @@ def collect(pipeline: Pipeline, outcome: Outcome) -> Outcome:
         lines = body.split(b"\n")
         assert len(lines) == count
         outcome.lines += lines
-        outcome.events += map(json.loads, lines)
+        outcome.events += map(event_of, lines)
         outcome.topics[topic] += count
     outcome.events.sort(key=lambda event: (event["source"]["port"], event["appliance"]["transaction"]))
     return outcome
@@ -148,8 +149,16 @@ def post(number: int = 0, size: int = 10, **how: Any) -> Exchange:
     return exchange("POST", f"/{number}", **{"reason": f"R{number}", "upload": b"u" * size, "body": b"x" * 10, **how})
 
 
-def request(target: bytes = b"/", *headers: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:
-    """A request head, byte for byte."""
+def request(
+    target: bytes = b"/",
+    *headers: bytes,
+    method: bytes = b"GET",
+    version: bytes = b"1.1",
+    host: bytes | None = b"a.example",
+) -> bytes:
+    """A request head, byte for byte; with a Host field unless host is None or one is given."""
+    if host is not None and not any(line.lower().startswith(b"host:") for line in headers):
+        headers = (b"Host: " + host, *headers)
     return b"".join((method, b" ", target, b" HTTP/", version, b"\r\n", *(line + b"\r\n" for line in headers), b"\r\n"))
 
 

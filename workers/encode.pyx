@@ -21,21 +21,22 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, strlen
 
 from appliance.flow cimport FlowKey, HashKey, siphash
-from workers.message cimport Message, Span
+from workers.message cimport AMBIGUOUS_FRAMING, Message, Span
 from workers.tally cimport CLASSES_END, Tally
-from workers.transaction cimport Flow, Transaction
+from workers.transaction cimport METHOD_CONNECT, Flow, Transaction, opens_tunnel
 
-from workers.message import anomaly_names
+from workers.message import FRAMINGS, anomaly_names
 from workers.tally import PAIRINGS
 
 ALWAYS_REDACTED = ("authorization", "proxy-authorization", "cookie", "set-cookie")
 REDACTED = b"[redacted]"
 
 cdef enum:
-    BOILERPLATE = 4096          # more than all literals and numbers of one event
+    BOILERPLATE = 8192          # more than all literals and numbers of one event
     FIRST_CAPACITY = 1 << 16
 
 cdef const char* HEX = b"0123456789abcdef"
+cdef list FRAMING_TEXT = [name.encode() for name in FRAMINGS]
 cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
 cdef uint8_t[256] PLAIN         # bytes that stand for themselves in a JSON string
 for c in range(32, 127):
@@ -209,11 +210,12 @@ cdef class Encoder:
         cdef uint8_t* out
         cdef uint8_t* grown
         cdef uint64_t end_ns
+        cdef uint64_t anomalies = 0
         cdef int topic = TOPICS - 1
         cdef uint64_t[2] seed
         cdef uint64_t word
         cdef HashKey key
-        if response is not None and response.status // 100 <= CLASSES_END:
+        if response is not None and 1 <= response.status // 100 <= CLASSES_END:
             topic = response.status // 100 - 1
         if flow.json is None:
             flow.json = self.connection_json(flow)
@@ -245,7 +247,7 @@ cdef class Encoder:
         out = put(out, b'{"@timestamp":"')
         out = self.time(out, first.first_ns)
         out = put(out, b'","ecs":{"version":"8.11.0"},"event":{"kind":"event","category":["web","network"],'
-                       b'"dataset":"appliance.http","id":"')
+                       b'"type":["access"],"dataset":"appliance.http","id":"')
         key.k0 = flow.identity[0]
         key.k1 = flow.identity[1]
         seed[0] = first.first_ns
@@ -261,7 +263,10 @@ cdef class Encoder:
         out = put(out, b'","duration":')
         out = put_number(out, end_ns - first.first_ns if end_ns > first.first_ns else 0)
         out = put(out, b',"outcome":"')
-        out = put(out, b"unknown" if response is None else b"success" if response.status < 400 else b"failure")
+        if response is None or response.status == 0:
+            out = put(out, b"unknown")
+        else:
+            out = put(out, b"success" if response.status < 400 else b"failure")
         out = put(out, b'"},')
         out = put_bytes(out, flow.json)
         if request is not None:
@@ -276,7 +281,13 @@ cdef class Encoder:
         if response is not None:
             out = self.response(out, response, response_headers)
         out = put(out, b"},")
-        out = self.own(out, transaction)
+        if request is not None:
+            anomalies |= request.anomalies
+        if response is not None:
+            anomalies |= response.anomalies
+        if anomalies:
+            tally.odd(anomalies)
+        out = self.own(out, transaction, anomalies)
         out = put(out, b"}\n")
         self.size += (out - output.data) - output.used
         output.used = out - output.data
@@ -359,7 +370,7 @@ cdef class Encoder:
         cdef const uint8_t* p = head + target.at
         cdef uint32_t i
         query.at = query.length = 0
-        if request.method_number == 5:                      # CONNECT host:port
+        if request.method_number == METHOD_CONNECT and target.length and p[0] != 47:    # host:port
             authority = target
             path.length = 0
         elif target.length > 7 and (p[0] | 0x20) == 104 and (p[3] | 0x20) == 112 and p[4] == 58 and p[5] == 47 and p[6] == 47:
@@ -371,6 +382,11 @@ cdef class Encoder:
                     break
             path.at = authority.at + authority.length
             path.length = target.at + target.length - path.at
+            mark = <const uint8_t*>memchr(head + authority.at, 64, authority.length)
+            while mark != NULL:                             # user:password@host: the host alone
+                authority.length -= <uint32_t>(mark - head) + 1 - authority.at
+                authority.at = <uint32_t>(mark - head) + 1
+                mark = <const uint8_t*>memchr(head + authority.at, 64, authority.length)
         elif p[0] == 42 and target.length == 1:             # OPTIONS *
             path.length = 0
         mark = <const uint8_t*>memchr(head + path.at, 63, path.length) if path.length else NULL
@@ -415,26 +431,28 @@ cdef class Encoder:
     cdef uint8_t* request(self, uint8_t* out, Message request, bytes headers) noexcept:
         out = put(out, b',"request":{"method":"')
         out = put_span(out, request, request.method)
-        out = put(out, b'"')
+        out = put(out, b'",')
         if request.referrer.length:
-            out = put(out, b',"referrer":"')
+            out = put(out, b'"referrer":"')
             out = put_span(out, request, request.referrer)
-            out = put(out, b'"')
+            out = put(out, b'",')
         return put_sizes(out, request, headers)
 
     cdef uint8_t* response(self, uint8_t* out, Message response, bytes headers) noexcept:
-        out = put(out, b',"response":{"status_code":')
-        out = put_number(out, response.status)
+        out = put(out, b',"response":{')
+        if response.status:                             # an HTTP/0.9 response has none
+            out = put(out, b'"status_code":')
+            out = put_number(out, response.status)
+            out = put(out, b",")
         if response.reason.length:
-            out = put(out, b',"reason":"')
+            out = put(out, b'"reason":"')
             out = put_span(out, response, response.reason)
-            out = put(out, b'"')
+            out = put(out, b'",')
         return put_sizes(out, response, headers)
 
-    cdef uint8_t* own(self, uint8_t* out, Transaction transaction) noexcept:
+    cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies) except NULL:
         """What is ours: how sure the event is, and its timing."""
         cdef Message request = transaction.request, response = transaction.response
-        cdef uint64_t anomalies = 0
         cdef bint comma = False
         out = put(out, b'"appliance":{"transaction":')
         out = put_number(out, transaction.index)
@@ -442,24 +460,27 @@ cdef class Encoder:
         out = put_bytes(out, <bytes>PAIRING_TEXT[<int>transaction.pairing])
         out = put(out, b'"')
         if request is not None:
-            anomalies |= request.anomalies
             out = put_completeness(out, b',"request":{"complete":', request)
         if response is not None:
-            anomalies |= response.anomalies
             out = put_completeness(out, b',"response":{"complete":', response)
         out = put(out, b',"timing":{')
-        if request is not None and request.complete:
+        if request is not None and request.complete and not request.end_lost:
             out = put(out, b'"send_ns":')
             out = put_number(out, request.last_ns - request.first_ns)
             comma = True
             if response is not None and response.first_ns >= request.last_ns:
                 out = put(out, b',"wait_ns":')
                 out = put_number(out, response.first_ns - request.last_ns)
-        if response is not None and response.complete:
+        if response is not None and response.complete and not response.end_lost:
             out = put(out, b',"receive_ns":' if comma else b'"receive_ns":')
             out = put_number(out, response.last_ns - response.first_ns)
         out = put(out, b'},"midstream":')
         out = put_bool(out, transaction.flow.midstream)
+        if response is not None and opens_tunnel(response, request):
+            out = put(out, b',"tunnel":{"protocol":"')
+            name = tunnel_protocol(request, response)
+            out = put_text(out, <const uint8_t*>name, len(name))
+            out = put(out, b'"}')
         if anomalies:
             out = put(out, b',"anomalies":')
             out = put_bytes(out, json.dumps(anomaly_names(anomalies), separators=(",", ":")).encode())
@@ -481,10 +502,10 @@ cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:
         while mime.length and head[mime.at + mime.length - 1] == 32:
             mime.length -= 1
     if mime.length:
-        out = put(out, b',"mime_type":"')
+        out = put(out, b'"mime_type":"')
         out = put_span(out, message, mime)
-        out = put(out, b'"')
-    out = put(out, b',"bytes":')
+        out = put(out, b'",')
+    out = put(out, b'"bytes":')
     out = put_number(out, message.bytes)
     out = put(out, b',"body":{"bytes":')
     out = put_number(out, message.body_bytes)
@@ -495,12 +516,38 @@ cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:
     return put(out, b"}")
 
 
-cdef uint8_t* put_completeness(uint8_t* out, const char* start, Message message) noexcept:
+cdef uint8_t* put_completeness(uint8_t* out, const char* start, Message message) except NULL:
     out = put(out, start)
     out = put_bool(out, message.complete)
     out = put(out, b',"missing_bytes":')
     out = put_number(out, message.missing)
+    if message.anomalies & AMBIGUOUS_FRAMING:
+        others = message.other_framings()
+        if others is not None:
+            out = put(out, b',"framing":"')
+            out = put_bytes(out, <bytes>FRAMING_TEXT[<int>message.framing])
+            out = put(out, b'","other_framings":')
+            out = put_bytes(out, framings_json(others))
     return put(out, b"}")
+
+
+cdef bytes framings_json(list others):
+    """The readings of a message that were not chosen, as JSON."""
+    return json.dumps([{"framing": FRAMINGS[framing]} if length is None else {"framing": FRAMINGS[framing], "body_bytes": length}
+                       for framing, length in others], separators=(",", ":")).encode()
+
+
+cdef bytes tunnel_protocol(Message request, Message response):
+    """What a connection becomes: "connect", or the first protocol of the Upgrade field (RFC 9110 section 7.8)."""
+    if response.status != 101:
+        return b"connect"
+    for message in (response, request):
+        if message is not None:
+            for line in (<Message>message).head.split(b"\n")[1:]:
+                name, _, value = line.partition(b":")
+                if name.strip().lower() == b"upgrade" and value.strip():
+                    return value.split(b",")[0].strip().lower()
+    return b"unknown"
 
 
 cdef uint8_t* put_hex(uint8_t* out, uint64_t value) noexcept nogil:

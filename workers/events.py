@@ -76,6 +76,7 @@ class Ecs(_Part, kw_only=True):
 class EventFields(_Part, kw_only=True):
     kind: Literal["event"]
     category: list[Literal["web", "network"]]
+    type: list[Literal["access"]]
     dataset: Literal["appliance.http"]
     id: Annotated[str, Meta(description="stable: the same traffic gives the same id in every run")]
     start: Timestamp
@@ -83,7 +84,7 @@ class EventFields(_Part, kw_only=True):
     duration: Annotated[int, Meta(ge=0, description="ns from start to end")]
     outcome: Annotated[
         Literal["success", "failure", "unknown"],
-        Meta(description="success below status 400, failure from 400, unknown without a response"),
+        Meta(description="success below status 400, failure from 400, unknown without a status"),
     ]
 
 
@@ -149,7 +150,7 @@ class Request(_Part, kw_only=True):
 
 
 class Response(_Part, kw_only=True):
-    status_code: Annotated[int, Meta(ge=100, le=999)]
+    status_code: Annotated[int, Meta(ge=100, le=999, description="absent from HTTP/0.9")] | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     mime_type: str | UnsetType = UNSET
     bytes: Count
@@ -163,9 +164,28 @@ class Http(_Part, kw_only=True):
     response: Response | UnsetType = UNSET
 
 
+Framing = Literal["none", "length", "chunked", "until_close"]
+
+
+class OtherFraming(_Part, kw_only=True):
+    framing: Framing
+    body_bytes: Annotated[int, Meta(ge=0, description="of a length")] | UnsetType = UNSET
+
+
 class Completeness(_Part, kw_only=True):
     complete: Annotated[bool, Meta(description="the end of the message is known")]
     missing_bytes: Annotated[int, Meta(ge=0, description="bytes of the message that were not captured")]
+    framing: (
+        Annotated[Framing, Meta(description="how the body was framed; given where its head contradicts itself")]
+        | UnsetType
+    ) = UNSET
+    other_framings: Annotated[list[OtherFraming], Meta(description="the other readings of that head")] | UnsetType = (
+        UNSET
+    )
+
+
+class Tunnel(_Part, kw_only=True):
+    protocol: Annotated[str, Meta(description='"connect", or the protocol that the Upgrade field names')]
 
 
 class Timing(_Part, kw_only=True):
@@ -182,6 +202,7 @@ class Appliance(_Part, kw_only=True):
     request: Completeness | UnsetType = UNSET
     response: Completeness | UnsetType = UNSET
     timing: Timing
+    tunnel: Annotated[Tunnel, Meta(description="HTTP ended behind this transaction")] | UnsetType = UNSET
     midstream: Annotated[bool, Meta(description="the connection was open before the capture saw it")]
     anomalies: list[Anomaly] | UnsetType = UNSET
     informational: Annotated[list[int], Meta(description="1xx responses before the final one")] | UnsetType = UNSET

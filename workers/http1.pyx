@@ -1,7 +1,11 @@
 # cython: language_level=3
 """MessageReader: one direction of an HTTP/1 connection. Feeding and asking are apart: step() consumes input until it has
-something to say (HEAD, END) or needs more. It never sees a socket, a clock or the other direction; what the other
+something to say (HEAD, END, CANDIDATE) or needs more. It never sees a socket, a clock or the other direction; what the other
 direction decides (a response to HEAD has no body) its owner tells it by frame(). RFC 9112.
+
+After a loss it looks for a start line (start.pyx). A line like that can also stand in a body, so the reader only says CANDIDATE;
+its owner, who knows the other direction, decides by trust(). A direction that begins unlike HTTP is searched the same way for
+its first LOOKED bytes, and after that only where a piece begins like a message.
 
 A head that lies in one piece is copied once, into Message.head; a head over several pieces is gathered in `partial`, and
 the search for its end goes on where it stopped, so that the work is linear in bytes however they are split. Body bytes are
@@ -15,74 +19,31 @@ from libc.string cimport memchr
 
 from workers.limits cimport Limits
 from workers.message cimport (
-    BAD_CHUNK, BODY_CUT, HEAD_BAD, HEAD_TOO_LONG, LENGTH_AND_CHUNKED, Message, is_token, same_word,
+    BAD_CHUNK, BLANK_LINES, BODY_CUT, BY_CHUNKS, BY_CLOSE, BY_LENGTH, CHUNK_SECTION_TOO_LONG, EXTRA_BYTES, HEAD_BAD,
+    HEAD_TOO_LONG, LENGTH_AND_CHUNKED, LENGTH_NOT_ALLOWED, NO_BODY, ODD_CHUNK, RESYNCHRONISED, Message,
+)
+from workers.start cimport (
+    HTTP2, OTHER, Start, begins_status_line, begins_well, head_end, kind_of, may_start, search,
 )
 from workers.tally cimport Tally
 
 cdef enum:
     LONGEST_METHOD = 32
+    LONGEST_CARRY = 8192        # bytes kept of what may be a start line
+    LOOKED = 1 << 16
+    MANY_DIGITS = 16            # of a chunk size
     CR = 13
     LF = 10
     SP = 32
+    TAB = 9
+    SEMICOLON = 59
 
 
-cdef uint32_t head_end(const uint8_t* p, uint32_t size, uint32_t* scanned) noexcept nogil:
-    """Bytes up to and including the empty line, 0 if it is not there; the search starts and stops at *scanned."""
-    cdef uint32_t at = scanned[0]
-    cdef const uint8_t* lf
-    while at < size:
-        lf = <const uint8_t*>memchr(p + at, LF, size - at)
-        if lf == NULL:
-            at = size
-            break
-        at = <uint32_t>(lf - p)
-        if at + 1 >= size:
-            break
-        if p[at + 1] == LF:
-            return at + 2
-        if p[at + 1] == CR:
-            if at + 2 >= size:
-                break
-            if p[at + 2] == LF:
-                return at + 3
-        at += 1
-    scanned[0] = at
-    return 0
-
-
-cdef bint may_start(const uint8_t* p, size_t size) noexcept nogil:
-    """Could a message start with these bytes? A token and a space, or what a status line begins with."""
-    cdef size_t at = 0
-    while at < size and at < LONGEST_METHOD and is_token(p[at]):
-        at += 1
-    if at == size:
-        return True
-    if at == 4 and p[at] == 47:
-        return same_word(p, b"http", 4)
-    return at > 0 and p[at] == SP and (at + 1 == size or p[at + 1] >= SP)
-
-
-cdef bint is_good(Message message) except -1:
-    """Parses message.head: is it one that may_start() lets in, in one piece or byte by byte?"""
-    return message.parse() != HEAD_BAD and (not message.is_request or (
-        message.method.length <= LONGEST_METHOD and (<const uint8_t*>message.head)[message.target.at] > SP))
-
-
-cdef bint surely_starts(const uint8_t* p, size_t size) noexcept nogil:
-    """Does a message start here, as far as a well-known method or a status line can tell? For finding the way back."""
-    cdef size_t at = 0
-    if size >= 12 and same_word(p, b"http/1.", 7):
-        return p[8] == SP and 49 <= p[9] <= 57 and 48 <= p[10] <= 57 and 48 <= p[11] <= 57
-    while at < size and at < 10 and 65 <= p[at] <= 90:
-        at += 1
-    if at < 3 or at + 1 >= size or p[at] != SP:
-        return False
-    if not (p[at + 1] == 47 or p[at + 1] == 42 or p[at + 1] == 104):        # "/", "*", "http://"
-        return False
-    return ((at == 3 and (same_word(p, b"get", 3) or same_word(p, b"put", 3)))
-            or (at == 4 and (same_word(p, b"post", 4) or same_word(p, b"head", 4)))
-            or (at == 5 and (same_word(p, b"patch", 5) or same_word(p, b"trace", 5)))
-            or (at == 6 and same_word(p, b"delete", 6)) or (at == 7 and same_word(p, b"options", 7)))
+cdef bint is_good(Message message, uint32_t max_headers) except -1:
+    """Parses message.head: is it one that may_start() lets in, in one piece or byte by byte? HTTP/2 only looks like one."""
+    return message.parse(max_headers) != HEAD_BAD and (not message.is_request or (
+        message.method.length <= LONGEST_METHOD
+        and kind_of(<const uint8_t*>message.head, len(message.head)) != HTTP2))
 
 
 @cython.final
@@ -95,6 +56,7 @@ cdef class MessageReader:
         while True:
             if self.state == ENDING:
                 self.state = LOST if self.cut else START
+                self.junk = self.cut
                 self.cut = False
                 return END
             if source.p >= source.end:
@@ -115,17 +77,14 @@ cdef class MessageReader:
                 if source.p[0] == CR or source.p[0] == LF:      # RFC 9112 section 2.2: blank lines before a message
                     source.p += 1
                     source.offset += 1
-                    continue
-                if not may_start(source.p, room):
-                    self.lose(tally)
-                    continue
-                self.message = Message.__new__(Message)
-                self.message.first_ns = source.ts_ns
-                self.message.start = source.offset
-                self.message.peer_ack = source.peer_ack
-                self.scanned = 0
-                self.line_seen = False
-                self.state = IN_HEAD
+                    self.blank = True
+                elif self.headless and not begins_status_line(source.p, room):
+                    self.begin(source.offset, source.ts_ns, source.peer_ack)
+                    return self.bare(source.offset, tally)
+                elif may_start(source.p, room):
+                    self.begin(source.offset, source.ts_ns, source.peer_ack)
+                else:
+                    self.lose(source.p, room, tally)
             elif self.state == IN_HEAD:
                 said = self.in_head(source, limits, tally)
                 if said != NEED_MORE:
@@ -134,97 +93,135 @@ cdef class MessageReader:
                 self.message.body_bytes += room
                 self.use(source, room)
             elif self.state == TUNNEL:
+                if self.http:
+                    tally.tunnel_bytes += room
+                else:
+                    tally.not_http_bytes += room
                 source.p = source.end
             elif self.state == LOST:
-                if not surely_starts(source.p, room):
-                    source.p = source.end
-                    return NEED_MORE
-                tally.resyncs += self.http
-                self.state = START
-            elif not self.chunk_size(source):
+                return CANDIDATE if self.find(source, tally) else NEED_MORE
+            elif not self.chunk_framing(source, limits):
                 tally.parse_errors += 1
                 self.message.anomalies |= BAD_CHUNK
                 self.cut = True
                 self.state = ENDING
+
+    cdef int begin(self, int64_t start, uint64_t ts_ns, int64_t peer_ack) except -1:
+        """A message starts here, it seems."""
+        self.message = Message.__new__(Message)
+        self.message.first_ns = self.message.last_ns = ts_ns
+        self.message.start = start
+        self.message.peer_ack = peer_ack
+        if self.blank:
+            self.message.anomalies |= BLANK_LINES
+            self.blank = False
+        if self.doubtful:
+            self.message.anomalies |= RESYNCHRONISED
+        elif self.junk:
+            self.message.anomalies |= EXTRA_BYTES
+        self.doubtful = self.junk = False
+        self.scanned = 0
+        self.line_seen = self.versionless = False
+        self.state = IN_HEAD
+        return 0
 
     cdef int use(self, Input* source, uint64_t count) except -1:
         """These bytes belong to the message."""
         source.p += count
         source.offset += count
         self.message.bytes += count
+        self.message.end_lost = False
         self.message.last_ns = max(self.message.last_ns, source.ts_ns)
         return 0
 
-    cdef int lose(self, Tally tally) except -1:
-        """What comes is not the start of a message."""
-        if not self.http:
-            tally.not_http += 1
-        else:
-            tally.parse_errors += 1
-        self.lost_bytes = True
-        self.message = None
-        self.partial = None
-        self.state = LOST
-        return 0
-
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1:
-        """Looks for the end of the head in what was gathered and in the input."""
-        cdef uint32_t room = <uint32_t>min(<int64_t>(source.end - source.p), <int64_t>1 << 30)
-        cdef uint32_t size, before
-        cdef bint new_line
+        """Looks for the end of the head in what was gathered and in the input; gathers at most max_head_bytes."""
+        cdef Message message = self.message
+        cdef uint32_t room = <uint32_t>min(<int64_t>(source.end - source.p), <int64_t>limits.max_head_bytes)
+        cdef uint32_t size, before = 0
+        cdef bytes first
         cdef Step said
         if self.partial is None:
             size = head_end(source.p, room, &self.scanned)
             if size:
-                self.message.head = source.p[:size]
+                message.head = source.p[:size]
+                if not is_good(message, limits.max_headers):
+                    self.lose(source.p, size, tally)
+                    return NEED_MORE
                 self.use(source, size)
-                return self.head(source, tally)
+                message.head_end = source.offset
+                return self.handed(tally)
             self.partial = bytearray(source.p[:room])
-            before = 0
         else:
             before = <uint32_t>len(self.partial)
+            room = min(room, limits.max_head_bytes - before)
             self.partial.extend(source.p[:room])
             size = head_end(<const uint8_t*>self.partial, <uint32_t>len(self.partial), &self.scanned)
-            if size:
-                self.message.head = bytes(self.partial[:size])
-                self.partial = None
-                self.use(source, size - before)
-                return self.head(source, tally)
-        new_line = not self.line_seen and memchr(source.p, LF, room) != NULL
-        self.use(source, room)
-        if new_line:
+        if self.headless and not begins_status_line(<const uint8_t*>self.partial, len(self.partial)):
+            self.use(source, room)
+            message.body_bytes = message.bytes
+            self.partial = None
+            return self.bare(message.start, tally)
+        if not self.line_seen and memchr(source.p, LF, room) != NULL:
             self.line_seen = True
             if not self.line_is_good():
-                self.lose(tally)
+                first = bytes(self.partial[:32])
+                del self.partial[before:]           # this piece is looked through again, for another start
+                self.lose(<const uint8_t*>first, len(first), tally)
                 return NEED_MORE
-        if len(self.partial) > limits.max_head_bytes:
-            self.message.anomalies |= HEAD_TOO_LONG
-            said = self.salvage(tally)
-            if said == NEED_MORE:
-                self.lose(tally)
-            else:
-                tally.parse_errors += 1
-            return said
-        return NEED_MORE
+        if size:
+            message.head = bytes(self.partial[:size])
+            is_good(message, limits.max_headers)    # its first line is, so it is
+            self.partial = None
+            self.use(source, size - before)
+            message.head_end = source.offset
+            return self.handed(tally)
+        self.use(source, room)
+        if len(self.partial) < <Py_ssize_t>limits.max_head_bytes:
+            return NEED_MORE
+        message.anomalies |= HEAD_TOO_LONG
+        said = self.salvage(limits, tally)
+        if said == NEED_MORE:
+            self.partial = None
+            self.lose(NULL, 0, tally)
+        else:
+            tally.parse_errors += 1
+        return said
 
     cdef bint line_is_good(self) except -1:
         """Is the first line, now that it is whole, a request line or a status line?"""
         cdef Message trial = Message.__new__(Message)
         trial.head = bytes(self.partial[:self.partial.find(b"\n") + 1])
-        return is_good(trial)
+        if not is_good(trial, 0):
+            return False
+        self.versionless = trial.is_request and trial.major == 0
+        return True
 
-    cdef Step head(self, Input* source, Tally tally) except <Step>-1:
-        """The head is whole."""
-        self.message.head_end = source.offset
-        if not is_good(self.message):
-            self.lose(tally)
-            return NEED_MORE
+    cdef Step handed(self, Tally tally) except <Step>-1:
+        """The message has its head."""
         self.http = True
         tally.started += 1
         self.state = AFTER_HEAD
         return HEAD
 
-    cdef Step salvage(self, Tally tally) except <Step>-1:
+    cdef Step bare(self, int64_t end, Tally tally) except <Step>-1:
+        """An HTTP/0.9 response: all of it is body."""
+        self.message.head = b""
+        self.message.head_end = end
+        self.message.minor = 9
+        return self.handed(tally)
+
+    cdef Step settle(self, Limits limits, Tally tally) except <Step>-1:
+        """The other side speaks: a request line without a version is then all there is of a request."""
+        if self.state == IN_HEAD and self.versionless and self.partial.endswith(b"\n") and self.partial.count(b"\n") == 1:
+            self.message.head = bytes(self.partial)
+            is_good(self.message, limits.max_headers)
+            self.message.head_end = self.message.start + len(self.partial)
+            self.partial = None
+            return self.handed(tally)
+        return NEED_MORE
+
+    cdef Step salvage(self, Limits limits, Tally tally) except <Step>-1:
         """A head that will never be whole: what its whole lines say, if there is a start line among them."""
         cdef Message message = self.message
         cdef int whole = self.partial.rfind(b"\n") + 1 if self.partial is not None else 0
@@ -233,44 +230,186 @@ cdef class MessageReader:
         message.head = bytes(self.partial[:whole])
         message.head_end = message.start + len(self.partial)
         self.partial = None
-        if not is_good(message):
+        if not is_good(message, limits.max_headers):
             return NEED_MORE
-        self.http = True
         self.cut = True
-        tally.started += 1
-        self.state = AFTER_HEAD
-        return HEAD
+        return self.handed(tally)
+
+    cdef int lose(self, const uint8_t* p, size_t size, Tally tally) except -1:
+        """What comes is not the start of a message. p: its first bytes, for telling what it may be."""
+        if not self.http and self.kind == OTHER:
+            self.kind = OTHER if self.midstream else kind_of(p, size)
+            tally.not_http[<int>self.kind] += 1
+        elif self.http:
+            tally.parse_errors += 1
+        self.junk = True
+        self.lost_bytes = self.lost_bytes or self.http
+        self.state = TUNNEL if self.kind != OTHER else LOST
+        if self.state == TUNNEL:
+            self.partial = None
+        if self.partial is not None:                # the way back is looked for in it too
+            self.partial_at = self.piece_at = self.message.start
+            self.partial_ns = self.piece_ns = self.message.first_ns
+            self.partial_ack = self.piece_ack = self.message.peer_ack
+        self.message = None
+        self.blank = False
+        return 0
+
+    cdef bint find(self, Input* source, Tally tally) except -1:
+        """Looks for a start line; if there is none, the input is used up, and its tail kept if it can be the beginning of one."""
+        cdef size_t room = <size_t>(source.end - source.p)
+        cdef Py_ssize_t before = 0
+        cdef Start start
+        if not self.http and self.looked >= LOOKED:
+            if not begins_well(source.p, room):
+                self.forget(tally)
+                self.pass_over(room, tally)
+                source.p = source.end
+                return False
+            self.looked = 0
+        if memchr(source.p, LF, room) == NULL:      # no line ends here, so none is complete
+            self.keep(source, 0, tally)
+            return False
+        start.at = start.keep = 0
+        if self.partial is None:
+            if not search(source.p, room, &start):
+                self.keep(source, start.keep, tally)
+                return False
+        else:
+            before = len(self.partial)
+            self.partial.extend(source.p[:room])
+            if not search(<const uint8_t*>self.partial, len(self.partial), &start):
+                del self.partial[before:]
+                self.keep(source, start.keep, tally)
+                return False
+            del self.partial[before:]
+        self.candidate_request = start.request
+        self.candidate_apart = start.apart
+        if <Py_ssize_t>start.at >= before:
+            self.pass_over(start.at, tally)
+            source.p += start.at - before
+            source.offset += start.at - before
+            self.partial = None
+            self.candidate = source.offset
+            self.candidate_first = <Py_ssize_t>start.at == before
+            self.candidate_ns = source.ts_ns
+            self.candidate_ack = source.peer_ack
+            return True
+        self.pass_over(start.at, tally)
+        del self.partial[:start.at]
+        self.candidate = self.partial_at + <int64_t>start.at
+        if self.candidate >= self.piece_at:
+            self.partial_ns = self.piece_ns
+            self.partial_ack = self.piece_ack
+        self.candidate_first = self.candidate == self.piece_at
+        self.partial_at = self.candidate
+        self.candidate_ns = self.partial_ns
+        self.candidate_ack = self.partial_ack
+        return True
+
+    cdef int keep(self, Input* source, size_t start, Tally tally) except -1:
+        """Uses up the input; of what was kept and it, the bytes from `start` on may begin a message."""
+        cdef size_t before = len(self.partial) if self.partial is not None else 0
+        cdef size_t room = <size_t>(source.end - source.p)
+        if before + room - start > LONGEST_CARRY:
+            start = before + room - LONGEST_CARRY // 2
+        self.pass_over(start, tally)
+        self.looked += room
+        if start >= before:
+            self.partial = None
+            if start < before + room:
+                self.partial = bytearray(source.p[start - before:room])
+            self.partial_at = source.offset + <int64_t>(start - before)
+            self.partial_ns = source.ts_ns
+            self.partial_ack = source.peer_ack
+        else:
+            del self.partial[:start]
+            self.partial.extend(source.p[:room])
+            self.partial_at += start
+        self.piece_at = source.offset
+        self.piece_ns = source.ts_ns
+        self.piece_ack = source.peer_ack
+        source.p = source.end
+        source.offset += room
+        return 0
+
+    cdef int trust(self, bint yes, Input* source, Tally tally) except -1:
+        """Is the candidate the next message? If not, the search goes on behind its first byte."""
+        if yes:
+            tally.resyncs += self.doubtful
+            self.begin(self.candidate, self.candidate_ns, self.candidate_ack)
+            if self.partial is not None:
+                self.message.bytes = len(self.partial)
+                self.line_seen = True               # the search has seen it whole
+            return 0
+        self.pass_over(1, tally)
+        if self.partial is not None:
+            del self.partial[:1]
+            self.partial_at += 1
+        else:
+            source.p += 1
+            source.offset += 1
+        return 0
+
+    cdef int pass_over(self, uint64_t count, Tally tally) noexcept:
+        """These bytes belong to no message."""
+        if self.http:
+            tally.skipped_bytes += count
+        else:
+            tally.not_http_bytes += count
+        return 0
+
+    cdef int forget(self, Tally tally) except -1:
+        """What was kept for the search belongs to no message either."""
+        if self.partial is not None and self.state == LOST:
+            self.pass_over(len(self.partial), tally)
+        self.partial = None
+        return 0
 
     cdef int frame(self, bint no_body, bint tunnel) except -1:
         """Decides what follows the head: RFC 9112 section 6.3, in its order. no_body: a response to HEAD."""
         cdef Message message = self.message
+        cdef bint framed = message.has_length or message.coded
+        self.section = 0
         if message.chunked and message.has_length:
             message.anomalies |= LENGTH_AND_CHUNKED
+        message.framing = NO_BODY
         if self.cut:
             message.anomalies |= BODY_CUT
             self.state = ENDING
-        elif not message.is_request and (no_body or message.status < 200 or message.status == 204 or message.status == 304):
+        elif not message.is_request and (no_body or 100 <= message.status < 200 or message.status in (204, 304)):
             message.complete = True                                     # 1.
+            if framed and not no_body and message.status != 304:
+                message.anomalies |= LENGTH_NOT_ALLOWED
             self.state = ENDING
         elif tunnel:
             message.complete = True                                     # 2.
+            if framed:
+                message.anomalies |= LENGTH_NOT_ALLOWED
             self.state = ENDING
         elif message.chunked:
-            self.state = CHUNK_SIZE                                     # 3. and 4.
+            message.framing = BY_CHUNKS                                 # 3. and 4.
+            self.state = CHUNK_SIZE
             self.remaining = self.digits = 0
+            self.padded = False
+        elif message.coded:
+            message.framing = BY_CLOSE                                  # 4., chunked not last; a server refuses such a request
+            self.state = UNTIL_CLOSE
         elif message.has_length:
-            self.remaining = message.content_length                     # 5. and 6.
+            message.framing = BY_LENGTH                                 # 5. and 6.
+            self.remaining = message.content_length
             message.complete = self.remaining == 0
             self.state = ENDING if self.remaining == 0 else LENGTH
         elif message.is_request:
             message.complete = True                                     # 7.
             self.state = ENDING
         else:
-            self.state = UNTIL_CLOSE                                    # 8.
+            message.framing = BY_CLOSE                                  # 8.
+            self.state = UNTIL_CLOSE
         return 0
 
-    cdef int chunk_size(self, Input* source) except -1:
-        """The framing around chunks (RFC 9112 section 7.1); 0 if it is broken."""
+    cdef int chunk_framing(self, Input* source, Limits limits) except -1:
+        """The framing around chunks (RFC 9112 section 7.1); 0 if it cannot be followed."""
         cdef const uint8_t* p = source.p
         cdef const uint8_t* lf
         cdef uint8_t c
@@ -278,57 +417,92 @@ cdef class MessageReader:
         while p < source.end:
             c = p[0]
             if self.state == CHUNK_SIZE:
-                if 48 <= c <= 57:
-                    value = c - 48
-                elif 97 <= (c | 0x20) <= 102:
-                    value = (c | 0x20) - 87
-                else:
-                    if self.digits == 0:
-                        return 0
-                    self.state = CHUNK_EXTENSION
-                    continue
-                if self.digits == 15:
-                    return 0
-                self.remaining = self.remaining * 16 + value
-                self.digits += 1
+                value = hex_value(c)
                 p += 1
-            elif self.state == CHUNK_EXTENSION:
-                lf = <const uint8_t*>memchr(p, LF, source.end - p)
-                if lf == NULL:
-                    p = source.end
+                if value >= 0 and not self.padded:
+                    if self.remaining >> 59:
+                        return 0
+                    self.remaining = self.remaining * 16 + value
+                    self.digits += self.digits <= MANY_DIGITS
+                    if self.digits > MANY_DIGITS:
+                        self.message.anomalies |= ODD_CHUNK
+                elif c == SP or c == TAB:
+                    self.message.anomalies |= ODD_CHUNK
+                    self.padded = self.digits > 0
+                    self.count_section(1, limits)
+                elif self.digits == 0:
+                    return 0
+                elif c == CR:
+                    self.state = CHUNK_SIZE_CR
+                elif c == LF:
+                    self.message.anomalies |= ODD_CHUNK
+                    if self.sized():
+                        break
+                elif c == SEMICOLON:
+                    self.state = CHUNK_EXTENSION
+                    self.after_cr = False
+                else:
+                    return 0
+            elif self.state == CHUNK_SIZE_CR:
+                if c != LF:
+                    return 0
+                p += 1
+                if self.sized():
                     break
-                p = lf + 1
-                self.digits = 0
-                if self.remaining:
-                    self.state = CHUNK_DATA
-                    break
-                self.state = TRAILER
             elif self.state == CHUNK_END:
                 p += 1
                 if c == LF:
+                    if not self.after_cr:
+                        self.message.anomalies |= ODD_CHUNK
                     self.state = CHUNK_SIZE
-                    self.digits = 0
-                elif c != CR:
+                    self.remaining = self.digits = 0
+                    self.padded = self.after_cr = False
+                elif c == CR and not self.after_cr:
+                    self.after_cr = True
+                else:
                     return 0
-            else:                                   # TRAILER: lines up to an empty one, which has at most a CR
-                if self.digits == 0 and c != CR and c != LF:
-                    self.digits = 1
+            else:                                   # an extension, or a line of the trailer; the empty one ends it
                 lf = <const uint8_t*>memchr(p, LF, source.end - p)
                 if lf == NULL:
                     self.digits = <uint32_t>min(<uint64_t>self.digits + <uint64_t>(source.end - p), <uint64_t>1 << 30)
+                    self.count_section(<uint64_t>(source.end - p), limits)
+                    self.after_cr = source.end[-1] == CR
                     p = source.end
                     break
+                if lf > p:
+                    self.after_cr = lf[-1] == CR
+                if not self.after_cr:
+                    self.message.anomalies |= ODD_CHUNK
                 self.digits = <uint32_t>min(<uint64_t>self.digits + <uint64_t>(lf - p), <uint64_t>1 << 30)
+                self.count_section(<uint64_t>(lf - p), limits)
                 p = lf + 1
-                if self.digits <= 1:
+                if self.state == CHUNK_EXTENSION:
+                    if self.sized():
+                        break
+                elif self.digits == 0 or (self.digits == 1 and self.after_cr):
                     self.message.complete = True
                     self.state = ENDING
                     break
                 self.digits = 0
+                self.after_cr = False
         self.use(source, <uint64_t>(p - source.p))
         return 1
 
-    cdef Step gap(self, uint64_t count, Tally tally) except <Step>-1:
+    cdef bint sized(self) noexcept:
+        """The line with a chunk's size is over: True if data follow, else the trailer does."""
+        self.digits = 0
+        self.after_cr = False
+        self.state = CHUNK_DATA if self.remaining else TRAILER
+        return self.remaining != 0
+
+    cdef int count_section(self, uint64_t count, Limits limits) except -1:
+        """Bytes of extensions and trailers: they are passed over, however many; from a limit on the event says so."""
+        self.section = <uint32_t>min(<uint64_t>self.section + count, <uint64_t>1 << 31)
+        if self.section > limits.max_head_bytes:
+            self.message.anomalies |= CHUNK_SECTION_TOO_LONG
+        return 0
+
+    cdef Step gap(self, uint64_t count, Limits limits, Tally tally) except <Step>-1:
         """The next `count` bytes of the stream will never come. A body of known length is skipped exactly."""
         cdef uint64_t known
         cdef Step said
@@ -336,6 +510,7 @@ cdef class MessageReader:
             self.message.missing += count
             self.message.bytes += count
             self.message.body_bytes += count
+            self.message.end_lost = True
             if self.state != UNTIL_CLOSE:
                 self.remaining -= count
                 if self.remaining == 0:
@@ -345,15 +520,17 @@ cdef class MessageReader:
                         self.message.complete = True
                         self.state = ENDING
             return NEED_MORE
-        if self.state == TUNNEL or self.state == LOST:
-            self.lost_bytes = True
+        if self.state == TUNNEL:
             return NEED_MORE
-        self.lost_bytes = True
+        self.lost_bytes = self.doubtful = True
+        if self.state == LOST:
+            self.forget(tally)
+            return NEED_MORE
         if self.state == START:
             self.state = LOST
             return NEED_MORE
         if self.state == IN_HEAD:
-            said = self.salvage(tally)
+            said = self.salvage(limits, tally)
             if said == NEED_MORE:
                 self.message = None
                 self.partial = None
@@ -367,11 +544,12 @@ cdef class MessageReader:
         self.message.missing += known
         self.message.bytes += known
         self.message.body_bytes += known if self.state == LENGTH else 0
+        self.message.end_lost = True
         self.cut = True
         self.state = ENDING
         return NEED_MORE
 
-    cdef Step close(self, bint by_fin, Tally tally) except <Step>-1:
+    cdef Step close(self, bint by_fin, Limits limits, Tally tally) except <Step>-1:
         """The stream ends here. HEAD or END as step() says them; NEED_MORE: nothing (more) to say.
 
         by_fin: its sender said that this is the end; only then is a body that reaches to the end complete.
@@ -382,13 +560,22 @@ cdef class MessageReader:
         if self.state == UNTIL_CLOSE:
             self.message.complete = by_fin
         elif self.state == IN_HEAD:
-            if self.salvage(tally) == HEAD:
+            if self.settle(limits, tally) == HEAD or self.salvage(limits, tally) == HEAD:
                 return HEAD
             self.message = None
             self.partial = None
             self.state = LOST
             return NEED_MORE
-        elif self.state not in (LENGTH, CHUNK_SIZE, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, TRAILER):
+        elif self.state not in (LENGTH, CHUNK_SIZE, CHUNK_SIZE_CR, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, TRAILER):
             return NEED_MORE
         self.state = LOST
         return END
+
+
+cdef inline int hex_value(uint8_t c) noexcept nogil:
+    """Of a hexadecimal digit; -1: it is none."""
+    if 48 <= c <= 57:
+        return c - 48
+    if 97 <= (c | 0x20) <= 102:
+        return (c | 0x20) - 87
+    return -1

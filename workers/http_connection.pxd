@@ -1,5 +1,7 @@
 # cython: language_level=3
 """HttpConnection: a Connection whose bytes are HTTP messages; their transactions go to the context."""
+from libc.stdint cimport int64_t
+
 from workers.connection cimport Connection
 from workers.context cimport Context
 from workers.http1 cimport MessageReader, Step
@@ -13,8 +15,13 @@ cdef class HttpConnection(Connection):
     cdef Pairer pairer          # once HTTP was found
     cdef int client             # side that sends requests; -1: nobody has said anything yet
     cdef bint[2] begun          # a head was read
+    cdef int64_t[2] heard       # offset in the other stream that its last bytes acknowledged; -1 unknown
 
     cdef MessageReader reader(self, int side)
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1
+    cdef int flush(self, int side, MessageReader reader, Context cx) except -1
+    cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1
+    cdef bint confirm(self, int side, MessageReader reader) except -1
     cdef int head(self, int side, MessageReader reader, Context cx) except -1
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
+    cdef int tunnel(self, Context cx) except -1

@@ -9,34 +9,33 @@ from libc.stdint cimport int64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
-from workers.http1 cimport END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
-from workers.message cimport BAD_CHUNK, OVERLAP_CONFLICT, Message
+from workers.http1 cimport CANDIDATE, END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
+from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, OVERLAP_CONFLICT, Message
+from workers.start cimport OTHER
 from workers.stream cimport Piece, offset_of
-from workers.transaction cimport Flow, Pairer, Transaction
+from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:
         PyObject** ob_item
-
-cdef enum:
-    METHOD_HEAD = 1             # places in stats.METHODS
-    METHOD_CONNECT = 5
 
 
 @cython.final
 @cython.no_gc
 cdef class HttpConnection(Connection):
     def __cinit__(self):
-        self.client = -1
+        self.client = self.heard[0] = self.heard[1] = -1
 
     cdef MessageReader reader(self, int side):
         """The reader of a side; made when it is first needed, so that a connection which says nothing stays small."""
         if side == LOW:
             if self.low is None:
                 self.low = MessageReader.__new__(MessageReader)
+                self.low.midstream = self.streams[LOW].midstream
             return self.low
         if self.high is None:
             self.high = MessageReader.__new__(MessageReader)
+            self.high.midstream = self.streams[HIGH].midstream
         return self.high
 
     cdef int warm(self, int step) noexcept:
@@ -55,6 +54,7 @@ cdef class HttpConnection(Connection):
     cdef int take(self, int side, const Piece* piece, Context cx) except -1:
         """One piece of in-order bytes to its direction's reader."""
         cdef MessageReader reader = self.reader(side)
+        cdef MessageReader other = self.high if side == LOW else self.low
         cdef Input source
         cdef Step step
         source.p = piece.data
@@ -64,14 +64,54 @@ cdef class HttpConnection(Connection):
         source.peer_ack = -1
         if piece.has_ack and self.streams[1 - side].known:
             source.peer_ack = offset_of(&self.streams[1 - side], piece.ack)
+        if other is not None and other.versionless and other.settle(cx.limits, cx.tally) == HEAD:
+            self.head(1 - side, other, cx)
+            self.flush(1 - side, other, cx)
         while True:
             step = reader.step(&source, cx.limits, cx.tally)
             if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
                     and source.offset > piece.marked_from:
                 reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
             if step == NEED_MORE:
-                return 0
-            self.say(side, reader, step, cx)
+                break
+            if step == CANDIDATE:
+                reader.trust(self.confirm(side, reader), &source, cx.tally)
+            else:
+                self.say(side, reader, step, cx)
+        if reader.kind != OTHER and (other is None or other.kind == OTHER):
+            self.leave(reader, self.reader(1 - side), cx)
+        self.heard[side] = max(self.heard[side], source.peer_ack)
+        return 0
+
+    cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1:
+        """This side speaks another protocol, so the other one does too."""
+        if other.state != LOST:                     # else it was counted
+            cx.tally.not_http[<int>reader.kind] += 1
+        other.forget(cx.tally)
+        other.kind = reader.kind
+        other.state = TUNNEL
+        return 0
+
+    cdef bint confirm(self, int side, MessageReader reader) except -1:
+        """Is what the reader has found after a loss the next message, or a text in a body? TCP's numbers tell.
+
+        Who takes turns starts a message just where the other side's last bytes have acknowledged all before it, and
+        nothing of it. Where the other side's last bytes were lost, its next message at least acknowledges something new.
+        A client that was seen to send on without waiting starts its messages anywhere, and so does its server.
+        """
+        cdef int peer = 1 - side
+        if self.client >= 0 and (side == self.client) != reader.candidate_request:
+            return False
+        if not self.streams[peer].seen:
+            return reader.candidate_first
+        if self.heard[peer] == reader.candidate:
+            return True
+        if self.pairer is not None and self.pairer.pipelines:
+            if reader.candidate_request:
+                return reader.candidate_first or reader.candidate_apart
+            if self.pairer.waiting:
+                return reader.candidate_first
+        return reader.candidate_first and self.reader(peer).lost_bytes and reader.candidate_ack > max(self.heard[side], 0)
 
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1:
         if step == HEAD:
@@ -99,24 +139,29 @@ cdef class HttpConnection(Connection):
             flow.client_low = self.client == LOW
             flow.midstream = self.streams[LOW].midstream or self.streams[HIGH].midstream
             self.pairer = Pairer(flow)
+            self.reader(LOW).http = self.reader(HIGH).http = True
         if message.is_request != (side == self.client):
             cx.tally.failed += 1                    # both sides ask, or both answer: this is not HTTP
             reader.message = None
-            reader.lose(cx.tally)
+            reader.lose(NULL, 0, cx.tally)
             return 0
         if message.is_request:
             self.pairer.request_head(message, after_loss, cx.limits, cx.tally, cx.out)
             reader.frame(False, False)
+            self.reader(1 - side).headless = message.major == 0
             return 0
+        reader.headless = False
         transaction = self.pairer.response_head(message, after_loss, cx.tally, cx.out)
         if transaction is not None:
             request = transaction.request
         if request is not None:
             no_body = request.method_number == METHOD_HEAD
-            tunnel = request.method_number == METHOD_CONNECT and 200 <= message.status < 300
+            tunnel = opens_tunnel(message, request)
+            if not transaction.request_done and message.status >= 200:
+                message.anomalies |= EARLY_RESPONSE
         reader.frame(no_body, tunnel)
         if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
-                and message.first_ns >= request.last_ns:
+                and not request.end_lost and message.first_ns >= request.last_ns:
             cx.tally.response_time(message.first_ns - request.last_ns)
         return 0
 
@@ -134,27 +179,35 @@ cdef class HttpConnection(Connection):
         if side == self.client:
             self.pairer.request_end(cx.tally, cx.out)
             return 0
-        if message.status == 101 or (transaction is not None and transaction.request is not None
-                                     and transaction.request.method_number == METHOD_CONNECT
-                                     and 200 <= message.status < 300):
-            cx.tally.tunnels += 1
-            self.over(self.client, False, cx)       # a request that is answered so before its end has no more of it
-            self.reader(LOW).state = self.reader(HIGH).state = TUNNEL
+        if opens_tunnel(message, transaction.request if transaction is not None else None):
+            self.tunnel(cx)
         self.pairer.response_end(cx.tally, cx.out)
         return 0
 
-    cdef int skip(self, int side, int64_t count, Context cx) except -1:
-        """The reader learns of a gap."""
-        cdef MessageReader reader = self.reader(side)
-        cdef Step step = reader.gap(count, cx.tally)
+    cdef int tunnel(self, Context cx) except -1:
+        """HTTP is over: what follows is only counted."""
+        cdef MessageReader reader
+        cx.tally.tunnels += 1
+        self.over(self.client, False, cx)           # a request that is answered so before its end has no more of it
+        for side in range(2):
+            reader = self.reader(side)
+            reader.forget(cx.tally)
+            reader.state = TUNNEL
+        return 0
+
+    cdef int flush(self, int side, MessageReader reader, Context cx) except -1:
+        """A message that is over says so now, without waiting for the bytes behind it."""
         cdef Input nothing
         nothing.p = nothing.end = NULL
         nothing.offset = nothing.peer_ack = 0
         nothing.ts_ns = 0
-        if step != NEED_MORE:
-            self.say(side, reader, step, cx)
-        step = reader.step(&nothing, cx.limits, cx.tally)       # a message that the gap ended says so now
-        return self.say(side, reader, step, cx)
+        return self.say(side, reader, reader.step(&nothing, cx.limits, cx.tally), cx)
+
+    cdef int skip(self, int side, int64_t count, Context cx) except -1:
+        """The reader learns of a gap."""
+        cdef MessageReader reader = self.reader(side)
+        self.say(side, reader, reader.gap(count, cx.limits, cx.tally), cx)
+        return self.flush(side, reader, cx)
 
     cdef int over(self, int side, bint by_fin, Context cx) except -1:
         """The reader learns that nothing more comes."""
@@ -162,10 +215,10 @@ cdef class HttpConnection(Connection):
         cdef Step step
         if reader is None:
             return 0
-        step = reader.close(by_fin, cx.tally)
+        step = reader.close(by_fin, cx.limits, cx.tally)
         while step != NEED_MORE:
             self.say(side, reader, step, cx)
-            step = reader.close(by_fin, cx.tally)
+            step = reader.close(by_fin, cx.limits, cx.tally)
         return 0
 
     cdef int mark(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
@@ -190,9 +243,9 @@ cdef class HttpConnection(Connection):
             self.pairer.finish(cx.tally, cx.out)
             self.pairer = None
         if self.low is not None:
-            self.low.partial = None
+            self.low.forget(cx.tally)
             self.low.state = LOST
         if self.high is not None:
-            self.high.partial = None
+            self.high.forget(cx.tally)
             self.high.state = LOST
         return 0

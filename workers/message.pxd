@@ -51,6 +51,18 @@ cdef enum Anomaly:              # bits of Message.anomalies; names in message.py
     BODY_LIMIT = 1ULL << 39
 
 
+cdef enum:                      # with these a message can be framed in another way, too
+    AMBIGUOUS_FRAMING = (
+        LENGTH_AND_CHUNKED | LENGTHS_DIFFER | CHUNKED_NOT_LAST | UNKNOWN_CODING | CHUNKED_IN_HTTP10 | LENGTH_NOT_ALLOWED)
+
+
+cdef enum Framing:              # of a body; names in message.pyx, in this order
+    NO_BODY
+    BY_LENGTH
+    BY_CHUNKS
+    BY_CLOSE
+
+
 cdef enum Head:                 # what a start line and header block turned out to be
     HEAD_BAD
     HEAD_REQUEST
@@ -75,8 +87,13 @@ cdef class Message:
     cdef bint has_length
     cdef uint64_t content_length
     cdef bint chunked
+    cdef bint coded             # a Transfer-Encoding was there
+    cdef bint has_host          # a Host field was there, empty or not
     cdef bint close             # Connection: close, or HTTP/1.0 without keep-alive
     cdef bint upgrade           # an Upgrade header was there
+    cdef list other_lengths     # [int]: Content-Length values that do not decide the framing; None: there are none
+    cdef Framing framing        # once frame() has decided
+    cdef bint end_lost          # its last bytes were not captured, so nobody knows when they came
     cdef uint64_t anomalies
     cdef uint64_t first_ns      # time of the frame with its first byte
     cdef uint64_t last_ns       # … with its last byte so far
@@ -86,7 +103,12 @@ cdef class Message:
     cdef int64_t start          # offset of its first byte in its stream
     cdef int64_t head_end       # offset behind its head
     cdef int64_t peer_ack       # offset in the other stream that the frame with its first byte acknowledged; -1 unknown
-    cdef Head parse(self) except <Head>-1
+    cdef Head parse(self, uint32_t max_headers) except <Head>-1
+    cdef Head parse_lines(self, uint32_t max_headers) except <Head>-1
+    cdef int check(self) except -1
+    cdef bint good_form(self, const uint8_t* p, uint32_t size) except -1
+    cdef list other_framings(self)
+    cdef int parse_request_line(self, const uint8_t* p, uint32_t end) except -1
     cdef int parse_start_line(self, const uint8_t* p, uint32_t end) except -1
     cdef int parse_header(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
     cdef int parse_connection(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
@@ -95,4 +117,5 @@ cdef class Message:
 
 
 cdef bint is_token(uint8_t c) noexcept nogil
+cdef bint is_common(const uint8_t* p, size_t size) noexcept nogil
 cdef bint same_word(const uint8_t* p, const char* lower, size_t length) noexcept nogil

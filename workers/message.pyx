@@ -1,8 +1,9 @@
 # cython: language_level=3
 """Message: the head of one HTTP/1 request or response, parsed in place.
 
-parse() runs once over the head, finds the start line's parts and the few headers that framing and events need, and keeps
-them as ranges of the head's own bytes. No Python object is made per header. RFC 9112 sections 2 to 5, RFC 9110 section 5.
+parse() runs over the head (again when folded lines were joined), finds the start line's parts and the few headers that
+framing and events need, and keeps them as ranges of the head's own bytes. No Python object is made per header. RFC 9112
+sections 2 to 5, RFC 9110 section 5.
 
 Length proof: every function gets offsets start <= end <= len(head) and reads p[i] only for start <= i < end.
 """
@@ -11,24 +12,58 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from appliance.stats import METHODS
-
-ANOMALIES = (
-    "length_and_chunked", "lengths_differ", "bad_length", "bad_chunk", "bare_lf", "folded_header", "space_before_colon",
-    "bad_header_line", "head_too_long", "chunked_not_last", "unknown_coding", "spaces_in_target", "body_cut",
-    "overlap_conflict", "fragment_conflict",
-    "missing_version", "odd_version", "odd_request_line", "odd_status_line", "unknown_method", "blank_lines",
-    "bare_cr", "control_in_head", "host_missing", "hosts_differ", "too_many_headers", "length_repeated",
-    "length_leading_zeros", "chunked_repeated", "chunked_in_http10", "odd_chunk", "chunk_section_too_long",
-    "extra_bytes", "resynchronised", "early_response", "odd_target", "length_not_allowed", "body_coding_failed",
-    "body_coding_unknown", "body_limit",
-)
+from appliance.stats import ANOMALIES, METHODS
 
 cdef uint8_t[256] TOKEN         # RFC 9110 section 5.6.2
 for c in range(256):
     TOKEN[c] = chr(c) in "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 cdef list METHOD_BYTES = [name.encode() for name in METHODS[:-1]]
+FRAMINGS = ("none", "length", "chunked", "until_close")
+COMMON = frozenset(b"GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH".split())
+REGISTERED = COMMON | frozenset(    # the other methods of IANA's registry
+    b"ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF "
+    b"MKWORKSPACE MOVE ORDERPATCH PRI PROPFIND PROPPATCH QUERY REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE "
+    b"UPDATEREDIRECTREF VERSION-CONTROL".split())
+CODINGS = (b"identity", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress")
+
+cdef extern from *:
+    """
+    #if defined(__GNUC__) && !defined(__clang__)
+    __attribute__((optimize("O3")))             /* no branch in these loops: they become vector instructions */
+    #endif
+    static int odd_bytes(const unsigned char* p, size_t size) {
+        unsigned char control = 0, bare = 0, c;
+        size_t i;
+        for (i = 0; i + 1 < size; i++) {
+            c = p[i];
+            control |= ((c < 32) & (c != 9) & (c != 10) & (c != 13)) | (c == 127);
+            bare |= (c == 13) & (p[i + 1] != 10);
+        }
+        if (size) {
+            c = p[size - 1];
+            control |= ((c < 32) & (c != 9) & (c != 10) & (c != 13)) | (c == 127);
+            bare |= c == 13;
+        }
+        return control | bare << 1;
+    }
+    #if defined(__GNUC__) && !defined(__clang__)
+    __attribute__((optimize("O3")))
+    #endif
+    static int odd_target(const unsigned char* p, size_t size) {
+        unsigned char odd = 0;
+        size_t i;
+        for (i = 0; i < size; i++)
+            odd |= (p[i] <= 32) | (p[i] >= 127) | (p[i] == 35);
+        return odd;
+    }
+    """
+    int odd_bytes(const uint8_t* p, size_t size) noexcept nogil     # 1: a control character, 2: a CR without LF
+    int odd_target(const uint8_t* p, size_t size) noexcept nogil    # a byte that no target has (RFC 3986)
+
+
+cdef enum:
+    FEW_LENGTHS = 4             # other Content-Length values that are kept
 
 
 cdef bint is_token(uint8_t c) noexcept nogil:
@@ -52,16 +87,67 @@ cdef inline bint is_digit(uint8_t c) noexcept nogil:
     return 48 <= c <= 57
 
 
+cdef inline bint is_blank(uint8_t c) noexcept nogil:
+    return c == 32 or c == 9
+
+
+cdef bint is_common(const uint8_t* p, size_t size) noexcept nogil:
+    """Is this one of the methods of RFC 9110 (and PATCH), in capitals?"""
+    if size == 3:
+        return memcmp(p, b"GET", 3) == 0 or memcmp(p, b"PUT", 3) == 0
+    if size == 4:
+        return memcmp(p, b"POST", 4) == 0 or memcmp(p, b"HEAD", 4) == 0
+    if size == 5:
+        return memcmp(p, b"PATCH", 5) == 0 or memcmp(p, b"TRACE", 5) == 0
+    if size == 6:
+        return memcmp(p, b"DELETE", 6) == 0
+    return size == 7 and (memcmp(p, b"OPTIONS", 7) == 0 or memcmp(p, b"CONNECT", 7) == 0)
+
+
+cdef bint in_capitals(const uint8_t* p, size_t size) noexcept nogil:
+    """A word like those of methods: at least three letters, all capitals, joined by "_" or "-"."""
+    cdef size_t i
+    for i in range(size):
+        if not (65 <= p[i] <= 90 or p[i] == 95 or p[i] == 45):
+            return False
+    return size >= 3
+
+
+cdef bytes unfolded(bytes head):
+    """The head with every folded line joined to its field by one space (RFC 9112 section 5.2)."""
+    lines = []
+    for number, line in enumerate(head.split(b"\n")):
+        line = line.removesuffix(b"\r")
+        if number > 1 and line[:1] in (b" ", b"\t"):
+            lines.append(b" " + line.strip(b" \t"))
+        else:
+            lines.append(b"\r\n" + line if number else line)
+    return b"".join(lines)
+
+
 @cython.final
 @cython.freelist(256)
 cdef class Message:
-    cdef Head parse(self) except <Head>-1:
-        """Reads self.head, which ends with the line end of its last header line."""
+    cdef Head parse(self, uint32_t max_headers) except <Head>-1:
+        """Reads self.head, which ends with the line end of its last header line; fields after max_headers are not looked at."""
+        cdef Span nothing
+        cdef Head found = self.parse_lines(max_headers)
+        if found != HEAD_BAD and self.anomalies & FOLDED_HEADER:
+            nothing.at = nothing.length = 0
+            self.head = unfolded(self.head)
+            self.host = self.user_agent = self.referrer = self.content_type = nothing
+            self.has_length = self.chunked = self.coded = self.has_host = self.upgrade = False
+            self.other_lengths = None
+            found = self.parse_lines(max_headers)
+        if found != HEAD_BAD:
+            self.check()
+        return found
+
+    cdef Head parse_lines(self, uint32_t max_headers) except <Head>-1:
         cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(self.head)
         cdef uint32_t size = <uint32_t>PyBytes_GET_SIZE(self.head)
         cdef const uint8_t* lf
-        cdef uint32_t at = 0, end, line_end
-        cdef bint first = True
+        cdef uint32_t at = 0, end, line_end, lines = 0
         while at < size:
             lf = <const uint8_t*>memchr(p + at, 10, size - at)
             line_end = <uint32_t>(lf - p) if lf != NULL else size
@@ -70,67 +156,151 @@ cdef class Message:
                 end -= 1
             elif lf != NULL:
                 self.anomalies |= BARE_LF
-            if first:
+            if at == 0:
                 if not self.parse_start_line(p, end):
                     return HEAD_BAD
-                first = False
             elif end > at:
-                self.parse_header(p, at, end)
+                if lines == 0 and is_blank(p[at]):
+                    self.anomalies |= BAD_HEADER_LINE       # RFC 9112 section 2.2: nothing that it could continue
+                elif lines <= max_headers:
+                    self.parse_header(p, at, end)
+                else:
+                    self.anomalies |= TOO_MANY_HEADERS
+                    break
+                lines += 1
             at = line_end + 1
-        if first:
+        if size == 0:
             return HEAD_BAD
         return HEAD_REQUEST if self.is_request else HEAD_RESPONSE
 
+    cdef int check(self) except -1:
+        """What the whole head shows: stray control characters, and a request without (one) Host."""
+        cdef int odd = odd_bytes(<const uint8_t*>PyBytes_AS_STRING(self.head), PyBytes_GET_SIZE(self.head))
+        if odd & 1:
+            self.anomalies |= CONTROL_IN_HEAD
+        if odd & 2:
+            self.anomalies |= BARE_CR
+        if self.is_request and self.host.length == 0 and self.minor == 1 and self.major == 1 and not self.has_host:
+            self.anomalies |= HOST_MISSING
+        return 0
+
+    cdef list other_framings(self):
+        """[(framing, length or None)]: how else this message could be read, if its head contradicts itself; None if not."""
+        cdef list found = []
+        if not self.anomalies & AMBIGUOUS_FRAMING or (self.framing == NO_BODY and not self.anomalies & LENGTH_NOT_ALLOWED):
+            return None
+        if self.framing != BY_LENGTH and self.has_length and (self.content_length or self.framing != NO_BODY):
+            found.append((BY_LENGTH, self.content_length))
+        for length in self.other_lengths or ():
+            found.append((BY_LENGTH, length))
+        if self.framing != BY_CHUNKS and (self.chunked or self.anomalies & CHUNKED_NOT_LAST):
+            found.append((BY_CHUNKS, None))
+        if self.anomalies & CHUNKED_IN_HTTP10 and not self.is_request and self.framing == BY_CHUNKS:
+            found.append((BY_CLOSE, None))
+        return found or None
+
     cdef int parse_start_line(self, const uint8_t* p, uint32_t end) except -1:
         """1 if p[0:end] is a request line or a status line (RFC 9112 sections 3 and 4)."""
-        cdef uint32_t at = 0, stop
-        cdef int i
-        if end >= 12 and same_word(p, b"http/", 5) and is_digit(p[5]) and p[6] == 46 and is_digit(p[7]) and p[8] == 32:
-            if not (is_digit(p[9]) and is_digit(p[10]) and is_digit(p[11])) or (end > 12 and p[12] != 32):
-                return 0
-            self.major = p[5] - 48
-            self.minor = p[7] - 48
-            self.status = (p[9] - 48) * 100 + (p[10] - 48) * 10 + (p[11] - 48)
-            if self.status < 100 or self.status > 999:
-                return 0
-            if end > 13:
-                self.reason.at = 13
-                self.reason.length = end - 13
-            self.close = self.major == 1 and self.minor == 0
-            return 1
+        cdef uint32_t at, digits = 0
+        if not (end >= 12 and same_word(p, b"http/", 5) and is_digit(p[5]) and p[6] == 46 and is_digit(p[7]) and is_blank(p[8])):
+            return self.parse_request_line(p, end)
+        self.major = p[5] - 48
+        self.minor = p[7] - 48
+        if memcmp(p, b"HTTP/1.", 7) != 0 or self.minor > 1:
+            self.anomalies |= ODD_VERSION
+        at = 8
+        while at < end and is_blank(p[at]):
+            at += 1
+        if at > 9 or p[8] == 9:
+            self.anomalies |= ODD_STATUS_LINE
+        self.status = 0
+        while at < end and digits < 4 and is_digit(p[at]):
+            self.status = self.status * 10 + (p[at] - 48)
+            at += 1
+            digits += 1
+        if digits != 3 or self.status < 100 or (at < end and not is_blank(p[at])):
+            return 0
+        if at < end and p[at] == 9:
+            self.anomalies |= ODD_STATUS_LINE
+        if at + 1 < end:
+            self.reason.at = at + 1
+            self.reason.length = end - at - 1
+        self.close = self.major == 1 and self.minor == 0
+        return 1
+
+    cdef int parse_request_line(self, const uint8_t* p, uint32_t end) except -1:
+        """METHOD SP TARGET SP VERSION; what is tolerated beside it leaves an anomaly."""
+        cdef uint32_t at = 0, stop, method_end, i
+        cdef bint common, odd
         while at < end and TOKEN[p[at]]:
             at += 1
-        if at == 0 or at >= end or p[at] != 32:
+        if at == 0 or at >= end or not is_blank(p[at]):
             return 0
-        while end > at and p[end - 1] == 32:        # trailing spaces are tolerated
-            end -= 1
-        if end < at + 11 or not same_word(p + end - 8, b"http/", 5) or p[end - 9] != 32:
-            return 0
-        if not is_digit(p[end - 3]) or p[end - 2] != 46 or not is_digit(p[end - 1]):
+        method_end = at
+        stop = end
+        while stop > at and is_blank(p[stop - 1]):
+            stop -= 1
+        if stop < end or p[at] == 9:
+            self.anomalies |= ODD_REQUEST_LINE
+        while at < stop and is_blank(p[at]):
+            at += 1
+        if at > method_end + 1:
+            self.anomalies |= ODD_REQUEST_LINE
+        i = stop                                    # the last word
+        while i > at and not is_blank(p[i - 1]):
+            i -= 1
+        common = is_common(p, method_end)
+        self.major = 0
+        self.minor = 9
+        if stop - i >= 6 and same_word(p + i, b"http/", 5) and is_digit(p[i + 5]) and (i > at or common):
+            self.major = p[i + 5] - 48
+            self.minor = p[i + 7] - 48 if stop - i >= 8 and p[i + 6] == 46 and is_digit(p[i + 7]) else 0
+            if stop - i != 8 or memcmp(p + i, b"HTTP/1.", 7) != 0 or self.minor > 1:
+                self.anomalies |= ODD_VERSION
+            stop = i
+            if stop > at + 1 and (p[stop - 1] == 9 or is_blank(p[stop - 2])):
+                self.anomalies |= ODD_REQUEST_LINE
+            while stop > at and is_blank(p[stop - 1]):
+                stop -= 1
+        elif i == at and ((common or in_capitals(p, method_end)) and p[at] == 47
+                          or common and stop - at > 7 and same_word(p + at, b"http://", 7)):
+            self.anomalies |= MISSING_VERSION       # HTTP/0.9, or forgotten
+        else:
             return 0
         self.is_request = True
-        self.major = p[end - 3] - 48
-        self.minor = p[end - 1] - 48
-        self.close = self.major == 1 and self.minor == 0
+        self.close = not (self.major == 1 and self.minor >= 1)
         self.method.at = 0
-        self.method.length = at
+        self.method.length = method_end
         self.method_number = <int>len(METHOD_BYTES)
-        for i in range(<int>len(METHOD_BYTES)):
-            if PyBytes_GET_SIZE(METHOD_BYTES[i]) == at and memcmp(p, PyBytes_AS_STRING(METHOD_BYTES[i]), at) == 0:
-                self.method_number = i
+        for i in range(<uint32_t>len(METHOD_BYTES)):
+            if PyBytes_GET_SIZE(METHOD_BYTES[i]) == method_end \
+                    and memcmp(p, PyBytes_AS_STRING(METHOD_BYTES[i]), method_end) == 0:
+                self.method_number = <int>i
                 break
-        stop = end - 9
-        while at < stop and p[at] == 32:
-            at += 1
-        while stop > at and p[stop - 1] == 32:
-            stop -= 1
-        if at == stop:
-            return 0
+        if not common and bytes(p[:method_end]) not in REGISTERED:
+            self.anomalies |= UNKNOWN_METHOD
         self.target.at = at
         self.target.length = stop - at
-        if memchr(p + at, 32, stop - at) != NULL:
+        odd = odd_target(p + at, stop - at)
+        if odd and (memchr(p + at, 32, stop - at) != NULL or memchr(p + at, 9, stop - at) != NULL):
             self.anomalies |= SPACES_IN_TARGET
+            odd = 0
+            for i in range(at, stop):
+                odd |= not is_blank(p[i]) and odd_target(p + i, 1)
+        if odd or stop == at or (p[at] != 47 and not self.good_form(p + at, stop - at)):
+            self.anomalies |= ODD_TARGET
         return 1
+
+    cdef bint good_form(self, const uint8_t* p, uint32_t size) except -1:
+        """A target that is no path: absolute form, authority for CONNECT, or the asterisk (RFC 9112 section 3.2)."""
+        cdef uint32_t at = 0
+        if self.method_number == 5:                 # CONNECT, in stats.METHODS
+            return memchr(p, 58, size) != NULL
+        if size == 1 and p[0] == 42:
+            return True
+        while at < size and TOKEN[p[at]]:
+            at += 1
+        return at > 0 and at + 2 < size and p[at] == 58 and p[at + 1] == 47 and p[at + 2] == 47
 
     cdef int parse_header(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """One header line, without its line end, not empty (RFC 9112 section 5)."""
@@ -138,7 +308,7 @@ cdef class Message:
         cdef const uint8_t* colon
         cdef const uint8_t* name = p + start
         if p[start] == 32 or p[start] == 9:
-            self.anomalies |= FOLDED_HEADER         # obs-fold: the value goes on; none of the values read here is folded
+            self.anomalies |= FOLDED_HEADER         # obs-fold: the value goes on; parse() joins it and reads again
             return 0
         colon = <const uint8_t*>memchr(name, 58, end - start)
         if colon == NULL or colon == name:
@@ -154,10 +324,16 @@ cdef class Message:
             at += 1
         while end > at and (p[end - 1] == 32 or p[end - 1] == 9):
             end -= 1
+        if memchr(name, 32, name_end - start) != NULL:
+            self.anomalies |= BAD_HEADER_LINE
+            return 0
         name_end -= start
         if name_end == 4 and same_word(name, b"host", 4):
-            if self.host.length == 0:
+            if not self.has_host:
                 self.host.at, self.host.length = at, end - at
+            elif self.host.length != end - at or memcmp(p + self.host.at, p + at, end - at) != 0:
+                self.anomalies |= HOSTS_DIFFER
+            self.has_host = True
         elif name_end == 7:
             if same_word(name, b"referer", 7):
                 self.referrer.at, self.referrer.length = at, end - at
@@ -195,47 +371,71 @@ cdef class Message:
     cdef int parse_length(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """RFC 9112 section 6.3: digits only, each member of a list alike; anything else is flagged, the first good one counts."""
         cdef uint64_t value
-        cdef uint32_t at = start, digits
+        cdef uint32_t at = start, digits, first
+        cdef bint good
         while True:
-            value = 0
-            digits = 0
+            value = digits = 0
+            first = at
+            while at < end and p[at] == 48:
+                at += 1
             while at < end and is_digit(p[at]) and digits < 19:
                 value = value * 10 + (p[at] - 48)
                 digits += 1
                 at += 1
-            if digits == 0 or (at < end and p[at] != 44 and p[at] != 32 and p[at] != 9):
+            good = at > first and (at == end or p[at] == 44 or is_blank(p[at]))
+            while good and at < end and is_blank(p[at]):
+                at += 1
+            good = good and (at == end or p[at] == 44)
+            if good and at > first + 1 and p[first] == 48:
+                self.anomalies |= LENGTH_LEADING_ZEROS
+            if not good:
                 self.anomalies |= BAD_LENGTH
-                return 0
-            if self.has_length and self.content_length != value:
-                self.anomalies |= LENGTHS_DIFFER
             elif not self.has_length:
                 self.has_length = True
                 self.content_length = value
-            while at < end and (p[at] == 32 or p[at] == 9 or p[at] == 44):
+            elif self.content_length == value:
+                self.anomalies |= LENGTH_REPEATED
+            else:
+                self.anomalies |= LENGTHS_DIFFER
+                if self.other_lengths is None:
+                    self.other_lengths = []
+                if value not in self.other_lengths and len(self.other_lengths) < FEW_LENGTHS:
+                    self.other_lengths.append(value)
+            while at < end and p[at] != 44:
                 at += 1
-            if at >= end:
+            if at == end:
                 return 0
+            at += 1
+            while at < end and is_blank(p[at]):
+                at += 1
 
     cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """Transfer-Encoding: chunked decides the framing only as the last coding (RFC 9112 section 6.1)."""
         cdef uint32_t at = start, stop
         while at < end:
             stop = at
-            while stop < end and p[stop] != 44 and p[stop] != 32 and p[stop] != 9 and p[stop] != 59:
+            while stop < end and p[stop] != 44 and not is_blank(p[stop]) and p[stop] != 59:
                 stop += 1
             if stop - at == 7 and same_word(p + at, b"chunked", 7):
-                self.chunked = True
+                if self.chunked:
+                    self.anomalies |= CHUNKED_REPEATED
+                self.chunked = self.coded = True
             elif stop > at:
                 if self.chunked:
                     self.anomalies |= CHUNKED_NOT_LAST
                     self.chunked = False
-                if not (stop - at == 8 and same_word(p + at, b"identity", 8)):
+                coding = bytes(p[at:stop]).lower()
+                if coding not in CODINGS:
                     self.anomalies |= UNKNOWN_CODING
+                if coding != b"identity":
+                    self.coded = True
             while stop < end and p[stop] != 44:
                 stop += 1
             at = stop + 1
-            while at < end and (p[at] == 32 or p[at] == 9):
+            while at < end and is_blank(p[at]):
                 at += 1
+        if not (self.major == 1 and self.minor == 1):
+            self.anomalies |= CHUNKED_IN_HTTP10
         return 0
 
 

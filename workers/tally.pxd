@@ -8,6 +8,8 @@ cdef enum:
     PAIRINGS_END = 5
     BUCKETS_END = 14
     TOPICS_END = 6
+    KINDS_END = 5
+    ANOMALIES_END = 40
 
 
 cdef class Tally:
@@ -63,12 +65,17 @@ cdef class Tally:
     cdef uint64_t responses[CLASSES_END]
     cdef uint64_t pairings[PAIRINGS_END]
     cdef uint64_t parse_errors
+    cdef uint64_t[ANOMALIES_END] anomalies  # transactions that have one, by its bit
     cdef uint64_t resyncs
-    cdef uint64_t not_http
+    cdef uint64_t[KINDS_END] not_http   # streams, by start.pxd's Kind
+    cdef uint64_t not_http_bytes        # of these streams
+    cdef uint64_t skipped_bytes         # of HTTP streams, outside every message
     cdef uint64_t tunnels
+    cdef uint64_t tunnel_bytes
     cdef uint64_t body_request
     cdef uint64_t body_response
     cdef uint64_t response_buckets[BUCKETS_END]
     cdef uint64_t response_sum_ns
     cdef uint64_t made[TOPICS_END]
+    cdef void odd(self, uint64_t anomalies) noexcept nogil
     cdef void response_time(self, uint64_t ns) noexcept nogil

@@ -2,7 +2,7 @@
 """The Tally's names: those of the worker's stats page (appliance/stats.py, PIPELINE_COUNTERS)."""
 from libc.stdint cimport uint64_t
 
-from appliance.stats import METHODS, RESPONSE_BUCKETS_S, TOPICS
+from appliance.stats import ANOMALIES, METHODS, NOT_HTTP, RESPONSE_BUCKETS_S, TOPICS
 
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -10,12 +10,19 @@ CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 cdef uint64_t[BUCKETS_END] BOUNDS_NS
 for place, bound in enumerate(RESPONSE_BUCKETS_S[:-1]):
     BOUNDS_NS[place] = int(bound * 1e9)
-if (len(METHODS), len(RESPONSE_BUCKETS_S), len(TOPICS)) != (METHODS_END, BUCKETS_END, TOPICS_END):
-    raise ImportError("workers/tally.pxd and appliance/stats.py disagree about the number of methods, buckets or topics")
+if (len(METHODS), len(RESPONSE_BUCKETS_S), len(TOPICS), len(NOT_HTTP), len(ANOMALIES)) != (
+        METHODS_END, BUCKETS_END, TOPICS_END, KINDS_END, ANOMALIES_END):
+    raise ImportError("workers/tally.pxd and appliance/stats.py disagree about how many names of a kind there are")
 
 
 cdef class Tally:
     """Counts of one pipeline since it was made; flows, pending_bytes and messages.open are as of now."""
+
+    cdef void odd(self, uint64_t anomalies) noexcept nogil:
+        """A transaction leaves with these anomalies."""
+        cdef int bit
+        for bit in range(ANOMALIES_END):
+            self.anomalies[bit] += anomalies >> bit & 1
 
     cdef void response_time(self, uint64_t ns) noexcept nogil:
         cdef int bucket = 0
@@ -72,8 +79,10 @@ cdef class Tally:
             "messages.open": self.started - self.complete - self.truncated - self.failed,
             "parse_errors": self.parse_errors,
             "resyncs": self.resyncs,
-            "not_http_streams": self.not_http,
+            "not_http_bytes": self.not_http_bytes,
+            "skipped_bytes": self.skipped_bytes,
             "tunnels": self.tunnels,
+            "tunnel_bytes": self.tunnel_bytes,
             "body_bytes.request": self.body_request,
             "body_bytes.response": self.body_response,
             "response_seconds.sum_ns": self.response_sum_ns,
@@ -82,6 +91,10 @@ cdef class Tally:
             counts[f"requests.{name}"] = self.requests[i]
         for i, name in enumerate(CLASSES):
             counts[f"responses.{name}"] = self.responses[i]
+        for i, name in enumerate(ANOMALIES):
+            counts[f"anomalies.{name}"] = self.anomalies[i]
+        for i, name in enumerate(NOT_HTTP):
+            counts[f"not_http_streams.{name}"] = self.not_http[i]
         for i, name in enumerate(PAIRINGS):
             counts[f"pairing.{name}"] = self.pairings[i]
         for i, bound in enumerate(RESPONSE_BUCKETS_S):

@@ -8,6 +8,11 @@ from workers.message cimport Message
 from workers.tally cimport Tally
 
 
+cdef enum:
+    METHOD_HEAD = 1             # places in stats.METHODS
+    METHOD_CONNECT = 5
+
+
 cdef enum Pairing:              # names in tally.pyx, in this order
     ORDERED
     VERIFIED
@@ -55,3 +60,6 @@ cdef class Pairer:
     cdef Transaction choose(self, Message response, Tally tally, list out)
     cdef int emit(self, Transaction transaction, Tally tally, list out) except -1
     cdef int finish(self, Tally tally, list out) except -1
+
+
+cdef bint opens_tunnel(Message response, Message request) noexcept

@@ -30,6 +30,12 @@ cdef class Transaction:
     pass
 
 
+cdef bint opens_tunnel(Message response, Message request) noexcept:
+    """Does HTTP end behind this response? RFC 9110 sections 9.3.6 and 15.2.2."""
+    return response.status == 101 or (
+        request is not None and request.method_number == METHOD_CONNECT and 200 <= response.status < 300)
+
+
 cdef enum:
     BLANK = 8                   # bytes of blank lines between two requests, at most
 
@@ -109,9 +115,9 @@ cdef class Pairer:
         if after_loss:
             self.responses_lost = True
         transaction = self.choose(message, tally, out)
-        if message.status // 100 <= 5:
+        if 1 <= message.status // 100 <= 5:
             tally.responses[message.status // 100 - 1] += 1
-        if message.status < 200 and message.status != 101:
+        if 100 <= message.status < 200 and message.status != 101:
             if transaction is not None:
                 if transaction.informational is None:
                     transaction.informational = []

@@ -151,7 +151,7 @@ def run(case: Case) -> int:
 
 
 def lost(outcome: Outcome) -> bool:
-    return bool(outcome.counts["parse_errors"] or outcome.counts["not_http_streams"] or outcome.counts["gaps"])
+    return bool(outcome.counts["parse_errors"] or outcome.counts["not_http_streams.other"] or outcome.counts["gaps"])
 
 
 # direction, what happens to it, bytes in a segment (0: all), added to the acknowledgement, µs since the one before

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contract import event_of
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = ["--feed", "off", "--metrics", "off"]  # tests run side by side
@@ -60,7 +61,7 @@ def expected(sample: Path) -> list[tuple[str, int | None]]:
 
 
 def pairs(lines: str) -> list[tuple[str, int]]:
-    events = [json.loads(line) for line in lines.splitlines()]
+    events = [event_of(line) for line in lines.splitlines()]
     return [
         (event["url"]["original"], event.get("http", {}).get("response", {}).get("status_code", 0)) for event in events
     ]
@@ -132,7 +133,7 @@ def test_options_come_from_toml_and_the_command_line_wins(sample: Path, tmp_path
     )
     done = appliance("run", "-c", settings, "-o", "-", "--set", "http.headers=['host']", "-q")
     assert done.returncode == 0, done.stderr
-    event = json.loads(done.stdout.splitlines()[0])
+    event = event_of(done.stdout.splitlines()[0])
     assert event["observer"]["name"] == "from-file"
     assert "host" in event["http"]["request"]["headers"]
 

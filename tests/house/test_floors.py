@@ -17,7 +17,7 @@ FLOORS = {
     ],
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
-        {"stream", "http1", "message"},
+        {"stream", "http1", "start", "message"},
         {"connection", "http_connection", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
@@ -31,7 +31,7 @@ ROOMS = {
     "appliance": {
         **dict.fromkeys(("fragment", "datagram", "store", "follower", "where"), 1),
         **dict.fromkeys(PACKET, 1),
-        **dict.fromkeys(PCAP, 2),
+        **dict.fromkeys((*PCAP, "arena"), 2),
         **dict.fromkeys(("output", "archive", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
@@ -119,7 +119,19 @@ def test_the_workers_see_of_the_appliance_only_words_and_the_bus():
 
 @pytest.mark.parametrize(
     "room",
-    ["segment", "stream", "http1", "message", "connection", "transaction", "table", "pipeline", "delivery", "assembly"],
+    [
+        "segment",
+        "stream",
+        "http1",
+        "start",
+        "message",
+        "connection",
+        "transaction",
+        "table",
+        "pipeline",
+        "delivery",
+        "assembly",
+    ],
 )
 def test_the_core_knows_no_socket_file_or_clock(room):
     text = (ROOT / "workers" / f"{room}.pyx").read_text()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from box import Result, appliance
 from capture_files import MICRO, NANO, records, write_pcap, write_pcapng
+from contract import event_of
 from hosts import environment
 from scene import require
 from traffic import write_sample
@@ -93,7 +94,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 
 
 def test_the_events_of_a_file_are_exactly_the_truth(sample: Sample) -> None:
-    events = [json.loads(line) for line in sample.lines]
+    events = [event_of(line) for line in sample.lines]
     assert facts(events) == sample.truth
     assert_whole(events)
     assert len({event["event"]["id"] for event in events}) == len(events)
@@ -162,7 +163,7 @@ def test_a_truncated_file_gives_the_events_up_to_the_cut(sample: Sample, tmp_pat
         assert ("every whole frame before that was read" in result.err) == (name == "cut"), result.err
         found.append(sorted_lines(directory / "events.jsonl"))
     assert found[0] == found[1]
-    complete = [event for event in map(json.loads, found[1]) if event["appliance"].get("response", {}).get("complete")]
+    complete = [event for event in map(event_of, found[1]) if event["appliance"].get("response", {}).get("complete")]
     assert len(complete) > 50
     assert facts(complete) <= sample.truth
 

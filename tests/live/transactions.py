@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from contract import event_of
+
 Event = dict[str, Any]
 
 
@@ -31,7 +33,7 @@ def read_events(path: Path) -> list[Event]:
     """The events of a file of JSON Lines, every line of which has to be one."""
     text = path.read_text()
     assert not text or text.endswith("\n")
-    return [json.loads(line) for line in text.splitlines()]
+    return [event_of(line) for line in text.splitlines()]
 
 
 def of_event(event: Event) -> Transaction:

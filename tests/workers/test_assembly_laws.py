@@ -17,8 +17,11 @@ from workers.pipeline import Pipeline
 SIZE = 200
 FIRST = bytes(97 + place % 26 for place in range(SIZE))
 OTHER = bytes(65 + place % 26 for place in range(SIZE))
-OF_HTTP = ("messages.", "requests.", "responses.", "pairing.", "response_seconds.", "made.", "body_bytes.")
-OF_HTTP_TOO = {"parse_errors", "resyncs", "not_http_streams", "tunnels"}
+OF_HTTP = (
+    *("messages.", "requests.", "responses.", "pairing.", "response_seconds.", "made.", "body_bytes."),
+    *("not_http_streams.", "anomalies."),
+)
+OF_HTTP_TOO = {"parse_errors", "resyncs", "not_http_bytes", "skipped_bytes", "tunnels", "tunnel_bytes"}
 
 segments = st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(1, 60), st.booleans()), max_size=30)
 numbers = st.integers(0, 2**32 - 1)

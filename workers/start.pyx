@@ -1,0 +1,184 @@
+# cython: language_level=3
+"""What bytes alone tell about the start and the end of a head: quick tests, and the search for a start line in the unknown.
+
+search() accepts only what hardly comes about by chance: a whole start line with a version, of a common method or with a
+status, and behind it a field or the empty line. It reads every byte once or twice, whatever they are.
+
+Length proof: every function reads p[i] only for i < size; where an index goes back, i > 0 is tested first.
+"""
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp
+
+from workers.message cimport is_common, is_token, same_word
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <string.h>
+    static void* find_bytes(const void* p, size_t size, const void* word, size_t length) {
+        return memmem(p, size, word, length);
+    }
+    static void* find_last(const void* p, int c, size_t size) { return memrchr(p, c, size); }
+    """
+    void* find_bytes(const void* p, size_t size, const void* word, size_t length) noexcept nogil
+    void* find_last(const void* p, int c, size_t size) noexcept nogil
+
+cdef enum:
+    LONGEST_METHOD = 32
+    LONGEST_LINE = 8192         # of a start line that is searched for, with the line behind it
+    CR = 13
+    LF = 10
+    SP = 32
+    TAB = 9
+    COLON = 58
+    NOWHERE = -1
+
+
+cdef uint32_t head_end(const uint8_t* p, uint32_t size, uint32_t* scanned) noexcept nogil:
+    """Bytes up to and including the empty line, 0 if it is not there; the search starts and stops at *scanned."""
+    cdef uint32_t at = scanned[0]
+    cdef const uint8_t* lf
+    while at < size:
+        lf = <const uint8_t*>memchr(p + at, LF, size - at)
+        if lf == NULL:
+            at = size
+            break
+        at = <uint32_t>(lf - p)
+        if at + 1 >= size:
+            break
+        if p[at + 1] == LF:
+            return at + 2
+        if p[at + 1] == CR:
+            if at + 2 >= size:
+                break
+            if p[at + 2] == LF:
+                return at + 3
+        at += 1
+    scanned[0] = at
+    return 0
+
+
+cdef bint may_start(const uint8_t* p, size_t size) noexcept nogil:
+    """Could a message start with these bytes? A token and a blank, or what a status line begins with."""
+    cdef size_t at = 0
+    while at < size and at < LONGEST_METHOD and is_token(p[at]):
+        at += 1
+    if at == size:
+        return True
+    if at == 4 and p[at] == 47:
+        return same_word(p, b"http", 4)
+    return at > 0 and (p[at] == SP or p[at] == TAB)
+
+
+cdef bint begins_status_line(const uint8_t* p, size_t size) noexcept nogil:
+    """Are these bytes, as far as they go, how a status line begins?"""
+    return same_word(p, b"http/", min(size, <size_t>5))
+
+
+cdef bint begins_well(const uint8_t* p, size_t size) noexcept nogil:
+    """A common method, or HTTP/1: worth a closer look."""
+    cdef size_t at = 0
+    if size >= 7 and memcmp(p, b"HTTP/1.", 7) == 0:
+        return True
+    while at < size and at < 8 and is_token(p[at]):
+        at += 1
+    return at < size and p[at] == SP and is_common(p, at)
+
+
+cdef Kind kind_of(const uint8_t* p, size_t size) noexcept nogil:
+    """What begins like this and is no HTTP/1."""
+    if size and p[0] == 22 and (size == 1 or p[1] == 3):
+        return TLS
+    if size >= 4 and memcmp(p, b"SSH-", 4) == 0:
+        return SSH
+    if size >= 5 and (memcmp(p, b"EHLO ", 5) == 0 or memcmp(p, b"HELO ", 5) == 0):
+        return SMTP
+    if size >= 4 and memcmp(p, b"220", 3) == 0 and (p[3] == SP or p[3] == 45):
+        return SMTP
+    if size >= 14 and memcmp(p, b"PRI * HTTP/2.0", 14) == 0:
+        return HTTP2
+    return OTHER
+
+
+cdef bint is_field(const uint8_t* p, size_t size) noexcept nogil:
+    """Is this whole line (without its LF) a header field, or the empty line?"""
+    cdef size_t at = 0
+    if size == 0 or (size == 1 and p[0] == CR):
+        return True
+    while at < size and is_token(p[at]):
+        at += 1
+    return 0 < at < size and p[at] == COLON
+
+
+cdef bint is_digit(uint8_t c) noexcept nogil:
+    return 48 <= c <= 57
+
+
+cdef Py_ssize_t request_before(const uint8_t* p, size_t version) noexcept nogil:
+    """Where the request line starts whose version stands at `version`; its method may stand right behind other bytes."""
+    cdef size_t at, length
+    if version < 2 or p[version - 1] != SP:
+        return NOWHERE
+    at = version - 1
+    while at > 0 and p[at - 1] > SP and version - at < LONGEST_LINE:
+        at -= 1
+    if at == version - 1 or at == 0 or p[at - 1] != SP:
+        return NOWHERE
+    at -= 1
+    for length in range(3, 8):
+        if at >= length and is_common(p + at - length, length):
+            return <Py_ssize_t>(at - length)
+    return NOWHERE
+
+
+cdef bint search(const uint8_t* p, size_t size, Start* out) noexcept nogil:
+    """The first message that starts in p; out.keep if there is none."""
+    cdef size_t at = 0, version, line_end, text_end
+    cdef Py_ssize_t found
+    cdef const uint8_t* word
+    cdef const uint8_t* lf = NULL
+    cdef const uint8_t* next_lf
+    while True:
+        word = <const uint8_t*>find_bytes(p + at, size - at, b"HTTP/1.", 7)
+        if word == NULL:
+            break
+        version = word - p
+        at = version + 7
+        if lf == NULL or lf < word:
+            lf = <const uint8_t*>memchr(word, LF, size - version)
+            if lf == NULL:
+                break
+        line_end = text_end = lf - p
+        if p[text_end - 1] == CR:
+            text_end -= 1
+        found = NOWHERE
+        if text_end < version + 8 or text_end - version > LONGEST_LINE or not is_digit(p[version + 7]):
+            continue
+        if text_end == version + 8:
+            found = request_before(p, version)
+            out.request = True
+        elif text_end >= version + 12 and p[version + 8] == SP and 49 <= p[version + 9] <= 57 and is_digit(p[version + 10]) \
+                and is_digit(p[version + 11]) and (text_end == version + 12 or p[version + 12] == SP):
+            found = version
+            out.request = False
+        if found == NOWHERE:
+            continue
+        next_lf = <const uint8_t*>memchr(p + line_end + 1, LF, size - line_end - 1)
+        if next_lf == NULL:
+            out.keep = <size_t>found
+            if size - out.keep > LONGEST_LINE:
+                out.keep = size - LONGEST_LINE // 2
+            return False
+        if is_field(p + line_end + 1, (next_lf - p) - line_end - 1):
+            out.at = <size_t>found
+            out.apart = found >= 2 and p[found - 1] == LF and (
+                p[found - 2] == LF or (found >= 3 and p[found - 2] == CR and p[found - 3] == LF))
+            return True
+        at = line_end + 1               # no other start on this line has anything better behind it
+    lf = <const uint8_t*>find_last(p, LF, size)
+    out.keep = 0 if lf == NULL else <size_t>(lf - p) + 1
+    if size - out.keep > LONGEST_LINE:
+        out.keep = size - LONGEST_LINE // 2
+    return False
