@@ -21,6 +21,7 @@ ASKED = 1000  # messages in one question: progress is seen before all is there
 ANSWER_S = 3.0  # without a word of an answer
 RETRY_S = 0.5  # between a bad answer and the next question
 HEARTBEAT_S = 3.0  # how long a loss waits for the heartbeat that says whom to ask
+SILENT_S = 30.0  # for so long nobody is asked who did not answer: what cannot be had must not hold up what comes
 TRIES = 3  # of one question, without progress
 LIVES = 64  # earlier runs of a feed that are remembered
 
@@ -122,6 +123,8 @@ class Follower:
         self._asked: Question | None = None
         self._deadline = 0.0  # of the answer
         self._retry_at = 0.0
+        self._unanswered = 0  # questions in a row to which no word came
+        self._silent_until = 0.0
         self._lost_since: float | None = None  # while nobody is known to be asked
         self._from_start = False  # whether this epoch began while we followed: its first number is 1
         self._finished = False  # whether the feed has said its last word in this epoch
@@ -232,7 +235,10 @@ class Follower:
         if self._asked is not None:
             if now < self._deadline:
                 return None
+            self._unanswered += 1
             self._failed(self._asked, now)
+        if self._holes and now < self._silent_until:
+            self._give_up()
         if not self._holes or now < self._retry_at:
             return None
         if self.replay is None:
@@ -249,6 +255,8 @@ class Follower:
             if hole is None:  # cannot be: _holes is kept by _move
                 continue
             if known.tries >= TRIES or self.replay is False:
+                if self._unanswered >= TRIES:
+                    self._silent_until, self._unanswered = now + SILENT_S, 0
                 known.settled, known.tries = hole[1], 0
                 self._move(topic, known)
                 continue
@@ -272,7 +280,7 @@ class Follower:
         asked = self._asked
         if asked is None or (topic, epoch) != (asked.topic, asked.epoch) or not asked.first <= sequence <= asked.last:
             return
-        self._deadline = now + ANSWER_S
+        self._heard(now)
         self._hold(topic, self._topics[topic], sequence, body, answer=True)
 
     def gone(self, told: Question, now: float) -> None:
@@ -280,7 +288,7 @@ class Follower:
         asked = self._asked
         if asked is None or (told.topic, told.epoch) != (asked.topic, asked.epoch):
             return
-        self._deadline = now + ANSWER_S
+        self._heard(now)
         known = self._topics[told.topic]
         if known.next is not None and told.first <= known.next:
             known.settled = max(known.settled, min(told.last, asked.last))
@@ -291,12 +299,17 @@ class Follower:
         asked = self._asked
         if asked is None or topic not in (None, asked.topic):
             return
+        self._heard(now)
         known = self._topics[asked.topic]
         if known.next is not None and known.next <= asked.last:
             self._failed(asked, now)
         else:
             known.tries = 0
             self._asked = None
+
+    def _heard(self, now: float) -> None:
+        self._deadline = now + ANSWER_S
+        self._unanswered = 0
 
     def _failed(self, asked: Question, now: float) -> None:
         """The answer did not bring all of it."""

@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.follower import ANSWER_S, HEARTBEAT_S, HELD_OVERHEAD, TRIES, Follower, Gap, Heartbeat, Life, Question
+from appliance.follower import (
+    ANSWER_S,
+    HEARTBEAT_S,
+    HELD_OVERHEAD,
+    SILENT_S,
+    TRIES,
+    Follower,
+    Gap,
+    Heartbeat,
+    Life,
+    Question,
+)
 from appliance.store import OVERHEAD, Store
 
 TOPICS = ("a.", "b.")
@@ -204,6 +215,25 @@ def test_a_feed_that_never_answers_costs_a_gap_after_some_tries() -> None:
         scene.now += 1.0
     assert asked == TRIES
     assert scene.outcome() == ([(1, "a.", 2)], [(1, "a.", 1)])
+
+
+def test_who_does_not_answer_is_not_asked_for_a_while_and_holds_up_nothing() -> None:
+    scene = Scene(Follower(("",), replay=True))
+    scene.beat()
+    scene.publish("a.", lost=True)
+    scene.publish("b.", lost=True)
+    scene.beat()
+    while scene.follower.missing:
+        scene.follower.ask(scene.now)
+        scene.now += 1.0
+    scene.publish("a.", lost=True)
+    scene.publish("a.")
+    assert scene.follower.ask(scene.now) is None
+    assert not scene.follower.missing
+    scene.now += SILENT_S
+    scene.publish("a.", lost=True)
+    scene.beat()
+    assert scene.follower.ask(scene.now) == Question("a.", 1, 4, 4)
 
 
 def test_without_a_heartbeat_nobody_is_asked() -> None:

@@ -107,6 +107,22 @@ def test_of_eight_subscribers_three_bad_ones_lose_only_their_own(tmp_path: Path)
                 consumer.kill()
 
 
+def test_subscribers_that_come_and_go_all_the_time_disturb_nobody(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed, Subscriber(feed.endpoint, ["http."]) as subscriber:
+        eventually(lambda: subscriber.receive(0) is None and subscriber.heartbeats, "it follows the feed")
+        for number in range(1, 101):
+            feed.workers[0].send(1, b"{}")
+            message = subscriber.receive(PATIENCE_S)
+            assert message is not None
+            assert message.sequence == number
+            with Subscriber(feed.endpoint, ["http."], backfill=number % 10 == 0) as visitor:
+                if number % 10 == 0:  # the past is complete for whoever stays long enough to hear the first heartbeat
+                    got = [visitor.receive(PATIENCE_S) for _ in range(number)]
+                    assert [past.sequence for past in got if past] == list(range(1, number + 1))
+        assert subscriber.lost == subscriber.recovered == 0
+        eventually(lambda: feed.page["subscribers"] == 1, "the visitors are gone")
+
+
 def test_ten_thousand_strangers_do_not_disturb_the_feed(tmp_path: Path) -> None:
     garbage = cycle(
         [

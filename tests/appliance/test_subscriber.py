@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import random
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -273,3 +276,47 @@ def test_the_asynchronous_twin_wakes_up_for_what_comes_and_lets_others_run(tmp_p
 )
 def test_questions_go_to_the_host_by_which_the_feed_was_reached(endpoint: str, announced: str, reached: str) -> None:
     assert _reachable(endpoint, announced) == reached
+
+
+def test_over_kills_of_the_feed_every_message_comes_or_is_in_a_gap(tmp_path: Path) -> None:
+    gaps: list[Gap] = []
+    seen: dict[int, list[int]] = defaultdict(list)
+    last: dict[int, int] = {}
+    chance = random.Random(2)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    config = feed_config(bind=f"tcp://127.0.0.1:{port}", subscriber_queue=10, replay_bytes=2_000_000)
+
+    def read(until: Callable[[], bool]) -> None:
+        def done() -> bool:
+            while (message := subscriber.receive(0)) is not None:
+                seen[message.epoch].append(message.sequence)
+            return until()
+
+        eventually(done, "the subscriber gets on")
+
+    with (
+        FeedProcess(tmp_path, config) as feed,
+        Subscriber(feed.endpoint, ["http."], queue=10, on_gap=gaps.append) as subscriber,
+    ):
+        for life in range(1, 6):
+            read(lambda life=life: subscriber.epochs == life and subscriber.heartbeats > 0)
+            for _ in range(150):
+                feed.workers[0].send(1, b"x" * 50_000)
+            target = chance.randint(60, 150)
+            eventually(lambda target=target: feed.page["sequence.http.2xx."] >= target, "some are published")
+            read(lambda: True)
+            if life < 5:
+                feed.kill()
+                last[feed.page["epoch"]] = feed.page["sequence.http.2xx."]
+                feed.start()
+        worker = feed.workers[0]
+        eventually(lambda: feed.page["received.0"] + feed.page["lost.0"] == worker.sent, "all are published")
+        last[feed.page["epoch"]] = feed.page["sequence.http.2xx."]
+        read(lambda: sum(map(len, seen.values())) + subscriber.lost == sum(last.values()))
+    for epoch, end in last.items():
+        missing = [n for gap in gaps if gap.epoch == epoch for n in range(gap.first, gap.last + 1)]
+        assert seen[epoch] == sorted(set(seen[epoch]))
+        assert sorted(seen[epoch] + missing) == list(range(1, end + 1))
+    assert subscriber.recovered > 0
+    assert subscriber.cut == 0
