@@ -61,12 +61,11 @@ cdef class MessageReader:
     cdef bint padded            # blanks came behind the chunk size
     cdef bint after_cr          # the last byte of the chunk framing was a CR
     cdef bytearray partial      # bytes from earlier pieces: of a head, or while LOST of what may be one
-    cdef int64_t partial_at     # while LOST: offset of its first byte, time, and what its frame acknowledged
-    cdef uint64_t partial_ns
-    cdef int64_t partial_ack
-    cdef int64_t piece_at       # … offset of the newest piece in it, time, and what its frame acknowledged
+    cdef int64_t partial_at     # while LOST: offset of its first byte
+    cdef list pieces            # [(offset, ns, what its frame acknowledged)]: the first in partial, and those that acknowledged more
+    cdef int64_t piece_at       # offset of the newest piece in it, and its time
     cdef uint64_t piece_ns
-    cdef int64_t piece_ack
+    cdef uint32_t trail         # … the three bytes before what is looked at next
     cdef uint64_t looked        # bytes that were searched without finding any HTTP
     cdef int64_t candidate      # offset of the one that was found
     cdef uint64_t candidate_ns
@@ -85,9 +84,11 @@ cdef class MessageReader:
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1
     cdef bint line_is_good(self) except -1
     cdef int lose(self, const uint8_t* p, size_t size, Tally tally) except -1
-    cdef bint find(self, Input* source, Tally tally) except -1
+    cdef bint find(self, Input* source, Limits limits, Tally tally) except -1
     cdef int keep(self, Input* source, size_t start, Tally tally) except -1
+    cdef int gather(self, const Input* source, bint first) except -1
     cdef int trust(self, bint yes, Input* source, Tally tally) except -1
+    cdef int passing(self, const Input* source, size_t count) except -1
     cdef int pass_over(self, uint64_t count, Tally tally) noexcept
     cdef int forget(self, Tally tally) except -1
     cdef int frame(self, bint no_body, bint tunnel) except -1

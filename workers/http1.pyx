@@ -29,8 +29,9 @@ from workers.tally cimport Tally
 
 cdef enum:
     LONGEST_METHOD = 32
-    LONGEST_CARRY = 8192        # bytes kept of what may be a start line
+    LONGEST_CARRY = 8192        # bytes kept of what may be a start line and the line behind it
     LOOKED = 1 << 16
+    MANY_PIECES = 64            # with acknowledgements of their own, in what is gathered
     MANY_DIGITS = 16            # of a chunk size
     CR = 13
     LF = 10
@@ -74,13 +75,13 @@ cdef class MessageReader:
                         self.message.complete = True
                         self.state = ENDING
             elif self.state == START:
-                if source.p[0] == CR or source.p[0] == LF:      # RFC 9112 section 2.2: blank lines before a message
+                if self.headless and not begins_status_line(source.p, room):
+                    self.begin(source.offset, source.ts_ns, source.peer_ack)
+                    return self.bare(source.offset, tally)
+                elif source.p[0] == CR or source.p[0] == LF:    # RFC 9112 section 2.2: blank lines before a message
                     source.p += 1
                     source.offset += 1
                     self.blank = True
-                elif self.headless and not begins_status_line(source.p, room):
-                    self.begin(source.offset, source.ts_ns, source.peer_ack)
-                    return self.bare(source.offset, tally)
                 elif may_start(source.p, room):
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
                 else:
@@ -99,7 +100,7 @@ cdef class MessageReader:
                     tally.not_http_bytes += room
                 source.p = source.end
             elif self.state == LOST:
-                return CANDIDATE if self.find(source, tally) else NEED_MORE
+                return CANDIDATE if self.find(source, limits, tally) else NEED_MORE
             elif not self.chunk_framing(source, limits):
                 tally.parse_errors += 1
                 self.message.anomalies |= BAD_CHUNK
@@ -152,7 +153,9 @@ cdef class MessageReader:
                 message.head_end = source.offset
                 return self.handed(tally)
             self.partial = bytearray(source.p[:room])
+            self.gather(source, True)
         else:
+            self.gather(source, False)
             before = <uint32_t>len(self.partial)
             room = min(room, limits.max_head_bytes - before)
             self.partial.extend(source.p[:room])
@@ -162,9 +165,9 @@ cdef class MessageReader:
             message.body_bytes = message.bytes
             self.partial = None
             return self.bare(message.start, tally)
-        if not self.line_seen and memchr(source.p, LF, room) != NULL:
-            self.line_seen = True
-            if not self.line_is_good():
+        if not self.line_seen:
+            self.line_seen = memchr(source.p, LF, room) != NULL
+            if not (self.line_is_good() if self.line_seen else may_start(<const uint8_t*>self.partial, len(self.partial))):
                 first = bytes(self.partial[:32])
                 del self.partial[before:]           # this piece is looked through again, for another start
                 self.lose(<const uint8_t*>first, len(first), tally)
@@ -182,7 +185,7 @@ cdef class MessageReader:
         message.anomalies |= HEAD_TOO_LONG
         said = self.salvage(limits, tally)
         if said == NEED_MORE:
-            self.partial = None
+            self.forget(tally)
             self.lose(NULL, 0, tally)
         else:
             tally.parse_errors += 1
@@ -229,9 +232,9 @@ cdef class MessageReader:
             return NEED_MORE
         message.head = bytes(self.partial[:whole])
         message.head_end = message.start + len(self.partial)
-        self.partial = None
         if not is_good(message, limits.max_headers):
             return NEED_MORE
+        self.partial = None
         self.cut = True
         return self.handed(tally)
 
@@ -246,19 +249,19 @@ cdef class MessageReader:
         self.lost_bytes = self.lost_bytes or self.http
         self.state = TUNNEL if self.kind != OTHER else LOST
         if self.state == TUNNEL:
-            self.partial = None
-        if self.partial is not None:                # the way back is looked for in it too
-            self.partial_at = self.piece_at = self.message.start
-            self.partial_ns = self.piece_ns = self.message.first_ns
-            self.partial_ack = self.piece_ack = self.message.peer_ack
+            self.forget(tally)
+        elif self.partial is not None:              # the way back is looked for in it too
+            self.partial_at = self.message.start
         self.message = None
         self.blank = False
+        self.trail = 0
         return 0
 
-    cdef bint find(self, Input* source, Tally tally) except -1:
+    cdef bint find(self, Input* source, Limits limits, Tally tally) except -1:
         """Looks for a start line; if there is none, the input is used up, and its tail kept if it can be the beginning of one."""
         cdef size_t room = <size_t>(source.end - source.p)
         cdef Py_ssize_t before = 0
+        cdef size_t longest = min(<size_t>LONGEST_CARRY, <size_t>limits.max_head_bytes)
         cdef Start start
         if not self.http and self.looked >= LOOKED:
             if not begins_well(source.p, room):
@@ -272,19 +275,20 @@ cdef class MessageReader:
             return False
         start.at = start.keep = 0
         if self.partial is None:
-            if not search(source.p, room, &start):
+            if not search(source.p, room, longest, &start):
                 self.keep(source, start.keep, tally)
                 return False
         else:
             before = len(self.partial)
             self.partial.extend(source.p[:room])
-            if not search(<const uint8_t*>self.partial, len(self.partial), &start):
+            if not search(<const uint8_t*>self.partial, len(self.partial), longest, &start):
                 del self.partial[before:]
                 self.keep(source, start.keep, tally)
                 return False
             del self.partial[before:]
         self.candidate_request = start.request
-        self.candidate_apart = start.apart
+        self.passing(source, start.at)
+        self.candidate_apart = self.trail & 0xFFFF == 0x0A0A or self.trail & 0xFFFFFF == 0x0A0D0A
         if <Py_ssize_t>start.at >= before:
             self.pass_over(start.at, tally)
             source.p += start.at - before
@@ -297,22 +301,22 @@ cdef class MessageReader:
             return True
         self.pass_over(start.at, tally)
         del self.partial[:start.at]
-        self.candidate = self.partial_at + <int64_t>start.at
-        if self.candidate >= self.piece_at:
-            self.partial_ns = self.piece_ns
-            self.partial_ack = self.piece_ack
-        self.candidate_first = self.candidate == self.piece_at
-        self.partial_at = self.candidate
-        self.candidate_ns = self.partial_ns
-        self.candidate_ack = self.partial_ack
+        self.candidate = self.partial_at = self.partial_at + <int64_t>start.at
+        while len(self.pieces) > 1 and self.pieces[1][0] <= self.candidate:
+            del self.pieces[0]
+        at, self.candidate_ns, self.candidate_ack = self.pieces[0]
+        if self.candidate >= self.piece_at > <int64_t>at:
+            at, self.candidate_ns = self.piece_at, self.piece_ns
+        self.candidate_first = self.candidate == <int64_t>at
         return True
 
     cdef int keep(self, Input* source, size_t start, Tally tally) except -1:
         """Uses up the input; of what was kept and it, the bytes from `start` on may begin a message."""
         cdef size_t before = len(self.partial) if self.partial is not None else 0
         cdef size_t room = <size_t>(source.end - source.p)
-        if before + room - start > LONGEST_CARRY:
-            start = before + room - LONGEST_CARRY // 2
+        if before + room - start > 2 * LONGEST_CARRY:
+            start = before + room - LONGEST_CARRY
+        self.passing(source, start)
         self.pass_over(start, tally)
         self.looked += room
         if start >= before:
@@ -320,17 +324,24 @@ cdef class MessageReader:
             if start < before + room:
                 self.partial = bytearray(source.p[start - before:room])
             self.partial_at = source.offset + <int64_t>(start - before)
-            self.partial_ns = source.ts_ns
-            self.partial_ack = source.peer_ack
+            self.gather(source, True)
         else:
             del self.partial[:start]
             self.partial.extend(source.p[:room])
             self.partial_at += start
-        self.piece_at = source.offset
-        self.piece_ns = source.ts_ns
-        self.piece_ack = source.peer_ack
+            self.gather(source, False)
         source.p = source.end
         source.offset += room
+        return 0
+
+    cdef int gather(self, const Input* source, bint first) except -1:
+        """A piece goes into partial: when its bytes came, and what they acknowledged, must stay known."""
+        if first:
+            self.pieces = [(source.offset, source.ts_ns, source.peer_ack)]
+        elif self.pieces[-1][2] != source.peer_ack and len(self.pieces) < MANY_PIECES:
+            self.pieces.append((source.offset, source.ts_ns, source.peer_ack))
+        self.piece_at = source.offset
+        self.piece_ns = source.ts_ns
         return 0
 
     cdef int trust(self, bint yes, Input* source, Tally tally) except -1:
@@ -342,6 +353,7 @@ cdef class MessageReader:
                 self.message.bytes = len(self.partial)
                 self.line_seen = True               # the search has seen it whole
             return 0
+        self.passing(source, 1)
         self.pass_over(1, tally)
         if self.partial is not None:
             del self.partial[:1]
@@ -349,6 +361,14 @@ cdef class MessageReader:
         else:
             source.p += 1
             source.offset += 1
+        return 0
+
+    cdef int passing(self, const Input* source, size_t count) except -1:
+        """Remembers the last three of the first bytes of what was kept and the input: is there an empty line?"""
+        cdef size_t before = len(self.partial) if self.partial is not None else 0
+        cdef size_t i
+        for i in range(count - min(count, <size_t>3), count):
+            self.trail = self.trail << 8 | (<uint8_t>self.partial[i] if i < before else source.p[i - before])
         return 0
 
     cdef int pass_over(self, uint64_t count, Tally tally) noexcept:
@@ -360,8 +380,8 @@ cdef class MessageReader:
         return 0
 
     cdef int forget(self, Tally tally) except -1:
-        """What was kept for the search belongs to no message either."""
-        if self.partial is not None and self.state == LOST:
+        """What was gathered belongs to no message either."""
+        if self.partial is not None:
             self.pass_over(len(self.partial), tally)
         self.partial = None
         return 0
@@ -409,7 +429,7 @@ cdef class MessageReader:
         return 0
 
     cdef int chunk_framing(self, Input* source, Limits limits) except -1:
-        """The framing around chunks (RFC 9112 section 7.1); 0 if it cannot be followed."""
+        """The framing around chunks (RFC 9112 section 7.1); 0 if it cannot be followed behind what is used now."""
         cdef const uint8_t* p = source.p
         cdef const uint8_t* lf
         cdef uint8_t c
@@ -421,7 +441,7 @@ cdef class MessageReader:
                 p += 1
                 if value >= 0 and not self.padded:
                     if self.remaining >> 59:
-                        return 0
+                        return self.use(source, <uint64_t>(p - 1 - source.p))
                     self.remaining = self.remaining * 16 + value
                     self.digits += self.digits <= MANY_DIGITS
                     if self.digits > MANY_DIGITS:
@@ -431,7 +451,7 @@ cdef class MessageReader:
                     self.padded = self.digits > 0
                     self.count_section(1, limits)
                 elif self.digits == 0:
-                    return 0
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
                 elif c == CR:
                     self.state = CHUNK_SIZE_CR
                 elif c == LF:
@@ -442,11 +462,11 @@ cdef class MessageReader:
                     self.state = CHUNK_EXTENSION
                     self.after_cr = False
                 else:
-                    return 0
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
             elif self.state == CHUNK_SIZE_CR:
-                if c != LF:
-                    return 0
                 p += 1
+                if c != LF:
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
                 if self.sized():
                     break
             elif self.state == CHUNK_END:
@@ -460,7 +480,7 @@ cdef class MessageReader:
                 elif c == CR and not self.after_cr:
                     self.after_cr = True
                 else:
-                    return 0
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
             else:                                   # an extension, or a line of the trailer; the empty one ends it
                 lf = <const uint8_t*>memchr(p, LF, source.end - p)
                 if lf == NULL:
@@ -523,6 +543,7 @@ cdef class MessageReader:
         if self.state == TUNNEL:
             return NEED_MORE
         self.lost_bytes = self.doubtful = True
+        self.trail = 0
         if self.state == LOST:
             self.forget(tally)
             return NEED_MORE
@@ -533,7 +554,7 @@ cdef class MessageReader:
             said = self.salvage(limits, tally)
             if said == NEED_MORE:
                 self.message = None
-                self.partial = None
+                self.forget(tally)
                 self.state = LOST
             return said
         if self.state == LENGTH:                    # the body's end lies inside the gap
@@ -563,7 +584,7 @@ cdef class MessageReader:
             if self.settle(limits, tally) == HEAD or self.salvage(limits, tally) == HEAD:
                 return HEAD
             self.message = None
-            self.partial = None
+            self.forget(tally)
             self.state = LOST
             return NEED_MORE
         elif self.state not in (LENGTH, CHUNK_SIZE, CHUNK_SIZE_CR, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, TRAILER):

@@ -14,7 +14,6 @@ cdef enum Kind:                 # what is not HTTP; names in tally.pyx, in this 
 cdef struct Start:              # what search() has found
     size_t at                   # where the message starts
     bint request
-    bint apart                  # an empty line stands before it
     size_t keep                 # nothing was found: what comes next may complete a start line from here on
 
 
@@ -23,4 +22,4 @@ cdef bint may_start(const uint8_t* p, size_t size) noexcept nogil
 cdef bint begins_status_line(const uint8_t* p, size_t size) noexcept nogil
 cdef bint begins_well(const uint8_t* p, size_t size) noexcept nogil
 cdef Kind kind_of(const uint8_t* p, size_t size) noexcept nogil
-cdef bint search(const uint8_t* p, size_t size, Start* out) noexcept nogil
+cdef bint search(const uint8_t* p, size_t size, size_t longest, Start* out) noexcept nogil
