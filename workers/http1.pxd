@@ -52,6 +52,7 @@ cdef class MessageReader:
     cdef bint blank             # of the next message: blank lines stood before it
     cdef bint doubtful          # … it was found by looking for it after a loss
     cdef bint junk              # … bytes that start no message stood before it
+    cdef bint spilled           # such bytes have come, and their owner was not told yet
     cdef bint line_seen         # of this head: the first line was whole, and good
     cdef bint versionless       # … it is an HTTP/0.9 request, if no header field follows
     cdef uint32_t scanned       # of partial, bytes known not to hold the end of the head

@@ -246,6 +246,7 @@ cdef class MessageReader:
         elif self.http:
             tally.parse_errors += 1
         self.junk = True
+        self.spilled = self.http
         self.lost_bytes = self.lost_bytes or self.http
         self.state = TUNNEL if self.kind != OTHER else LOST
         if self.state == TUNNEL:
@@ -432,6 +433,7 @@ cdef class MessageReader:
         """The framing around chunks (RFC 9112 section 7.1); 0 if it cannot be followed behind what is used now."""
         cdef const uint8_t* p = source.p
         cdef const uint8_t* lf
+        cdef const uint8_t* stop
         cdef uint8_t c
         cdef int value
         while p < source.end:
@@ -483,6 +485,9 @@ cdef class MessageReader:
                     return self.use(source, <uint64_t>(p - 1 - source.p))
             else:                                   # an extension, or a line of the trailer; the empty one ends it
                 lf = <const uint8_t*>memchr(p, LF, source.end - p)
+                stop = lf if lf != NULL else source.end
+                if (self.after_cr and c != LF) or (stop > p and memchr(p, CR, stop - p - 1) != NULL):
+                    self.message.anomalies |= ODD_CHUNK     # a CR that ends no line
                 if lf == NULL:
                     self.digits = <uint32_t>min(<uint64_t>self.digits + <uint64_t>(source.end - p), <uint64_t>1 << 30)
                     self.count_section(<uint64_t>(source.end - p), limits)

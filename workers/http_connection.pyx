@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
 from workers.http1 cimport CANDIDATE, END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
-from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, OVERLAP_CONFLICT, Message
+from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, Message
 from workers.start cimport OTHER
 from workers.stream cimport Piece, offset_of
 from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
@@ -72,6 +72,10 @@ cdef class HttpConnection(Connection):
             if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
                     and source.offset > piece.marked_from:
                 reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
+            if reader.spilled:
+                reader.spilled = False
+                if side == self.client and self.pairer.waiting:
+                    (<Transaction>self.pairer.waiting[-1]).request.anomalies |= EXTRA_BYTES
             if step == NEED_MORE:
                 break
             if step == CANDIDATE:

@@ -53,7 +53,8 @@ cdef enum Anomaly:              # bits of Message.anomalies; names in message.py
 
 cdef enum:                      # with these a message can be framed in another way, too
     AMBIGUOUS_FRAMING = (
-        LENGTH_AND_CHUNKED | LENGTHS_DIFFER | CHUNKED_NOT_LAST | UNKNOWN_CODING | CHUNKED_IN_HTTP10 | LENGTH_NOT_ALLOWED)
+        LENGTH_AND_CHUNKED | LENGTHS_DIFFER | BAD_LENGTH | CHUNKED_NOT_LAST | UNKNOWN_CODING | CHUNKED_IN_HTTP10
+        | LENGTH_NOT_ALLOWED)
 
 
 cdef enum Framing:              # of a body; names in message.pyx, in this order
@@ -113,6 +114,7 @@ cdef class Message:
     cdef int parse_header(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
     cdef int parse_connection(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
     cdef int parse_length(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
+    cdef int read_otherwise(self, uint64_t length) except -1
     cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
 
 

@@ -113,6 +113,12 @@ cdef bint in_capitals(const uint8_t* p, size_t size) noexcept nogil:
     return size >= 3
 
 
+cdef bint is_framing(const uint8_t* p, size_t size) noexcept nogil:
+    """Does this line say how the body is framed, or may it go on with one that does?"""
+    return is_blank(p[0]) or (size > 14 and same_word(p, b"content-length", 14)) or (
+        size > 17 and same_word(p, b"transfer-encoding", 17))
+
+
 cdef bytes unfolded(bytes head):
     """The head with every folded line joined to its field by one space (RFC 9112 section 5.2)."""
     lines = []
@@ -162,15 +168,14 @@ cdef class Message:
             elif end > at:
                 if lines == 0 and is_blank(p[at]):
                     self.anomalies |= BAD_HEADER_LINE       # RFC 9112 section 2.2: nothing that it could continue
-                elif lines <= max_headers:
+                elif lines < max_headers or is_framing(p + at, end - at):
                     self.parse_header(p, at, end)
-                else:
-                    self.anomalies |= TOO_MANY_HEADERS
-                    break
                 lines += 1
             at = line_end + 1
         if size == 0:
             return HEAD_BAD
+        if lines > max_headers:
+            self.anomalies |= TOO_MANY_HEADERS
         return HEAD_REQUEST if self.is_request else HEAD_RESPONSE
 
     cdef int check(self) except -1:
@@ -187,13 +192,15 @@ cdef class Message:
     cdef list other_framings(self):
         """[(framing, length or None)]: how else this message could be read, if its head contradicts itself; None if not."""
         cdef list found = []
-        if not self.anomalies & AMBIGUOUS_FRAMING or (self.framing == NO_BODY and not self.anomalies & LENGTH_NOT_ALLOWED):
+        if not self.anomalies & AMBIGUOUS_FRAMING or (
+                self.framing == NO_BODY and not self.is_request and not self.anomalies & LENGTH_NOT_ALLOWED):
             return None
         if self.framing != BY_LENGTH and self.has_length and (self.content_length or self.framing != NO_BODY):
             found.append((BY_LENGTH, self.content_length))
         for length in self.other_lengths or ():
-            found.append((BY_LENGTH, length))
-        if self.framing != BY_CHUNKS and (self.chunked or self.anomalies & CHUNKED_NOT_LAST):
+            if (length or self.framing != NO_BODY) and not (self.has_length and length == self.content_length):
+                found.append((BY_LENGTH, length))
+        if self.framing != BY_CHUNKS and (self.chunked or self.anomalies & (CHUNKED_NOT_LAST | UNKNOWN_CODING)):
             found.append((BY_CHUNKS, None))
         if self.anomalies & CHUNKED_IN_HTTP10 and not self.is_request and self.framing == BY_CHUNKS:
             found.append((BY_CLOSE, None))
@@ -304,30 +311,29 @@ cdef class Message:
 
     cdef int parse_header(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """One header line, without its line end, not empty (RFC 9112 section 5)."""
-        cdef uint32_t name_end, at
-        cdef const uint8_t* colon
+        cdef uint32_t name_end, at = start
         cdef const uint8_t* name = p + start
         if p[start] == 32 or p[start] == 9:
             self.anomalies |= FOLDED_HEADER         # obs-fold: the value goes on; parse() joins it and reads again
             return 0
-        colon = <const uint8_t*>memchr(name, 58, end - start)
-        if colon == NULL or colon == name:
+        while at < end and TOKEN[p[at]]:
+            at += 1
+        name_end = at - start
+        if at == end or p[at] != 58:
+            while at < end and is_blank(p[at]):
+                at += 1
+            if at == end or p[at] != 58:
+                name_end = 0
+            else:
+                self.anomalies |= SPACE_BEFORE_COLON
+        if name_end == 0:
             self.anomalies |= BAD_HEADER_LINE
             return 0
-        at = <uint32_t>(colon - p)
-        name_end = at
-        while name_end > start and (p[name_end - 1] == 32 or p[name_end - 1] == 9):
-            name_end -= 1
-            self.anomalies |= SPACE_BEFORE_COLON
         at += 1
         while at < end and (p[at] == 32 or p[at] == 9):
             at += 1
         while end > at and (p[end - 1] == 32 or p[end - 1] == 9):
             end -= 1
-        if memchr(name, 32, name_end - start) != NULL:
-            self.anomalies |= BAD_HEADER_LINE
-            return 0
-        name_end -= start
         if name_end == 4 and same_word(name, b"host", 4):
             if not self.has_host:
                 self.host.at, self.host.length = at, end - at
@@ -372,9 +378,11 @@ cdef class Message:
         """RFC 9112 section 6.3: digits only, each member of a list alike; anything else is flagged, the first good one counts."""
         cdef uint64_t value
         cdef uint32_t at = start, digits, first
-        cdef bint good
+        cdef bint good, some, plus
         while True:
             value = digits = 0
+            plus = at < end and p[at] == 43
+            at += plus
             first = at
             while at < end and p[at] == 48:
                 at += 1
@@ -382,7 +390,8 @@ cdef class Message:
                 value = value * 10 + (p[at] - 48)
                 digits += 1
                 at += 1
-            good = at > first and (at == end or p[at] == 44 or is_blank(p[at]))
+            some = at > first and (at == end or not is_digit(p[at]))
+            good = some and not plus and (at == end or p[at] == 44 or is_blank(p[at]))
             while good and at < end and is_blank(p[at]):
                 at += 1
             good = good and (at == end or p[at] == 44)
@@ -390,6 +399,8 @@ cdef class Message:
                 self.anomalies |= LENGTH_LEADING_ZEROS
             if not good:
                 self.anomalies |= BAD_LENGTH
+                if some:                            # who reads as many digits as there are reads this
+                    self.read_otherwise(value)
             elif not self.has_length:
                 self.has_length = True
                 self.content_length = value
@@ -397,10 +408,7 @@ cdef class Message:
                 self.anomalies |= LENGTH_REPEATED
             else:
                 self.anomalies |= LENGTHS_DIFFER
-                if self.other_lengths is None:
-                    self.other_lengths = []
-                if value not in self.other_lengths and len(self.other_lengths) < FEW_LENGTHS:
-                    self.other_lengths.append(value)
+                self.read_otherwise(value)
             while at < end and p[at] != 44:
                 at += 1
             if at == end:
@@ -408,6 +416,14 @@ cdef class Message:
             at += 1
             while at < end and is_blank(p[at]):
                 at += 1
+
+    cdef int read_otherwise(self, uint64_t length) except -1:
+        """A length that does not decide the framing, but may for others."""
+        if self.other_lengths is None:
+            self.other_lengths = []
+        if length not in self.other_lengths and len(self.other_lengths) < FEW_LENGTHS:
+            self.other_lengths.append(length)
+        return 0
 
     cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """Transfer-Encoding: chunked decides the framing only as the last coding (RFC 9112 section 6.1)."""
