@@ -1,8 +1,8 @@
 """The bug classes of the HTTP Garden: what servers and proxies read wrongly, and how it is read here.
 
-79 classes: S, of servers; T, of proxies that forward; B, found on the way; H, of HTTP/2. A reading is (method and target,
-bytes of the body, anomalies, other framings that are reported) of every request that is seen; one that is smuggled in
-is there only if RFC 9112 says that it begins where it does.
+79 classes: S, of servers; T, of proxies that forward; B, found on the way; H, of HTTP/2. A reading is (method and
+target, bytes of the body, anomalies, other framings that are reported) of every request that is seen; one that is
+smuggled in is there only if RFC 9112 says that it begins where it does.
 """
 
 from __future__ import annotations
