@@ -107,6 +107,7 @@ cdef class Message:
     cdef Head parse(self, uint32_t max_headers) except <Head>-1
     cdef Head parse_lines(self, uint32_t max_headers) except <Head>-1
     cdef int check(self) except -1
+    cdef int compare_hosts(self, const uint8_t* p) except -1
     cdef bint good_form(self, const uint8_t* p, uint32_t size) except -1
     cdef list other_framings(self)
     cdef int parse_request_line(self, const uint8_t* p, uint32_t end) except -1

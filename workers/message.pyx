@@ -113,6 +113,19 @@ cdef bint in_capitals(const uint8_t* p, size_t size) noexcept nogil:
     return size >= 3
 
 
+cdef inline uint8_t lower(uint8_t c) noexcept nogil:
+    return c | 0x20 if 65 <= c <= 90 else c
+
+
+cdef Span without_port(const uint8_t* p, Span host) noexcept:
+    """The host without the port that it has anyhow."""
+    if host.length > 3 and memcmp(p + host.at + host.length - 3, b":80", 3) == 0:
+        host.length -= 3
+    elif host.length > 4 and memcmp(p + host.at + host.length - 4, b":443", 4) == 0:
+        host.length -= 4
+    return host
+
+
 cdef bint is_framing(const uint8_t* p, size_t size) noexcept nogil:
     """Does this line say how the body is framed, or may it go on with one that does?"""
     return is_blank(p[0]) or (size > 14 and same_word(p, b"content-length", 14)) or (
@@ -180,13 +193,40 @@ cdef class Message:
 
     cdef int check(self) except -1:
         """What the whole head shows: stray control characters, and a request without (one) Host."""
-        cdef int odd = odd_bytes(<const uint8_t*>PyBytes_AS_STRING(self.head), PyBytes_GET_SIZE(self.head))
+        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(self.head)
+        cdef int odd = odd_bytes(p, PyBytes_GET_SIZE(self.head))
         if odd & 1:
             self.anomalies |= CONTROL_IN_HEAD
         if odd & 2:
             self.anomalies |= BARE_CR
         if self.is_request and self.host.length == 0 and self.minor == 1 and self.major == 1 and not self.has_host:
             self.anomalies |= HOST_MISSING
+        if self.host.length and self.is_request and p[self.target.at] != 47 and self.method_number != 5:
+            self.compare_hosts(p)
+        return 0
+
+    cdef int compare_hosts(self, const uint8_t* p) except -1:
+        """An absolute target (RFC 9112 section 3.2.2) names the host that Host names; a default port may be left out."""
+        cdef uint32_t at = self.target.at, end = self.target.at + self.target.length, stop, i
+        cdef Span own, said = self.host
+        while at < end and TOKEN[p[at]]:
+            at += 1
+        if end - at < 3 or memcmp(p + at, b"://", 3) != 0:
+            return 0
+        at += 3
+        stop = at
+        while stop < end and p[stop] != 47 and p[stop] != 63 and p[stop] != 35:
+            if p[stop] == 64:                       # the user before it
+                at = stop + 1
+            stop += 1
+        own.at, own.length = at, stop - at
+        own, said = without_port(p, own), without_port(p, said)
+        for i in range(min(own.length, said.length)):
+            if lower(p[own.at + i]) != lower(p[said.at + i]):
+                own.length = 0
+                break
+        if own.length != said.length:
+            self.anomalies |= HOSTS_DIFFER
         return 0
 
     cdef list other_framings(self):
@@ -427,26 +467,27 @@ cdef class Message:
 
     cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """Transfer-Encoding: chunked decides the framing only as the last coding (RFC 9112 section 6.1)."""
-        cdef uint32_t at = start, stop
+        cdef uint32_t at = start, stop, last
         while at < end:
             stop = at
-            while stop < end and p[stop] != 44 and not is_blank(p[stop]) and p[stop] != 59:
+            while stop < end and p[stop] != 44:
                 stop += 1
-            if stop - at == 7 and same_word(p + at, b"chunked", 7):
+            last = stop
+            while last > at and is_blank(p[last - 1]):
+                last -= 1
+            if last - at == 7 and same_word(p + at, b"chunked", 7):
                 if self.chunked:
                     self.anomalies |= CHUNKED_REPEATED
                 self.chunked = self.coded = True
-            elif stop > at:
+            elif last > at:
                 if self.chunked:
                     self.anomalies |= CHUNKED_NOT_LAST
                     self.chunked = False
-                coding = bytes(p[at:stop]).lower()
+                coding = bytes(p[at:last]).partition(b";")[0].rstrip(b" \t").lower()
                 if coding not in CODINGS:
-                    self.anomalies |= UNKNOWN_CODING
+                    self.anomalies |= UNKNOWN_CODING    # chunked with parameters, too: RFC 9112 section 7.1
                 if coding != b"identity":
                     self.coded = True
-            while stop < end and p[stop] != 44:
-                stop += 1
             at = stop + 1
             while at < end and is_blank(p[at]):
                 at += 1
