@@ -5,12 +5,14 @@ The side whose reader first finds an HTTP head decides the roles: the client is 
 """
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
 from workers.http1 cimport CANDIDATE, END, HEAD, LOST, NEED_MORE, TUNNEL, Input, MessageReader, Step
-from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, Message
+from workers.message cimport (
+    AMBIGUOUS_FRAMING, BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, LENGTH_NOT_ALLOWED, OVERLAP_CONFLICT, Message,
+)
 from workers.start cimport OTHER
 from workers.stream cimport Piece, offset_of
 from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
@@ -164,6 +166,8 @@ cdef class HttpConnection(Connection):
             if not transaction.request_done and message.status >= 200:
                 message.anomalies |= EARLY_RESPONSE
         reader.frame(no_body, tunnel)
+        if 100 <= message.status < 200 and message.status != 101 and request is not None:
+            request.anomalies |= message.anomalies & ~<uint64_t>(AMBIGUOUS_FRAMING & ~LENGTH_NOT_ALLOWED)   # it has no event
         if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
                 and not request.end_lost and message.first_ns >= request.last_ns:
             cx.tally.response_time(message.first_ns - request.last_ns)
