@@ -79,7 +79,7 @@ cdef class MessageReader:
     cdef int begin(self, int64_t start, uint64_t ts_ns, int64_t peer_ack) except -1
     cdef int use(self, Input* source, uint64_t count) except -1
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1
-    cdef Step bare(self, int64_t end, Tally tally) except <Step>-1
+    cdef Step bare(self, Tally tally) except <Step>-1
     cdef Step handed(self, Tally tally) except <Step>-1
     cdef Step salvage(self, Limits limits, Tally tally) except <Step>-1
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1

@@ -77,7 +77,7 @@ cdef class MessageReader:
             elif self.state == START:
                 if self.headless and not begins_status_line(source.p, room):
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
-                    return self.bare(source.offset, tally)
+                    return self.bare(tally)
                 elif source.p[0] == CR or source.p[0] == LF:    # RFC 9112 section 2.2: blank lines before a message
                     source.p += 1
                     source.offset += 1
@@ -141,12 +141,15 @@ cdef class MessageReader:
         cdef uint32_t room = <uint32_t>min(<int64_t>(source.end - source.p), <int64_t>limits.max_head_bytes)
         cdef uint32_t size, before = 0
         cdef bytes first
+        cdef bint good
         cdef Step said
         if self.partial is None:
             size = head_end(source.p, room, &self.scanned)
             if size:
                 message.head = source.p[:size]
                 if not is_good(message, limits.max_headers):
+                    if self.headless:
+                        return self.bare(tally)
                     self.lose(source.p, size, tally)
                     return NEED_MORE
                 self.use(source, size)
@@ -160,18 +163,18 @@ cdef class MessageReader:
             room = min(room, limits.max_head_bytes - before)
             self.partial.extend(source.p[:room])
             size = head_end(<const uint8_t*>self.partial, <uint32_t>len(self.partial), &self.scanned)
-        if self.headless and not begins_status_line(<const uint8_t*>self.partial, len(self.partial)):
-            self.use(source, room)
-            message.body_bytes = message.bytes
-            self.partial = None
-            return self.bare(message.start, tally)
-        if not self.line_seen:
+        good = not self.headless or begins_status_line(<const uint8_t*>self.partial, len(self.partial))
+        if good and not self.line_seen:
             self.line_seen = memchr(source.p, LF, room) != NULL
-            if not (self.line_is_good() if self.line_seen else may_start(<const uint8_t*>self.partial, len(self.partial))):
+            good = self.line_is_good() if self.line_seen else may_start(<const uint8_t*>self.partial, len(self.partial))
+            if not good and not self.headless:
                 first = bytes(self.partial[:32])
                 del self.partial[before:]           # this piece is looked through again, for another start
                 self.lose(<const uint8_t*>first, len(first), tally)
                 return NEED_MORE
+        if not good:
+            self.use(source, room)
+            return self.bare(tally)
         if size:
             message.head = bytes(self.partial[:size])
             is_good(message, limits.max_headers)    # its first line is, so it is
@@ -184,6 +187,8 @@ cdef class MessageReader:
             return NEED_MORE
         message.anomalies |= HEAD_TOO_LONG
         said = self.salvage(limits, tally)
+        if said == NEED_MORE and self.headless:
+            return self.bare(tally)
         if said == NEED_MORE:
             self.forget(tally)
             self.lose(NULL, 0, tally)
@@ -207,11 +212,16 @@ cdef class MessageReader:
         self.state = AFTER_HEAD
         return HEAD
 
-    cdef Step bare(self, int64_t end, Tally tally) except <Step>-1:
+    cdef Step bare(self, Tally tally) except <Step>-1:
         """An HTTP/0.9 response: all of it is body."""
-        self.message.head = b""
-        self.message.head_end = end
-        self.message.minor = 9
+        cdef Message message = self.message
+        message.head = b""                          # and nothing of what it was taken for
+        message.anomalies &= RESYNCHRONISED | EXTRA_BYTES
+        message.major = message.status = 0
+        message.minor = 9
+        message.body_bytes = message.bytes
+        message.head_end = message.start
+        self.partial = None
         return self.handed(tally)
 
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1:
@@ -588,6 +598,8 @@ cdef class MessageReader:
         elif self.state == IN_HEAD:
             if self.settle(limits, tally) == HEAD or self.salvage(limits, tally) == HEAD:
                 return HEAD
+            if self.headless:
+                return self.bare(tally)
             self.message = None
             self.forget(tally)
             self.state = LOST
