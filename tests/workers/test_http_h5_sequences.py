@@ -191,7 +191,9 @@ def test_an_upgrade_that_is_not_taken_changes_nothing(cut):
 
 @CUTS
 @pytest.mark.parametrize("line", [b"GET /old\r\n", b"GET /old\n", b"GET /old \r\n", b"GET http://a.example/old\r\n"])
-@pytest.mark.parametrize("body", [b"<html>old</html>", b"\r\n<html>", b"HTTP is old", b"HTT", b"HTTP/1.1 is new\r\n\r\nold", b""])
+@pytest.mark.parametrize(
+    "body", [b"<html>old</html>", b"\r\n<html>", b"HTTP is old", b"HTT", b"HTTP/1.1 is new\r\n\r\nold", b""]
+)
 def test_http_0_9_is_a_line_and_a_body_until_the_end(line, body, cut):
     outcome = outcome_of(turns(line, body, cut=cut).frames)
     event = outcome.only
