@@ -45,7 +45,7 @@ cdef class MessageReader:
     cdef Kind kind              # of what is not HTTP
     cdef Message message
     cdef bint http              # the connection is HTTP
-    cdef bint midstream         # the connection was open before the capture saw it
+    cdef bint midstream         # the connection was open before the capture saw it, and no message was read yet
     cdef bint cut               # the head being handed out is cut off: no body can be framed behind it
     cdef bint lost_bytes        # bytes between messages are missing since the last message
     cdef bint headless          # the other side asked in HTTP/0.9: an answer may have no head
@@ -80,6 +80,7 @@ cdef class MessageReader:
     cdef int use(self, Input* source, uint64_t count) except -1
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1
     cdef Step bare(self, Tally tally) except <Step>-1
+    cdef bint unlikely(self, Message message) noexcept
     cdef Step handed(self, Tally tally) except <Step>-1
     cdef Step salvage(self, Limits limits, Tally tally) except <Step>-1
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1

@@ -20,7 +20,8 @@ from libc.string cimport memchr
 from workers.limits cimport Limits
 from workers.message cimport (
     BAD_CHUNK, BLANK_LINES, BODY_CUT, BY_CHUNKS, BY_CLOSE, BY_LENGTH, CHUNK_SECTION_TOO_LONG, EXTRA_BYTES, HEAD_BAD,
-    HEAD_TOO_LONG, LENGTH_AND_CHUNKED, LENGTH_NOT_ALLOWED, NO_BODY, ODD_CHUNK, RESYNCHRONISED, Message,
+    HEAD_TOO_LONG, LENGTH_AND_CHUNKED, LENGTH_NOT_ALLOWED, MISSING_VERSION, NO_BODY, ODD_CHUNK, RESYNCHRONISED, UNKNOWN_METHOD,
+    Message,
 )
 from workers.start cimport (
     HTTP2, OTHER, Start, begins_status_line, begins_well, head_end, kind_of, may_start, search,
@@ -78,7 +79,8 @@ cdef class MessageReader:
                 if self.headless and not begins_status_line(source.p, room):
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
                     return self.bare(tally)
-                elif source.p[0] == CR or source.p[0] == LF:    # RFC 9112 section 2.2: blank lines before a message
+                elif (source.p[0] == CR or source.p[0] == LF) and not self.midstream:
+                    # RFC 9112 section 2.2: blank lines before a message
                     source.p += 1
                     source.offset += 1
                     self.blank = True
@@ -147,7 +149,7 @@ cdef class MessageReader:
             size = head_end(source.p, room, &self.scanned)
             if size:
                 message.head = source.p[:size]
-                if not is_good(message, limits.max_headers):
+                if not is_good(message, limits.max_headers) or self.unlikely(message):
                     if self.headless:
                         return self.bare(tally)
                     self.lose(source.p, size, tally)
@@ -200,14 +202,19 @@ cdef class MessageReader:
         """Is the first line, now that it is whole, a request line or a status line?"""
         cdef Message trial = Message.__new__(Message)
         trial.head = bytes(self.partial[:self.partial.find(b"\n") + 1])
-        if not is_good(trial, 0):
+        if not is_good(trial, 0) or self.unlikely(trial):
             return False
         self.versionless = trial.is_request and trial.major == 0
         return True
 
+    cdef bint unlikely(self, Message message) noexcept:
+        """Where a capture begins in the middle, the first bytes may be of a body: a message must look like one."""
+        return self.midstream and message.anomalies & (UNKNOWN_METHOD | MISSING_VERSION) != 0
+
     cdef Step handed(self, Tally tally) except <Step>-1:
         """The message has its head."""
         self.http = True
+        self.midstream = False
         tally.started += 1
         self.state = AFTER_HEAD
         return HEAD
