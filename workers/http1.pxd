@@ -62,6 +62,7 @@ cdef class MessageReader:
     cdef bint padded            # blanks came behind the chunk size
     cdef bint after_cr          # the last byte of the chunk framing was a CR
     cdef bytearray partial      # bytes from earlier pieces: of a head, or while LOST of what may be one
+    cdef uint32_t early         # of it, bytes that came before any HTTP
     cdef int64_t partial_at     # while LOST: offset of its first byte
     cdef list pieces            # [(offset, ns, what its frame acknowledged)]: the first in partial, and those that acknowledged more
     cdef int64_t piece_at       # offset of the newest piece in it, and its time
@@ -80,6 +81,7 @@ cdef class MessageReader:
     cdef int use(self, Input* source, uint64_t count) except -1
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1
     cdef Step bare(self, Tally tally) except <Step>-1
+    cdef int found_http(self) except -1
     cdef bint unlikely(self, Message message) noexcept
     cdef Step handed(self, Tally tally) except <Step>-1
     cdef Step salvage(self, Limits limits, Tally tally) except <Step>-1

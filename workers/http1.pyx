@@ -123,7 +123,7 @@ cdef class MessageReader:
         elif self.junk:
             self.message.anomalies |= EXTRA_BYTES
         self.doubtful = self.junk = False
-        self.scanned = 0
+        self.scanned = self.early = 0
         self.line_seen = self.versionless = False
         self.state = IN_HEAD
         return 0
@@ -211,10 +211,18 @@ cdef class MessageReader:
         """Where a capture begins in the middle, the first bytes may be of a body: a message must look like one."""
         return self.midstream and message.anomalies & (UNKNOWN_METHOD | MISSING_VERSION) != 0
 
+    cdef int found_http(self) except -1:
+        """The other side speaks HTTP."""
+        if not self.http and self.partial is not None:
+            self.early = <uint32_t>len(self.partial)
+        self.http = True
+        return 0
+
     cdef Step handed(self, Tally tally) except <Step>-1:
         """The message has its head."""
         self.http = True
         self.midstream = False
+        self.early = 0
         tally.started += 1
         self.state = AFTER_HEAD
         return HEAD
@@ -391,10 +399,10 @@ cdef class MessageReader:
 
     cdef int pass_over(self, uint64_t count, Tally tally) noexcept:
         """These bytes belong to no message."""
-        if self.http:
-            tally.skipped_bytes += count
-        else:
-            tally.not_http_bytes += count
+        cdef uint64_t early = min(count, <uint64_t>self.early) if self.http else count
+        self.early -= min(self.early, <uint32_t>early)
+        tally.not_http_bytes += early
+        tally.skipped_bytes += count - early
         return 0
 
     cdef int forget(self, Tally tally) except -1:

@@ -145,7 +145,8 @@ cdef class HttpConnection(Connection):
             flow.client_low = self.client == LOW
             flow.midstream = self.streams[LOW].midstream or self.streams[HIGH].midstream
             self.pairer = Pairer(flow)
-            self.reader(LOW).http = self.reader(HIGH).http = True
+            self.reader(LOW).found_http()
+            self.reader(HIGH).found_http()
         if message.is_request != (side == self.client):
             cx.tally.failed += 1                    # both sides ask, or both answer: this is not HTTP
             reader.message = None
