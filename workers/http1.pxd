@@ -64,7 +64,7 @@ cdef class MessageReader:
     cdef bytearray partial      # bytes from earlier pieces: of a head, or while LOST of what may be one
     cdef uint32_t early         # of it, bytes that came before any HTTP
     cdef int64_t partial_at     # while LOST: offset of its first byte
-    cdef list pieces            # [(offset, ns, what its frame acknowledged)]: the first in partial, and those that acknowledged more
+    cdef list pieces            # [(offset, ns, what its frame acknowledged)]: of partial, the first and those that acknowledged more
     cdef int64_t piece_at       # offset of the newest piece in it, and its time
     cdef uint64_t piece_ns
     cdef uint32_t trail         # … the three bytes before what is looked at next

@@ -356,7 +356,7 @@ cdef class Message:
         if p[start] == 32 or p[start] == 9:
             self.anomalies |= FOLDED_HEADER         # obs-fold: the value goes on; parse() joins it and reads again
             return 0
-        while at < end and TOKEN[p[at]]:
+        while TOKEN[p[at]]:                         # stops at the line end, or at the NUL behind the head's bytes
             at += 1
         name_end = at - start
         if at == end or p[at] != 58:

@@ -12,7 +12,7 @@ from appliance.stats import ANOMALIES
 OK = response(b"200 OK", b"Content-Length: 0")
 SMALL = config(http={"max_head_bytes": 256, "max_headers": 16})
 CHUNKED = b"Transfer-Encoding: chunked"
-ELSEWHERE = {  # made of TCP and IP: tests/workers/test_tcp_t2_conflicts.py, tests/appliance; of bodies, if they are decoded
+ELSEWHERE = {  # made of TCP segments and IP fragments, or of bodies that are decoded
     "overlap_conflict",
     "fragment_conflict",
     "body_coding_failed",

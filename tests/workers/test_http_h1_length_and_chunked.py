@@ -1,4 +1,4 @@
-"""H-1: messages whose head says in two ways how long they are. RFC 9112 section 6.3 decides, the other reading is told."""
+"""H-1: heads that say in two ways how long the body is. RFC 9112 section 6.3 decides, the other reading is told."""
 
 from __future__ import annotations
 

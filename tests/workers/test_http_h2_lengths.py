@@ -53,7 +53,7 @@ def test_digits_are_a_length(value):
 
 @pytest.mark.parametrize("value", BAD)
 def test_anything_else_is_none(value):
-    # RFC 9112 section 6.3, 5.: an unrecoverable error. A request is taken to have no body, so that what comes is looked at.
+    # RFC 9112 section 6.3, 5.: an unrecoverable error. A request has no body then, so that what comes is looked at.
     control = {"control_in_head"} if b"\x0b" in value else set()
     found, follows = request_reading(request(b"/", b"Content-Length: " + value, method=b"POST"))
     assert (found, follows) == (Reading(0, True, {"bad_length", *control}, BAD[value]), True)

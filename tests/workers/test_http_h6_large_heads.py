@@ -1,4 +1,4 @@
-"""H-6: huge fields, a million of them, folds without end, heads that never end: bounded, told, and the connection goes on."""
+"""H-6: huge fields, very many of them, folds and heads without end: bounded, told, and the connection goes on."""
 
 from __future__ import annotations
 
