@@ -63,6 +63,8 @@ BODIES = (
     b"SSH-2.0-x\r\n",
     b"EHLO a\r\n",
     b"\x05\x01\0",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\4abcd",
     b"GET /in HTTP/1.1\r\n",
     b"HTTP/1.1 200 in\r\n\r\n",
     b"x" * 700,

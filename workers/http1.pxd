@@ -25,6 +25,7 @@ cdef enum Step:
 
 cdef enum State:
     START                       # between messages
+    PREFACE                     # gathering what may be a header of the PROXY protocol
     IN_HEAD
     AFTER_HEAD                  # frame() has not been called yet
     LENGTH
@@ -46,6 +47,7 @@ cdef class MessageReader:
     cdef Message message
     cdef bint http              # the connection is HTTP
     cdef bint midstream         # the connection was open before the capture saw it, and no message was read yet
+    cdef bint begun             # its first bytes were looked at
     cdef bint cut               # the head being handed out is cut off: no body can be framed behind it
     cdef bint lost_bytes        # bytes between messages are missing since the last message
     cdef bint headless          # the other side asked in HTTP/0.9: an answer may have no head
@@ -64,7 +66,7 @@ cdef class MessageReader:
     cdef bytearray partial      # bytes from earlier pieces: of a head, or while LOST of what may be one
     cdef uint32_t early         # of it, bytes that came before any HTTP
     cdef int64_t partial_at     # while LOST: offset of its first byte
-    cdef list pieces            # [(offset, ns, what its frame acknowledged)]: of partial, the first and those that acknowledged more
+    cdef list pieces            # of partial: [(offset, ns, what its frame acknowledged)], the first and those with news
     cdef int64_t piece_at       # offset of the newest piece in it, and its time
     cdef uint64_t piece_ns
     cdef uint32_t trail         # … the three bytes before what is looked at next
@@ -79,6 +81,7 @@ cdef class MessageReader:
     cdef Step step(self, Input* source, Limits limits, Tally tally) except <Step>-1
     cdef int begin(self, int64_t start, uint64_t ts_ns, int64_t peer_ack) except -1
     cdef int use(self, Input* source, uint64_t count) except -1
+    cdef bint before_all(self, Input* source, Tally tally) except -1
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1
     cdef Step bare(self, Tally tally) except <Step>-1
     cdef int found_http(self) except -1

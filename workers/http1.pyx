@@ -24,7 +24,7 @@ from workers.message cimport (
     Message,
 )
 from workers.start cimport (
-    HTTP2, OTHER, Start, begins_status_line, begins_well, head_end, kind_of, may_start, search,
+    HTTP2, OPEN, OTHER, Start, begins_status_line, begins_well, head_end, kind_of, may_start, preface, search,
 )
 from workers.tally cimport Tally
 
@@ -76,6 +76,10 @@ cdef class MessageReader:
                         self.message.complete = True
                         self.state = ENDING
             elif self.state == START:
+                if not self.begun:
+                    self.begun = True
+                    if (source.p[0] == 80 or source.p[0] == CR) and self.before_all(source, tally):
+                        continue
                 if self.headless and not begins_status_line(source.p, room):
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
                     return self.bare(tally)
@@ -88,6 +92,8 @@ cdef class MessageReader:
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
                 else:
                     self.lose(source.p, room, tally)
+            elif self.state == PREFACE:
+                self.before_all(source, tally)
             elif self.state == IN_HEAD:
                 said = self.in_head(source, limits, tally)
                 if said != NEED_MORE:
@@ -108,6 +114,43 @@ cdef class MessageReader:
                 self.message.anomalies |= BAD_CHUNK
                 self.cut = True
                 self.state = ENDING
+
+    cdef bint before_all(self, Input* source, Tally tally) except -1:
+        """A header of the PROXY protocol may stand before the first message; it belongs to none. False: there is none."""
+        cdef size_t room = <size_t>(source.end - source.p), before = 0, length
+        if self.http or self.midstream:
+            return False
+        if self.state == PREFACE:
+            before = len(self.partial)
+            self.partial.extend(source.p[:room])
+            length = preface(<const uint8_t*>self.partial, len(self.partial))
+        else:
+            length = preface(source.p, room)
+        if length == OPEN:
+            if self.state != PREFACE:
+                self.partial = bytearray(source.p[:room])
+            self.gather(source, self.state != PREFACE)
+            self.state = PREFACE
+            length = before + room
+        elif length:
+            tally.not_http_bytes += length
+            self.partial = None
+            self.state = START
+        elif self.state == PREFACE:                 # what was gathered is the beginning of something else
+            del self.partial[before:]
+            at, ns, ack = self.pieces[0]
+            self.begin(at, ns, ack)
+            self.message.bytes = before
+            if not self.partial.strip(b"\r\n"):
+                self.partial = self.message = None
+                self.blank = True
+                self.state = START
+            return True
+        else:
+            return False
+        source.p += length - before
+        source.offset += length - before
+        return True
 
     cdef int begin(self, int64_t start, uint64_t ts_ns, int64_t peer_ack) except -1:
         """A message starts here, it seems."""
@@ -355,6 +398,8 @@ cdef class MessageReader:
             del self.partial[:start]
             self.partial.extend(source.p[:room])
             self.partial_at += start
+            while len(self.pieces) > 1 and self.pieces[1][0] <= self.partial_at:
+                del self.pieces[0]
             self.gather(source, False)
         source.p = source.end
         source.offset += room
@@ -577,7 +622,8 @@ cdef class MessageReader:
         if self.state == LOST:
             self.forget(tally)
             return NEED_MORE
-        if self.state == START:
+        if self.state == START or self.state == PREFACE:
+            self.forget(tally)
             self.state = LOST
             return NEED_MORE
         if self.state == IN_HEAD:

@@ -27,6 +27,7 @@ cdef extern from *:
 
 cdef enum:
     LONGEST_METHOD = 32
+    LONGEST_PROXY = 107         # the first version's line, by its specification
     CR = 13
     LF = 10
     SP = 32
@@ -99,6 +100,23 @@ cdef Kind kind_of(const uint8_t* p, size_t size) noexcept nogil:
     if size >= 14 and memcmp(p, b"PRI * HTTP/2.0", 14) == 0:
         return HTTP2
     return OTHER
+
+
+cdef size_t preface(const uint8_t* p, size_t size) noexcept nogil:
+    """Bytes of a header of the PROXY protocol (versions 1 and 2), which a load balancer puts before all; 0: none, OPEN: maybe."""
+    cdef const uint8_t* lf
+    cdef size_t length
+    if p[0] == 80:
+        if memcmp(p, b"PROXY ", min(size, <size_t>6)) != 0:
+            return 0
+        lf = <const uint8_t*>memchr(p, LF, min(size, <size_t>LONGEST_PROXY))
+        if lf != NULL:
+            return <size_t>(lf - p) + 1
+        return OPEN if size < LONGEST_PROXY else 0
+    if memcmp(p, b"\r\n\r\n\0\r\nQUIT\n", min(size, <size_t>12)) != 0:
+        return 0
+    length = 16 + p[14] * 256 + p[15] if size >= 16 else OPEN
+    return length if size >= length else OPEN
 
 
 cdef bint is_field(const uint8_t* p, size_t size) noexcept nogil:

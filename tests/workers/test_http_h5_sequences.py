@@ -1,4 +1,4 @@
-"""H-5: what follows what: pipelines, answers without bodies, interim and early ones, tunnels, HTTP/0.9, one side alone."""
+"""H-5: what follows what: pipelines, answers without bodies, interim and early ones, tunnels, HTTP/0.9, one side."""
 
 from __future__ import annotations
 

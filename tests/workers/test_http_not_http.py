@@ -129,3 +129,47 @@ def test_after_many_bytes_only_the_starts_of_pieces_are_looked_at():
     said.client_sends(ASK).idle(MILLISECOND).server_sends(OK)
     outcome = outcome_of(said.close().frames, config=config(http={"headers": ["all"]}))
     assert [summary[:2] for summary in summaries(outcome.events)] == [("/", 200)]
+
+
+PROXY = {
+    "1": b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\n",
+    "1, unknown": b"PROXY UNKNOWN\r\n",
+    "2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc6\x33\x64\x02\xdc\x04\x01\xbb",
+    "2, local": b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00",
+}
+
+
+@CUTS
+@pytest.mark.parametrize("version", PROXY)
+def test_a_header_of_the_proxy_protocol_belongs_to_no_message(version, cut):
+    outcome = outcome_of(turns(PROXY[version] + ASK, OK, request(b"/1"), OK, cut=cut).frames)
+    assert [summary[:2] for summary in summaries(outcome.events)] == [("/", 200), ("/1", 200)]
+    assert all("anomalies" not in event["appliance"] for event in outcome.events)
+    assert outcome.events[0]["http"]["request"]["bytes"] == len(ASK)
+    assert outcome.counts["not_http_bytes"] == len(PROXY[version])
+    assert kinds(outcome) == {}
+
+
+@CUTS
+@pytest.mark.parametrize(
+    ("before", "names"),
+    [(b"\r\n\r\n", ["blank_lines"]), (b"\r", ["blank_lines"]), (b"\r\n\r\n\r\n", ["blank_lines"])],
+)
+def test_what_only_begins_like_one_is_what_it_is(before, names, cut):
+    outcome = outcome_of(turns(before + ASK, OK, cut=cut).frames)
+    assert outcome.only["appliance"]["anomalies"] == names
+
+
+@CUTS
+@pytest.mark.parametrize("method", [b"POST", b"PUT", b"PROPFIND", b"PROXY", b"P"])
+def test_a_method_that_begins_like_one_is_a_method(method, cut):
+    # A request of the method PROXY would be one; its line is taken for a header of that protocol instead.
+    outcome = outcome_of(turns(request(method=method), OK, cut=cut).frames)
+    found = [event["http"]["request"]["method"] for event in outcome.events if "request" in event["http"]]
+    assert found == ([] if method == b"PROXY" else [method.decode()])
+
+
+@CUTS
+def test_a_header_of_the_proxy_protocol_before_tls_changes_nothing(cut):
+    outcome = outcome_of(turns(PROXY["1"] + TLS_HELLO, b"\x16\x03\x03", cut=cut).frames)
+    assert (outcome.events, kinds(outcome)) == ([], {"tls": 2})
