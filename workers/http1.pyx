@@ -137,13 +137,14 @@ cdef class MessageReader:
             self.partial = None
             self.state = START
         elif self.state == PREFACE:                 # what was gathered is the beginning of something else
-            del self.partial[before:]
-            at, ns, ack = self.pieces[0]
-            self.begin(at, ns, ack)
-            self.message.bytes = before
-            if not self.partial.strip(b"\r\n"):
-                self.partial = self.message = None
-                self.blank = True
+            self.partial = self.partial[:before].lstrip(b"\r\n")
+            self.blank = len(self.partial) < <Py_ssize_t>before
+            if self.partial:
+                at, ns, ack = self.pieces[0]
+                self.begin(at + before - len(self.partial), ns, ack)
+                self.message.bytes = len(self.partial)
+            else:
+                self.partial = None
                 self.state = START
             return True
         else:
