@@ -3,9 +3,8 @@
 something to say (HEAD, END, CANDIDATE) or needs more. It never sees a socket, a clock or the other direction; what the other
 direction decides (a response to HEAD has no body) its owner tells it by frame(). RFC 9112.
 
-After a loss it looks for a start line (start.pyx). A line like that can also stand in a body, so the reader only says CANDIDATE;
-its owner, who knows the other direction, decides by trust(). A direction that begins unlike HTTP is searched the same way for
-its first LOOKED bytes, and after that only where a piece begins like a message.
+After a loss it looks for a start line (finder.pyx). A line like that can also stand in a body, so the reader only says CANDIDATE;
+its owner, who knows the other direction, decides by trust(). A direction that begins unlike HTTP is searched the same way.
 
 A head that lies in one piece is copied once, into Message.head; a head over several pieces is gathered in `partial`, and
 the search for its end goes on where it stopped, so that the work is linear in bytes however they are split. Body bytes are
@@ -17,6 +16,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
+from workers.finder cimport Finder, Input
 from workers.limits cimport Limits
 from workers.message cimport (
     BAD_CHUNK, BLANK_LINES, BODY_CUT, BY_CHUNKS, BY_CLOSE, BY_LENGTH, CHUNK_SECTION_TOO_LONG, EXTRA_BYTES, HEAD_BAD,
@@ -24,15 +24,12 @@ from workers.message cimport (
     Message,
 )
 from workers.start cimport (
-    HTTP2, OPEN, OTHER, Start, begins_status_line, begins_well, head_end, kind_of, may_start, preface, search,
+    HTTP2, OPEN, OTHER, begins_status_line, head_end, kind_of, may_start, preface,
 )
 from workers.tally cimport Tally
 
 cdef enum:
     LONGEST_METHOD = 32
-    LONGEST_CARRY = 8192        # bytes kept of what may be a start line and the line behind it
-    LOOKED = 1 << 16
-    MANY_PIECES = 64            # with acknowledgements of their own, in what is gathered
     MANY_DIGITS = 16            # of a chunk size
     CR = 13
     LF = 10
@@ -50,7 +47,7 @@ cdef bint is_good(Message message, uint32_t max_headers) except -1:
 
 @cython.final
 @cython.no_gc
-cdef class MessageReader:
+cdef class MessageReader(Finder):
     cdef Step step(self, Input* source, Limits limits, Tally tally) except <Step>-1:
         """Consumes input until there is something to say."""
         cdef uint64_t room
@@ -327,95 +324,6 @@ cdef class MessageReader:
         self.trail = 0
         return 0
 
-    cdef bint find(self, Input* source, Limits limits, Tally tally) except -1:
-        """Looks for a start line; if there is none, the input is used up, and its tail kept if it can be the beginning of one."""
-        cdef size_t room = <size_t>(source.end - source.p)
-        cdef Py_ssize_t before = 0
-        cdef size_t longest = min(<size_t>LONGEST_CARRY, <size_t>limits.max_head_bytes)
-        cdef Start start
-        if not self.http and self.looked >= LOOKED:
-            if not begins_well(source.p, room):
-                self.forget(tally)
-                self.pass_over(room, tally)
-                source.p = source.end
-                return False
-            self.looked = 0
-        if memchr(source.p, LF, room) == NULL:      # no line ends here, so none is complete
-            self.keep(source, 0, tally)
-            return False
-        start.at = start.keep = 0
-        if self.partial is None:
-            if not search(source.p, room, longest, &start):
-                self.keep(source, start.keep, tally)
-                return False
-        else:
-            before = len(self.partial)
-            self.partial.extend(source.p[:room])
-            if not search(<const uint8_t*>self.partial, len(self.partial), longest, &start):
-                del self.partial[before:]
-                self.keep(source, start.keep, tally)
-                return False
-            del self.partial[before:]
-        self.candidate_request = start.request
-        self.passing(source, start.at)
-        self.candidate_apart = self.trail & 0xFFFF == 0x0A0A or self.trail & 0xFFFFFF == 0x0A0D0A
-        if <Py_ssize_t>start.at >= before:
-            self.pass_over(start.at, tally)
-            source.p += start.at - before
-            source.offset += start.at - before
-            self.partial = None
-            self.candidate = source.offset
-            self.candidate_first = <Py_ssize_t>start.at == before
-            self.candidate_ns = source.ts_ns
-            self.candidate_ack = source.peer_ack
-            return True
-        self.pass_over(start.at, tally)
-        del self.partial[:start.at]
-        self.candidate = self.partial_at = self.partial_at + <int64_t>start.at
-        while len(self.pieces) > 1 and self.pieces[1][0] <= self.candidate:
-            del self.pieces[0]
-        at, self.candidate_ns, self.candidate_ack = self.pieces[0]
-        if self.candidate >= self.piece_at > <int64_t>at:
-            at, self.candidate_ns = self.piece_at, self.piece_ns
-        self.candidate_first = self.candidate == <int64_t>at
-        return True
-
-    cdef int keep(self, Input* source, size_t start, Tally tally) except -1:
-        """Uses up the input; of what was kept and it, the bytes from `start` on may begin a message."""
-        cdef size_t before = len(self.partial) if self.partial is not None else 0
-        cdef size_t room = <size_t>(source.end - source.p)
-        if before + room - start > 2 * LONGEST_CARRY:
-            start = before + room - LONGEST_CARRY
-        self.passing(source, start)
-        self.pass_over(start, tally)
-        self.looked += room
-        if start >= before:
-            self.partial = None
-            if start < before + room:
-                self.partial = bytearray(source.p[start - before:room])
-            self.partial_at = source.offset + <int64_t>(start - before)
-            self.gather(source, True)
-        else:
-            del self.partial[:start]
-            self.partial.extend(source.p[:room])
-            self.partial_at += start
-            while len(self.pieces) > 1 and self.pieces[1][0] <= self.partial_at:
-                del self.pieces[0]
-            self.gather(source, False)
-        source.p = source.end
-        source.offset += room
-        return 0
-
-    cdef int gather(self, const Input* source, bint first) except -1:
-        """A piece goes into partial: when its bytes came, and what they acknowledged, must stay known."""
-        if first:
-            self.pieces = [(source.offset, source.ts_ns, source.peer_ack)]
-        elif self.pieces[-1][2] != source.peer_ack and len(self.pieces) < MANY_PIECES:
-            self.pieces.append((source.offset, source.ts_ns, source.peer_ack))
-        self.piece_at = source.offset
-        self.piece_ns = source.ts_ns
-        return 0
-
     cdef int trust(self, bint yes, Input* source, Tally tally) except -1:
         """Is the candidate the next message? If not, the search goes on behind its first byte."""
         if yes:
@@ -425,38 +333,7 @@ cdef class MessageReader:
                 self.message.bytes = len(self.partial)
                 self.line_seen = True               # the search has seen it whole
             return 0
-        self.passing(source, 1)
-        self.pass_over(1, tally)
-        if self.partial is not None:
-            del self.partial[:1]
-            self.partial_at += 1
-        else:
-            source.p += 1
-            source.offset += 1
-        return 0
-
-    cdef int passing(self, const Input* source, size_t count) except -1:
-        """Remembers the last three of the first bytes of what was kept and the input: is there an empty line?"""
-        cdef size_t before = len(self.partial) if self.partial is not None else 0
-        cdef size_t i
-        for i in range(count - min(count, <size_t>3), count):
-            self.trail = self.trail << 8 | (<uint8_t>self.partial[i] if i < before else source.p[i - before])
-        return 0
-
-    cdef int pass_over(self, uint64_t count, Tally tally) noexcept:
-        """These bytes belong to no message."""
-        cdef uint64_t early = min(count, <uint64_t>self.early) if self.http else count
-        self.early -= min(self.early, <uint32_t>early)
-        tally.not_http_bytes += early
-        tally.skipped_bytes += count - early
-        return 0
-
-    cdef int forget(self, Tally tally) except -1:
-        """What was gathered belongs to no message either."""
-        if self.partial is not None:
-            self.pass_over(len(self.partial), tally)
-        self.partial = None
-        return 0
+        return self.refuse(source, tally)
 
     cdef int frame(self, bint no_body, bint tunnel) except -1:
         """Decides what follows the head: RFC 9112 section 6.3, in its order. no_body: a response to HEAD."""
@@ -618,7 +495,7 @@ cdef class MessageReader:
             return NEED_MORE
         if self.state == TUNNEL:
             return NEED_MORE
-        self.lost_bytes = self.doubtful = True
+        self.lost_bytes = self.doubtful = self.gapped = True
         self.trail = 0
         if self.state == LOST:
             self.forget(tally)

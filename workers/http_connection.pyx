@@ -109,15 +109,15 @@ cdef class HttpConnection(Connection):
         if self.client >= 0 and (side == self.client) != reader.candidate_request:
             return False
         if not self.streams[peer].seen:
-            return reader.candidate_first
+            return reader.candidate_starts
         if self.heard[peer] == reader.candidate:
             return True
         if self.pairer is not None and self.pairer.pipelines:
             if reader.candidate_request:
-                return (reader.candidate_first and reader.doubtful) or reader.candidate_apart
+                return reader.candidate_first or reader.candidate_apart
             if self.pairer.waiting:
-                return reader.candidate_first and reader.doubtful
-        return reader.candidate_first and self.reader(peer).doubtful and reader.candidate_ack > max(self.heard[side], 0)
+                return reader.candidate_first
+        return reader.candidate_first and self.reader(peer).lost_bytes and reader.candidate_ack > max(self.heard[side], 0)
 
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1:
         if step == HEAD:

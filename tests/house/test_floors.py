@@ -35,7 +35,7 @@ ROOMS = {
         **dict.fromkeys(("output", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
-    "workers": {"delivery": 3, "reader_stream": 3},
+    "workers": {"finder": 1, "delivery": 3, "reader_stream": 3},
 }
 BORDER = {
     "options",
@@ -123,6 +123,7 @@ def test_the_workers_see_of_the_appliance_only_words_and_the_bus():
         "segment",
         "stream",
         "http1",
+        "finder",
         "start",
         "message",
         "connection",
