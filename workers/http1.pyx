@@ -3,9 +3,8 @@
 something to say (HEAD, END, CANDIDATE) or needs more. It never sees a socket, a clock or the other direction; what the other
 direction decides (a response to HEAD has no body) its owner tells it by frame(). RFC 9112.
 
-After a loss it looks for a start line (start.pyx). A line like that can also stand in a body, so the reader only says CANDIDATE;
-its owner, who knows the other direction, decides by trust(). A direction that begins unlike HTTP is searched the same way for
-its first LOOKED bytes, and after that only where a piece begins like a message.
+After a loss it looks for a start line (finder.pyx). A line like that can also stand in a body, so the reader only says CANDIDATE;
+its owner, who knows the other direction, decides by trust(). A direction that begins unlike HTTP is searched the same way.
 
 A head that lies in one piece is copied once, into Message.head; a head over several pieces is gathered in `partial`, and
 the search for its end goes on where it stopped, so that the work is linear in bytes however they are split. Body bytes are
@@ -19,20 +18,20 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
+from workers.finder cimport Finder, Input
 from workers.limits cimport Limits
 from workers.message cimport (
     BAD_CHUNK, BLANK_LINES, BODY_CUT, BY_CHUNKS, BY_CLOSE, BY_LENGTH, CHUNK_SECTION_TOO_LONG, EXTRA_BYTES, HEAD_BAD,
-    HEAD_TOO_LONG, LENGTH_AND_CHUNKED, LENGTH_NOT_ALLOWED, NO_BODY, ODD_CHUNK, RESYNCHRONISED, Message,
+    HEAD_TOO_LONG, LENGTH_AND_CHUNKED, LENGTH_NOT_ALLOWED, MISSING_VERSION, NO_BODY, ODD_CHUNK, RESYNCHRONISED, UNKNOWN_METHOD,
+    Message,
 )
 from workers.start cimport (
-    HTTP2, OTHER, Start, begins_status_line, begins_well, head_end, kind_of, may_start, search,
+    HTTP2, OPEN, OTHER, begins_status_line, head_end, kind_of, may_start, preface,
 )
 from workers.tally cimport Tally
 
 cdef enum:
     LONGEST_METHOD = 32
-    LONGEST_CARRY = 8192        # bytes kept of what may be a start line
-    LOOKED = 1 << 16
     MANY_DIGITS = 16            # of a chunk size
     CR = 13
     LF = 10
@@ -50,7 +49,7 @@ cdef bint is_good(Message message, uint32_t max_headers) except -1:
 
 @cython.final
 @cython.no_gc
-cdef class MessageReader:
+cdef class MessageReader(Finder):
     cdef Step step(self, Input* source, Limits limits, Tally tally) except <Step>-1:
         """Consumes input until there is something to say."""
         cdef uint64_t room
@@ -78,17 +77,24 @@ cdef class MessageReader:
                         self.message.complete = True
                         self.state = ENDING
             elif self.state == START:
-                if source.p[0] == CR or source.p[0] == LF:      # RFC 9112 section 2.2: blank lines before a message
+                if not self.begun:
+                    self.begun = True
+                    if (source.p[0] == 80 or source.p[0] == CR) and self.before_all(source, tally):
+                        continue
+                if self.headless and not begins_status_line(source.p, room):
+                    self.begin(source.offset, source.ts_ns, source.peer_ack)
+                    return self.bare(tally)
+                elif (source.p[0] == CR or source.p[0] == LF) and not self.midstream:
+                    # RFC 9112 section 2.2: blank lines before a message
                     source.p += 1
                     source.offset += 1
                     self.blank = True
-                elif self.headless and not begins_status_line(source.p, room):
-                    self.begin(source.offset, source.ts_ns, source.peer_ack)
-                    return self.bare(source.offset, tally)
                 elif may_start(source.p, room):
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
                 else:
                     self.lose(source.p, room, tally)
+            elif self.state == PREFACE:
+                self.before_all(source, tally)
             elif self.state == IN_HEAD:
                 said = self.in_head(source, limits, tally)
                 if said != NEED_MORE:
@@ -105,12 +111,50 @@ cdef class MessageReader:
                     tally.not_http_bytes += room
                 source.p = source.end
             elif self.state == LOST:
-                return CANDIDATE if self.find(source, tally) else NEED_MORE
+                return CANDIDATE if self.find(source, limits, tally) else NEED_MORE
             elif not self.chunk_framing(source, limits):
                 tally.parse_errors += 1
                 self.message.anomalies |= BAD_CHUNK
                 self.cut = True
                 self.state = ENDING
+
+    cdef bint before_all(self, Input* source, Tally tally) except -1:
+        """A header of the PROXY protocol may stand before the first message; it belongs to none. False: there is none."""
+        cdef size_t room = <size_t>(source.end - source.p), before = 0, length
+        if self.http or self.midstream:
+            return False
+        if self.state == PREFACE:
+            before = len(self.partial)
+            self.partial.extend(source.p[:room])
+            length = preface(<const uint8_t*>self.partial, len(self.partial))
+        else:
+            length = preface(source.p, room)
+        if length == OPEN:
+            if self.state != PREFACE:
+                self.partial = bytearray(source.p[:room])
+            self.gather(source, self.state != PREFACE)
+            self.state = PREFACE
+            length = before + room
+        elif length:
+            tally.not_http_bytes += length
+            self.partial = None
+            self.state = START
+        elif self.state == PREFACE:                 # what was gathered is the beginning of something else
+            self.partial = self.partial[:before].lstrip(b"\r\n")
+            self.blank = len(self.partial) < <Py_ssize_t>before
+            if self.partial:
+                at, ns, ack = self.pieces[0]
+                self.begin(at + before - len(self.partial), ns, ack)
+                self.message.bytes = len(self.partial)
+            else:
+                self.partial = None
+                self.state = START
+            return True
+        else:
+            return False
+        source.p += length - before
+        source.offset += length - before
+        return True
 
     cdef int begin(self, int64_t start, uint64_t ts_ns, int64_t peer_ack) except -1:
         """A message starts here, it seems."""
@@ -126,7 +170,7 @@ cdef class MessageReader:
         elif self.junk:
             self.message.anomalies |= EXTRA_BYTES
         self.doubtful = self.junk = False
-        self.scanned = 0
+        self.scanned = self.early = 0
         self.line_seen = self.versionless = False
         self.state = IN_HEAD
         return 0
@@ -151,36 +195,40 @@ cdef class MessageReader:
         cdef uint32_t room = <uint32_t>min(<int64_t>(source.end - source.p), <int64_t>limits.max_head_bytes)
         cdef uint32_t size, before = 0
         cdef bytes first
+        cdef bint good
         if self.partial is None:
             size = head_end(source.p, room, &self.scanned)
             if size:
                 message.head = source.p[:size]
-                if not is_good(message, limits.max_headers):
+                if not is_good(message, limits.max_headers) or self.unlikely(message):
+                    if self.headless:
+                        return self.bare(tally)
                     self.lose(source.p, size, tally)
                     return NEED_MORE
                 self.use(source, size)
                 message.head_end = source.offset
                 return self.handed(tally)
             self.partial = bytearray(source.p[:room])
+            self.gather(source, True)
         else:
+            self.gather(source, False)
             before = <uint32_t>len(self.partial)
             room = min(room, limits.max_head_bytes - before)
             self.partial.extend(source.p[:room])
             self.versionless = False                # if it was, more follows
             size = head_end(<const uint8_t*>self.partial, <uint32_t>len(self.partial), &self.scanned)
-        if self.headless and not begins_status_line(<const uint8_t*>self.partial, len(self.partial)):
-            self.use(source, room)
-            message.body_bytes = message.bytes
-            message.body = bytes(self.partial)      # for who will look into the body
-            self.partial = None
-            return self.bare(message.start, tally)
-        if not self.line_seen and memchr(source.p, LF, room) != NULL:
-            self.line_seen = True
-            if not self.line_is_good():
+        good = not self.headless or begins_status_line(<const uint8_t*>self.partial, len(self.partial))
+        if good and not self.line_seen:
+            self.line_seen = memchr(source.p, LF, room) != NULL
+            good = self.line_is_good() if self.line_seen else may_start(<const uint8_t*>self.partial, len(self.partial))
+            if not good and not self.headless:
                 first = bytes(self.partial[:32])
                 del self.partial[before:]           # this piece is looked through again, for another start
                 self.lose(<const uint8_t*>first, len(first), tally)
                 return NEED_MORE
+        if not good:
+            self.use(source, room)
+            return self.bare(tally)
         if size:
             message.head = bytes(self.partial[:size])
             is_good(message, limits.max_headers)    # its first line is, so it is
@@ -198,8 +246,10 @@ cdef class MessageReader:
         cdef Step said
         self.message.anomalies |= HEAD_TOO_LONG
         said = self.salvage(limits, tally)
+        if said == NEED_MORE and self.headless:
+            return self.bare(tally)
         if said == NEED_MORE:
-            self.partial = None
+            self.forget(tally)
             self.lose(NULL, 0, tally)
         else:
             tally.parse_errors += 1
@@ -210,23 +260,43 @@ cdef class MessageReader:
         cdef Message trial = Message.__new__(Message)
         cdef Py_ssize_t size = self.partial.find(b"\n") + 1
         trial.head = bytes(self.partial[:size])
-        if not is_good(trial, 0):
+        if not is_good(trial, 0) or self.unlikely(trial):
             return False
         self.versionless = trial.is_request and trial.major == 0 and size == len(self.partial)
         return True
 
+    cdef bint unlikely(self, Message message) noexcept:
+        """Where a capture begins in the middle, the first bytes may be of a body: a message must look like one."""
+        return self.midstream and message.anomalies & (UNKNOWN_METHOD | MISSING_VERSION) != 0
+
+    cdef int found_http(self) except -1:
+        """The other side speaks HTTP."""
+        if not self.http and self.partial is not None:
+            self.early = <uint32_t>len(self.partial)
+        self.http = True
+        return 0
+
     cdef Step handed(self, Tally tally) except <Step>-1:
         """The message has its head."""
         self.http = True
+        self.midstream = False
+        self.early = 0
         tally.started += 1
         self.state = AFTER_HEAD
         return HEAD
 
-    cdef Step bare(self, int64_t end, Tally tally) except <Step>-1:
+    cdef Step bare(self, Tally tally) except <Step>-1:
         """An HTTP/0.9 response: all of it is body."""
-        self.message.head = b""
-        self.message.head_end = end
-        self.message.minor = 9
+        cdef Message message = self.message
+        message.head = b""                          # and nothing of what it was taken for
+        message.anomalies &= RESYNCHRONISED | EXTRA_BYTES
+        message.major = message.status = 0
+        message.minor = 9
+        message.body_bytes = message.bytes
+        message.head_end = message.start
+        if self.partial is not None:
+            message.body = bytes(self.partial)      # for who will look into the body
+        self.partial = None
         return self.handed(tally)
 
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1:
@@ -247,9 +317,9 @@ cdef class MessageReader:
             return NEED_MORE
         message.head = bytes(self.partial[:whole])
         message.head_end = message.start + len(self.partial)
-        self.partial = None
         if not is_good(message, limits.max_headers):
             return NEED_MORE
+        self.partial = None
         self.cut = True
         return self.handed(tally)
 
@@ -261,94 +331,16 @@ cdef class MessageReader:
         elif self.http:
             tally.parse_errors += 1
         self.junk = True
+        self.spilled = self.http
         self.lost_bytes = self.lost_bytes or self.http
         self.state = TUNNEL if self.kind != OTHER else LOST
         if self.state == TUNNEL:
-            self.partial = None
-        if self.partial is not None:                # the way back is looked for in it too
-            self.partial_at = self.piece_at = self.message.start
-            self.partial_ns = self.piece_ns = self.message.first_ns
-            self.partial_ack = self.piece_ack = self.message.peer_ack
+            self.forget(tally)
+        elif self.partial is not None:              # the way back is looked for in it too
+            self.partial_at = self.message.start
         self.message = None
         self.blank = False
-        return 0
-
-    cdef bint find(self, Input* source, Tally tally) except -1:
-        """Looks for a start line; if there is none, the input is used up, and its tail kept if it can be the beginning of one."""
-        cdef size_t room = <size_t>(source.end - source.p)
-        cdef Py_ssize_t before = 0
-        cdef Start start
-        if not self.http and self.looked >= LOOKED:
-            if not begins_well(source.p, room):
-                self.forget(tally)
-                self.pass_over(room, tally)
-                source.p = source.end
-                return False
-            self.looked = 0
-        if memchr(source.p, LF, room) == NULL:      # no line ends here, so none is complete
-            self.keep(source, 0, tally)
-            return False
-        start.at = start.keep = 0
-        if self.partial is None:
-            if not search(source.p, room, &start):
-                self.keep(source, start.keep, tally)
-                return False
-        else:
-            before = len(self.partial)
-            self.partial.extend(source.p[:room])
-            if not search(<const uint8_t*>self.partial, len(self.partial), &start):
-                del self.partial[before:]
-                self.keep(source, start.keep, tally)
-                return False
-            del self.partial[before:]
-        self.candidate_request = start.request
-        self.candidate_apart = start.apart
-        if <Py_ssize_t>start.at >= before:
-            self.pass_over(start.at, tally)
-            source.p += start.at - before
-            source.offset += start.at - before
-            self.partial = None
-            self.candidate = source.offset
-            self.candidate_first = <Py_ssize_t>start.at == before
-            self.candidate_ns = source.ts_ns
-            self.candidate_ack = source.peer_ack
-            return True
-        self.pass_over(start.at, tally)
-        del self.partial[:start.at]
-        self.candidate = self.partial_at + <int64_t>start.at
-        if self.candidate >= self.piece_at:
-            self.partial_ns = self.piece_ns
-            self.partial_ack = self.piece_ack
-        self.candidate_first = self.candidate == self.piece_at
-        self.partial_at = self.candidate
-        self.candidate_ns = self.partial_ns
-        self.candidate_ack = self.partial_ack
-        return True
-
-    cdef int keep(self, Input* source, size_t start, Tally tally) except -1:
-        """Uses up the input; of what was kept and it, the bytes from `start` on may begin a message."""
-        cdef size_t before = len(self.partial) if self.partial is not None else 0
-        cdef size_t room = <size_t>(source.end - source.p)
-        if before + room - start > LONGEST_CARRY:
-            start = before + room - LONGEST_CARRY // 2
-        self.pass_over(start, tally)
-        self.looked += room
-        if start >= before:
-            self.partial = None
-            if start < before + room:
-                self.partial = bytearray(source.p[start - before:room])
-            self.partial_at = source.offset + <int64_t>(start - before)
-            self.partial_ns = source.ts_ns
-            self.partial_ack = source.peer_ack
-        else:
-            del self.partial[:start]
-            self.partial.extend(source.p[:room])
-            self.partial_at += start
-        self.piece_at = source.offset
-        self.piece_ns = source.ts_ns
-        self.piece_ack = source.peer_ack
-        source.p = source.end
-        source.offset += room
+        self.trail = 0
         return 0
 
     cdef int trust(self, bint yes, Input* source, Tally tally) except -1:
@@ -360,29 +352,7 @@ cdef class MessageReader:
                 self.message.bytes = len(self.partial)
                 self.line_seen = True               # the search has seen it whole
             return 0
-        self.pass_over(1, tally)
-        if self.partial is not None:
-            del self.partial[:1]
-            self.partial_at += 1
-        else:
-            source.p += 1
-            source.offset += 1
-        return 0
-
-    cdef int pass_over(self, uint64_t count, Tally tally) noexcept:
-        """These bytes belong to no message."""
-        if self.http:
-            tally.skipped_bytes += count
-        else:
-            tally.not_http_bytes += count
-        return 0
-
-    cdef int forget(self, Tally tally) except -1:
-        """What was kept for the search belongs to no message either."""
-        if self.partial is not None and self.state == LOST:
-            self.pass_over(len(self.partial), tally)
-        self.partial = None
-        return 0
+        return self.refuse(source, tally)
 
     cdef int frame(self, bint no_body, bint tunnel) except -1:
         """Decides what follows the head: RFC 9112 section 6.3, in its order. no_body: a response to HEAD."""
@@ -427,9 +397,10 @@ cdef class MessageReader:
         return 0
 
     cdef int chunk_framing(self, Input* source, Limits limits) except -1:
-        """The framing around chunks (RFC 9112 section 7.1); 0 if it cannot be followed."""
+        """The framing around chunks (RFC 9112 section 7.1); 0 if it cannot be followed behind what is used now."""
         cdef const uint8_t* p = source.p
         cdef const uint8_t* lf
+        cdef const uint8_t* stop
         cdef uint8_t c
         cdef int value
         while p < source.end:
@@ -439,7 +410,7 @@ cdef class MessageReader:
                 p += 1
                 if value >= 0 and not self.padded:
                     if self.remaining >> 59:
-                        return 0
+                        return self.use(source, <uint64_t>(p - 1 - source.p))
                     self.remaining = self.remaining * 16 + value
                     self.digits += self.digits <= MANY_DIGITS
                     if self.digits > MANY_DIGITS:
@@ -449,7 +420,7 @@ cdef class MessageReader:
                     self.padded = self.digits > 0
                     self.count_section(1, limits)
                 elif self.digits == 0:
-                    return 0
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
                 elif c == CR:
                     self.state = CHUNK_SIZE_CR
                 elif c == LF:
@@ -460,11 +431,11 @@ cdef class MessageReader:
                     self.state = CHUNK_EXTENSION
                     self.after_cr = False
                 else:
-                    return 0
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
             elif self.state == CHUNK_SIZE_CR:
-                if c != LF:
-                    return 0
                 p += 1
+                if c != LF:
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
                 if self.sized():
                     break
             elif self.state == CHUNK_END:
@@ -478,9 +449,12 @@ cdef class MessageReader:
                 elif c == CR and not self.after_cr:
                     self.after_cr = True
                 else:
-                    return 0
+                    return self.use(source, <uint64_t>(p - 1 - source.p))
             else:                                   # an extension, or a line of the trailer; the empty one ends it
                 lf = <const uint8_t*>memchr(p, LF, source.end - p)
+                stop = lf if lf != NULL else source.end
+                if (self.after_cr and c != LF) or (stop > p and memchr(p, CR, stop - p - 1) != NULL):
+                    self.message.anomalies |= ODD_CHUNK     # a CR that ends no line
                 if lf == NULL:
                     self.digits = <uint32_t>min(<uint64_t>self.digits + <uint64_t>(source.end - p), <uint64_t>1 << 30)
                     self.count_section(<uint64_t>(source.end - p), limits)
@@ -542,18 +516,20 @@ cdef class MessageReader:
             return NEED_MORE
         if self.state == TUNNEL:
             return NEED_MORE
-        self.lost_bytes = self.doubtful = True
+        self.lost_bytes = self.doubtful = self.gapped = True
+        self.trail = 0
         if self.state == LOST:
             self.forget(tally)
             return NEED_MORE
-        if self.state == START:
+        if self.state == START or self.state == PREFACE:
+            self.forget(tally)
             self.state = LOST
             return NEED_MORE
         if self.state == IN_HEAD:
             said = self.salvage(limits, tally)
             if said == NEED_MORE:
                 self.message = None
-                self.partial = None
+                self.forget(tally)
                 self.state = LOST
             return said
         if self.state == LENGTH:                    # the body's end lies inside the gap
@@ -584,8 +560,10 @@ cdef class MessageReader:
         elif self.state == IN_HEAD:
             if self.settle(limits, tally) == HEAD or self.salvage(limits, tally) == HEAD:
                 return HEAD
+            if self.headless:
+                return self.bare(tally)
             self.message = None
-            self.partial = None
+            self.forget(tally)
             self.state = LOST
             return NEED_MORE
         elif self.state not in (LENGTH, CHUNK_SIZE, CHUNK_SIZE_CR, CHUNK_EXTENSION, CHUNK_DATA, CHUNK_END, TRAILER):

@@ -12,8 +12,8 @@ from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
 from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, IN_HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
 from workers.message cimport (
-    BAD_CHUNK, BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT,
-    RESYNCHRONISED, Message,
+    AMBIGUOUS_FRAMING, BAD_CHUNK, BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, EARLY_RESPONSE, EXTRA_BYTES,
+    LENGTH_NOT_ALLOWED, OVERLAP_CONFLICT, RESYNCHRONISED, Message,
 )
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
@@ -107,6 +107,10 @@ cdef class HttpConnection(Connection):
             if piece.marks and reader.message is not None and reader.message.start < piece.marked_to \
                     and source.offset > piece.marked_from:
                 reader.message.anomalies |= OVERLAP_CONFLICT * piece.marks
+            if reader.spilled:
+                reader.spilled = False
+                if side == self.client and self.pairer.waiting:
+                    (<Transaction>self.pairer.waiting[-1]).request.anomalies |= EXTRA_BYTES
             if step == NEED_MORE:
                 break
             if step == CANDIDATE:
@@ -157,7 +161,7 @@ cdef class HttpConnection(Connection):
         if self.client >= 0 and (side == self.client) != reader.candidate_request:
             return False
         if not other.seen:
-            return reader.candidate_first
+            return reader.candidate_starts
         if self.heard[peer] == reader.candidate:
             return True
         if reader.candidate_first and reader.candidate_ack > max(self.heard[side], 0) and (
@@ -219,7 +223,8 @@ cdef class HttpConnection(Connection):
             flow.midstream = self.streams[LOW].midstream or self.streams[HIGH].midstream
             self.pairer = Pairer(flow)
             self.pairer.midstream = self.streams[self.client].midstream
-            self.reader(LOW).http = self.reader(HIGH).http = True
+            self.reader(LOW).found_http()
+            self.reader(HIGH).found_http()
         if message.is_request != (side == self.client):
             cx.tally.failed += 1                    # both sides ask, or both answer: this is not HTTP
             reader.message = None
@@ -245,6 +250,8 @@ cdef class HttpConnection(Connection):
                 message.anomalies |= EARLY_RESPONSE
         reader.frame(no_body, tunnel)
         self.look(reader, cx)
+        if 100 <= message.status < 200 and message.status != 101 and request is not None:
+            request.anomalies |= message.anomalies & ~<uint64_t>(AMBIGUOUS_FRAMING & ~LENGTH_NOT_ALLOWED)   # it has no event
         if (message.status >= 200 or message.status == 101) and request is not None and request.complete \
                 and not request.end_lost and message.first_ns >= request.last_ns:
             cx.tally.response_time(message.first_ns - request.last_ns)

@@ -53,7 +53,8 @@ cdef enum Anomaly:              # bits of Message.anomalies; names in message.py
 
 cdef enum:                      # with these a message can be framed in another way, too
     AMBIGUOUS_FRAMING = (
-        LENGTH_AND_CHUNKED | LENGTHS_DIFFER | CHUNKED_NOT_LAST | UNKNOWN_CODING | CHUNKED_IN_HTTP10 | LENGTH_NOT_ALLOWED)
+        LENGTH_AND_CHUNKED | LENGTHS_DIFFER | BAD_LENGTH | CHUNKED_NOT_LAST | UNKNOWN_CODING | CHUNKED_IN_HTTP10
+        | LENGTH_NOT_ALLOWED)
 
 
 cdef enum Framing:              # of a body; names in message.pyx, in this order
@@ -107,6 +108,7 @@ cdef class Message:
     cdef Head parse(self, uint32_t max_headers) except <Head>-1
     cdef Head parse_lines(self, uint32_t max_headers) except <Head>-1
     cdef int check(self) except -1
+    cdef int compare_hosts(self, const uint8_t* p) except -1
     cdef bint good_form(self, const uint8_t* p, uint32_t size) except -1
     cdef list other_framings(self)
     cdef int parse_request_line(self, const uint8_t* p, uint32_t end) except -1
@@ -114,6 +116,7 @@ cdef class Message:
     cdef int parse_header(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
     cdef int parse_connection(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
     cdef int parse_length(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
+    cdef int read_otherwise(self, uint64_t length) except -1
     cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
 
 

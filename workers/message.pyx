@@ -128,6 +128,25 @@ cdef bint is_coding(const uint8_t* p, size_t size) noexcept nogil:
     return size == 10 and same_word(p, b"x-compress", 10)
 
 
+cdef inline uint8_t lower(uint8_t c) noexcept nogil:
+    return c | 0x20 if 65 <= c <= 90 else c
+
+
+cdef Span without_port(const uint8_t* p, Span host) noexcept:
+    """The host without the port that it has anyhow."""
+    if host.length > 3 and memcmp(p + host.at + host.length - 3, b":80", 3) == 0:
+        host.length -= 3
+    elif host.length > 4 and memcmp(p + host.at + host.length - 4, b":443", 4) == 0:
+        host.length -= 4
+    return host
+
+
+cdef bint is_framing(const uint8_t* p, size_t size) noexcept nogil:
+    """Does this line say how the body is framed, or may it go on with one that does?"""
+    return is_blank(p[0]) or (size > 14 and same_word(p, b"content-length", 14)) or (
+        size > 17 and same_word(p, b"transfer-encoding", 17))
+
+
 cdef bytes unfolded(bytes head):
     """The head with every folded line joined to its field by one space (RFC 9112 section 5.2)."""
     cdef size_t size = PyBytes_GET_SIZE(head), at = 0, start, end, lines = 0
@@ -197,38 +216,66 @@ cdef class Message:
             elif end > at:
                 if lines == 0 and is_blank(p[at]):
                     self.anomalies |= BAD_HEADER_LINE       # RFC 9112 section 2.2: nothing that it could continue
-                elif lines <= max_headers:
+                elif lines < max_headers or is_framing(p + at, end - at):
                     self.parse_header(p, at, end)
-                else:
-                    self.anomalies |= TOO_MANY_HEADERS
-                    break
                 lines += 1
             at = line_end + 1
         if size == 0:
             return HEAD_BAD
+        if lines > max_headers:
+            self.anomalies |= TOO_MANY_HEADERS
         return HEAD_REQUEST if self.is_request else HEAD_RESPONSE
 
     cdef int check(self) except -1:
         """What the whole head shows: stray control characters, and a request without (one) Host."""
-        cdef int odd = odd_bytes(<const uint8_t*>PyBytes_AS_STRING(self.head), PyBytes_GET_SIZE(self.head))
+        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(self.head)
+        cdef int odd = odd_bytes(p, PyBytes_GET_SIZE(self.head))
         if odd & 1:
             self.anomalies |= CONTROL_IN_HEAD
         if odd & 2:
             self.anomalies |= BARE_CR
         if self.is_request and self.host.length == 0 and self.minor == 1 and self.major == 1 and not self.has_host:
             self.anomalies |= HOST_MISSING
+        if self.host.length and self.is_request and p[self.target.at] != 47 and self.method_number != 5:
+            self.compare_hosts(p)
+        return 0
+
+    cdef int compare_hosts(self, const uint8_t* p) except -1:
+        """An absolute target (RFC 9112 section 3.2.2) names the host that Host names; a default port may be left out."""
+        cdef uint32_t at = self.target.at, end = self.target.at + self.target.length, stop, i
+        cdef Span own, said = self.host
+        while at < end and TOKEN[p[at]]:
+            at += 1
+        if end - at < 3 or memcmp(p + at, b"://", 3) != 0:
+            return 0
+        at += 3
+        stop = at
+        while stop < end and p[stop] != 47 and p[stop] != 63 and p[stop] != 35:
+            if p[stop] == 64:                       # the user before it
+                at = stop + 1
+            stop += 1
+        own.at, own.length = at, stop - at
+        own, said = without_port(p, own), without_port(p, said)
+        for i in range(min(own.length, said.length)):
+            if lower(p[own.at + i]) != lower(p[said.at + i]):
+                own.length = 0
+                break
+        if own.length != said.length:
+            self.anomalies |= HOSTS_DIFFER
         return 0
 
     cdef list other_framings(self):
         """[(framing, length or None)]: how else this message could be read, if its head contradicts itself; None if not."""
         cdef list found = []
-        if not self.anomalies & AMBIGUOUS_FRAMING or (self.framing == NO_BODY and not self.anomalies & LENGTH_NOT_ALLOWED):
+        if not self.anomalies & AMBIGUOUS_FRAMING or (
+                self.framing == NO_BODY and not self.is_request and not self.anomalies & LENGTH_NOT_ALLOWED):
             return None
         if self.framing != BY_LENGTH and self.has_length and (self.content_length or self.framing != NO_BODY):
             found.append((BY_LENGTH, self.content_length))
         for length in self.other_lengths or ():
-            found.append((BY_LENGTH, length))
-        if self.framing != BY_CHUNKS and (self.chunked or self.anomalies & CHUNKED_NOT_LAST):
+            if (length or self.framing != NO_BODY) and not (self.has_length and length == self.content_length):
+                found.append((BY_LENGTH, length))
+        if self.framing != BY_CHUNKS and (self.chunked or self.anomalies & (CHUNKED_NOT_LAST | UNKNOWN_CODING)):
             found.append((BY_CHUNKS, None))
         if self.anomalies & CHUNKED_IN_HTTP10 and not self.is_request and self.framing == BY_CHUNKS:
             found.append((BY_CLOSE, None))
@@ -339,30 +386,29 @@ cdef class Message:
 
     cdef int parse_header(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """One header line, without its line end, not empty (RFC 9112 section 5)."""
-        cdef uint32_t name_end, at
-        cdef const uint8_t* colon
+        cdef uint32_t name_end, at = start
         cdef const uint8_t* name = p + start
         if p[start] == 32 or p[start] == 9:
             self.anomalies |= FOLDED_HEADER         # obs-fold: the value goes on; parse() joins it and reads again
             return 0
-        colon = <const uint8_t*>memchr(name, 58, end - start)
-        if colon == NULL or colon == name:
+        while TOKEN[p[at]]:                         # stops at the line end, or at the NUL behind the head's bytes
+            at += 1
+        name_end = at - start
+        if at == end or p[at] != 58:
+            while at < end and is_blank(p[at]):
+                at += 1
+            if at == end or p[at] != 58:
+                name_end = 0
+            else:
+                self.anomalies |= SPACE_BEFORE_COLON
+        if name_end == 0:
             self.anomalies |= BAD_HEADER_LINE
             return 0
-        at = <uint32_t>(colon - p)
-        name_end = at
-        while name_end > start and (p[name_end - 1] == 32 or p[name_end - 1] == 9):
-            name_end -= 1
-            self.anomalies |= SPACE_BEFORE_COLON
         at += 1
         while at < end and (p[at] == 32 or p[at] == 9):
             at += 1
         while end > at and (p[end - 1] == 32 or p[end - 1] == 9):
             end -= 1
-        if memchr(name, 32, name_end - start) != NULL:
-            self.anomalies |= BAD_HEADER_LINE
-            return 0
-        name_end -= start
         if name_end == 4 and same_word(name, b"host", 4):
             if not self.has_host:
                 self.host.at, self.host.length = at, end - at
@@ -407,9 +453,11 @@ cdef class Message:
         """RFC 9112 section 6.3: digits only, each member of a list alike; anything else is flagged, the first good one counts."""
         cdef uint64_t value
         cdef uint32_t at = start, digits, first
-        cdef bint good
+        cdef bint good, some, plus
         while True:
             value = digits = 0
+            plus = at < end and p[at] == 43
+            at += plus
             first = at
             while at < end and p[at] == 48:
                 at += 1
@@ -417,7 +465,8 @@ cdef class Message:
                 value = value * 10 + (p[at] - 48)
                 digits += 1
                 at += 1
-            good = at > first and (at == end or p[at] == 44 or is_blank(p[at]))
+            some = at > first and (at == end or not is_digit(p[at]))
+            good = some and not plus and (at == end or p[at] == 44 or is_blank(p[at]))
             while good and at < end and is_blank(p[at]):
                 at += 1
             good = good and (at == end or p[at] == 44)
@@ -425,6 +474,8 @@ cdef class Message:
                 self.anomalies |= LENGTH_LEADING_ZEROS
             if not good:
                 self.anomalies |= BAD_LENGTH
+                if some:                            # who reads as many digits as there are reads this
+                    self.read_otherwise(value)
             elif not self.has_length:
                 self.has_length = True
                 self.content_length = value
@@ -432,10 +483,7 @@ cdef class Message:
                 self.anomalies |= LENGTH_REPEATED
             else:
                 self.anomalies |= LENGTHS_DIFFER
-                if self.other_lengths is None:
-                    self.other_lengths = []
-                if value not in self.other_lengths and len(self.other_lengths) < FEW_LENGTHS:
-                    self.other_lengths.append(value)
+                self.read_otherwise(value)
             while at < end and p[at] != 44:
                 at += 1
             if at == end:
@@ -444,27 +492,41 @@ cdef class Message:
             while at < end and is_blank(p[at]):
                 at += 1
 
+    cdef int read_otherwise(self, uint64_t length) except -1:
+        """A length that does not decide the framing, but may for others."""
+        if self.other_lengths is None:
+            self.other_lengths = []
+        if length not in self.other_lengths and len(self.other_lengths) < FEW_LENGTHS:
+            self.other_lengths.append(length)
+        return 0
+
     cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1:
         """Transfer-Encoding: chunked decides the framing only as the last coding (RFC 9112 section 6.1)."""
-        cdef uint32_t at = start, stop
+        cdef uint32_t at = start, stop, last, name_end
         while at < end:
             stop = at
-            while stop < end and p[stop] != 44 and not is_blank(p[stop]) and p[stop] != 59:
+            while stop < end and p[stop] != 44:
                 stop += 1
-            if stop - at == 7 and same_word(p + at, b"chunked", 7):
+            last = stop
+            while last > at and is_blank(p[last - 1]):
+                last -= 1
+            if last - at == 7 and same_word(p + at, b"chunked", 7):
                 if self.chunked:
                     self.anomalies |= CHUNKED_REPEATED
                 self.chunked = self.coded = True
-            elif stop > at:
+            elif last > at:
                 if self.chunked:
                     self.anomalies |= CHUNKED_NOT_LAST
                     self.chunked = False
-                if not is_coding(p + at, stop - at):
-                    self.anomalies |= UNKNOWN_CODING
-                if not (stop - at == 8 and same_word(p + at, b"identity", 8)):
+                name_end = at
+                while name_end < last and p[name_end] != 59:
+                    name_end += 1
+                while name_end > at and is_blank(p[name_end - 1]):
+                    name_end -= 1
+                if not is_coding(p + at, name_end - at):
+                    self.anomalies |= UNKNOWN_CODING    # chunked with parameters, too: RFC 9112 section 7.1
+                if not (name_end - at == 8 and same_word(p + at, b"identity", 8)):
                     self.coded = True
-            while stop < end and p[stop] != 44:
-                stop += 1
             at = stop + 1
             while at < end and is_blank(p[at]):
                 at += 1

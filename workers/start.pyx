@@ -27,7 +27,7 @@ cdef extern from *:
 
 cdef enum:
     LONGEST_METHOD = 32
-    LONGEST_LINE = 8192         # of a start line that is searched for, with the line behind it
+    LONGEST_PROXY = 107         # the first version's line, by its specification
     CR = 13
     LF = 10
     SP = 32
@@ -65,7 +65,7 @@ cdef bint may_start(const uint8_t* p, size_t size) noexcept nogil:
     cdef size_t at = 0
     while at < size and at < LONGEST_METHOD and is_token(p[at]):
         at += 1
-    if at == size:
+    if at == size or (size == 1 and p[0] == 22):    # one byte of TLS tells nothing yet
         return True
     if at == 4 and p[at] == 47:
         return same_word(p, b"http", 4)
@@ -89,7 +89,7 @@ cdef bint begins_well(const uint8_t* p, size_t size) noexcept nogil:
 
 cdef Kind kind_of(const uint8_t* p, size_t size) noexcept nogil:
     """What begins like this and is no HTTP/1."""
-    if size and p[0] == 22 and (size == 1 or p[1] == 3):
+    if size >= 2 and p[0] == 22 and p[1] == 3:
         return TLS
     if size >= 4 and memcmp(p, b"SSH-", 4) == 0:
         return SSH
@@ -100,6 +100,23 @@ cdef Kind kind_of(const uint8_t* p, size_t size) noexcept nogil:
     if size >= 14 and memcmp(p, b"PRI * HTTP/2.0", 14) == 0:
         return HTTP2
     return OTHER
+
+
+cdef size_t preface(const uint8_t* p, size_t size) noexcept nogil:
+    """Bytes of a header of the PROXY protocol (versions 1 and 2), which a load balancer puts before all; 0: none, OPEN: maybe."""
+    cdef const uint8_t* lf
+    cdef size_t length
+    if p[0] == 80:
+        if memcmp(p, b"PROXY ", min(size, <size_t>6)) != 0:
+            return 0
+        lf = <const uint8_t*>memchr(p, LF, min(size, <size_t>LONGEST_PROXY))
+        if lf != NULL:
+            return <size_t>(lf - p) + 1
+        return OPEN if size < LONGEST_PROXY else 0
+    if memcmp(p, b"\r\n\r\n\0\r\nQUIT\n", min(size, <size_t>12)) != 0:
+        return 0
+    length = 16 + p[14] * 256 + p[15] if size >= 16 else OPEN
+    return length if size >= length else OPEN
 
 
 cdef bint is_field(const uint8_t* p, size_t size) noexcept nogil:
@@ -116,13 +133,13 @@ cdef bint is_digit(uint8_t c) noexcept nogil:
     return 48 <= c <= 57
 
 
-cdef Py_ssize_t request_before(const uint8_t* p, size_t version) noexcept nogil:
+cdef Py_ssize_t request_before(const uint8_t* p, size_t version, size_t longest) noexcept nogil:
     """Where the request line starts whose version stands at `version`; its method may stand right behind other bytes."""
     cdef size_t at, length
     if version < 2 or p[version - 1] != SP:
         return NOWHERE
     at = version - 1
-    while at > 0 and p[at - 1] > SP and version - at < LONGEST_LINE:
+    while at > 0 and p[at - 1] > SP and version - at < longest:
         at -= 1
     if at == version - 1 or at == 0 or p[at - 1] != SP:
         return NOWHERE
@@ -133,8 +150,8 @@ cdef Py_ssize_t request_before(const uint8_t* p, size_t version) noexcept nogil:
     return NOWHERE
 
 
-cdef bint search(const uint8_t* p, size_t size, Start* out) noexcept nogil:
-    """The first message that starts in p; out.keep if there is none."""
+cdef bint search(const uint8_t* p, size_t size, size_t longest, Start* out) noexcept nogil:
+    """The first message that starts in p; out.keep if there is none. longest: of its start line and the line behind it."""
     cdef size_t at = 0, version, line_end, text_end
     cdef Py_ssize_t found
     cdef const uint8_t* word
@@ -154,10 +171,10 @@ cdef bint search(const uint8_t* p, size_t size, Start* out) noexcept nogil:
         if p[text_end - 1] == CR:
             text_end -= 1
         found = NOWHERE
-        if text_end < version + 8 or text_end - version > LONGEST_LINE or not is_digit(p[version + 7]):
+        if text_end < version + 8 or text_end - version > longest or not is_digit(p[version + 7]):
             continue
         if text_end == version + 8:
-            found = request_before(p, version)
+            found = request_before(p, version, longest)
             out.request = True
         elif text_end >= version + 12 and p[version + 8] == SP and 49 <= p[version + 9] <= 57 and is_digit(p[version + 10]) \
                 and is_digit(p[version + 11]) and (text_end == version + 12 or p[version + 12] == SP):
@@ -168,17 +185,15 @@ cdef bint search(const uint8_t* p, size_t size, Start* out) noexcept nogil:
         next_lf = <const uint8_t*>memchr(p + line_end + 1, LF, size - line_end - 1)
         if next_lf == NULL:
             out.keep = <size_t>found
-            if size - out.keep > LONGEST_LINE:
-                out.keep = size - LONGEST_LINE // 2
+            if size - out.keep > longest:
+                out.keep = size - longest
             return False
-        if is_field(p + line_end + 1, (next_lf - p) - line_end - 1):
+        if (next_lf - p) - found <= longest and is_field(p + line_end + 1, (next_lf - p) - line_end - 1):
             out.at = <size_t>found
-            out.apart = found >= 2 and p[found - 1] == LF and (
-                p[found - 2] == LF or (found >= 3 and p[found - 2] == CR and p[found - 3] == LF))
             return True
         at = line_end + 1               # no other start on this line has anything better behind it
     lf = <const uint8_t*>find_last(p, LF, size)
     out.keep = 0 if lf == NULL else <size_t>(lf - p) + 1
-    if size - out.keep > LONGEST_LINE:
-        out.keep = size - LONGEST_LINE // 2
+    if size - out.keep > longest:
+        out.keep = size - longest
     return False

@@ -48,7 +48,7 @@ ROOMS = {
         **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
-    "workers": {"delivery": 3, "reader_stream": 3},
+    "workers": {"finder": 1, "delivery": 3, "reader_stream": 3},
 }
 BORDER = {
     "option_bodies",
@@ -137,6 +137,7 @@ def test_the_workers_see_of_the_appliance_only_words_and_the_bus():
         "segment",
         "stream",
         "http1",
+        "finder",
         "start",
         "message",
         "connection",

@@ -28,7 +28,8 @@ def _read(connection: h11.Connection, data: bytes) -> tuple[list[h11.Event], byt
         event = connection.next_event()
         if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
             break
-        assert event is not h11.NEED_DATA
+        if event is h11.NEED_DATA:
+            raise h11.RemoteProtocolError("no end")
         events.append(event)
         if isinstance(event, h11.EndOfMessage):
             break
@@ -37,6 +38,18 @@ def _read(connection: h11.Connection, data: bytes) -> tuple[list[h11.Event], byt
 
 def _body(events: list[h11.Event]) -> int:
     return sum(len(event.data) for event in events if isinstance(event, h11.Data))
+
+
+class Refused(Exception):
+    """h11 does not take all of these bytes for whole messages."""
+
+
+def accepted(client: bytes, server: bytes) -> list[Transaction]:
+    """As transactions(), if h11 has nothing against a single byte; else Refused."""
+    try:
+        return transactions(client, server)
+    except (h11.RemoteProtocolError, h11.LocalProtocolError) as error:
+        raise Refused from error
 
 
 def transactions(client: bytes, server: bytes) -> list[Transaction]:
@@ -50,7 +63,9 @@ def transactions(client: bytes, server: bytes) -> list[Transaction]:
         asked.send(h11.Request(method=request.method, target=request.target, headers=[("Host", "a.example")]))
         asked.send(h11.EndOfMessage())
         answers, server = _read(asked, server)
-        final = next(event for event in answers if isinstance(event, h11.Response))
+        final = next((event for event in answers if isinstance(event, h11.Response)), None)
+        if final is None:
+            raise h11.RemoteProtocolError("no response")
         interim = [event.status_code for event in answers if isinstance(event, h11.InformationalResponse)]
         out.append(
             Transaction(
@@ -62,4 +77,6 @@ def transactions(client: bytes, server: bytes) -> list[Transaction]:
                 tuple(interim),
             )
         )
+    if server:
+        raise h11.RemoteProtocolError("more responses than requests")
     return out

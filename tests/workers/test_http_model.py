@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from builders import events_of, spoken
 from exchange import exchange
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from models.http import Transaction, transactions
+from models.http import Refused, Transaction, accepted, transactions
 from talks import talks
 
 
@@ -103,3 +103,114 @@ def test_bytes_of_a_message_are_all_of_its_bytes_on_the_wire(size, chunk, framin
     (event,) = events_of(spoken(made.request, made.response).frames)
     assert event["http"]["request"]["bytes"] == len(made.request)
     assert event["http"]["response"]["bytes"] == len(made.response)
+
+
+# -- the grammar -----------------------------------------------------------------------------------------------------
+
+some = st.sampled_from
+TOLERATED = {
+    "bare_lf",
+    "folded_header",
+    "unknown_method",
+    "odd_target",
+    "length_repeated",
+    "length_leading_zeros",
+    "length_and_chunked",
+    "hosts_differ",
+    "odd_chunk",
+    "early_response",
+}
+
+
+@st.composite
+def framed(draw, *, request, close=False):
+    """(framing fields, body on the wire): chunks with extensions and trailers, a length in its spellings, or none."""
+    body = draw(st.binary(max_size=60) | some((b"", b"GET / HTTP/1.1\r\n\r\n", b"0\r\n\r\n", b"\r\n")))
+    framing = draw(some(("length", "chunked", "none" if request else "length", "close" if close else "chunked")))
+    if framing == "length":
+        length = draw(some((b"%d", b"%d", b"0%d", b"\t%d ", b"%d, %d"))).replace(b"%d", b"%d" % len(body))
+        return [b"Content-Length:" + length], body
+    if framing == "chunked":
+        wire, left = b"", body
+        while left:
+            size = draw(st.integers(1, len(left)))
+            digits = draw(some((b"%x", b"%X", b"00%x"))) % size
+            wire += digits + draw(some((b"", b";a", b";a=b;c", b';a="b c"'))) + b"\r\n" + left[:size] + b"\r\n"
+            left = left[size:]
+        wire += draw(some((b"0", b"000", b"0;last"))) + b"\r\n"
+        wire += draw(some((b"", b"", b"X-Sum: 1\r\n", b"A: b\r\nC:\r\n"))) + b"\r\n"
+        return [b"Transfer-Encoding:" + draw(some((b" chunked", b"CHUNKED", b"\tChunked ")))], wire
+    return [], body if framing == "close" else b""
+
+
+FIELDS = some(
+    (
+        b"X: y",
+        b"X:",
+        b"x-empty: \t",
+        b"X: a\r\n b",
+        b"X: a\r\n\t\tb\r\n c",
+        b"X: \xe9\xff",
+        b"A~!#$%&'*+-.^_`|: :",
+        b"Accept: */*",
+    )
+)
+
+
+@st.composite
+def dialogues(draw):
+    """Both directions of a few exchanges that the grammar of RFC 9112 allows."""
+    client, server = b"", b""
+    count = draw(st.integers(1, 4))
+    for number in range(count):
+        method = draw(some((b"GET", b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"M-SEARCH", b"brew")))
+        version = draw(some((b"1.1", b"1.1", b"1.0")))
+        end = draw(some((b"\r\n", b"\r\n", b"\n")))
+        framing, body = draw(framed(request=True))
+        fields = draw(st.permutations([b"Host: a.example", *framing, *draw(st.lists(FIELDS, max_size=3))]))
+        target = draw(some((b"/%d", b"/%d?q='x'", b"http://a.example/%d", b"*%d", b"%%%d"))) % number
+        line = method + b" " + target + b" HTTP/" + version
+        client += end.join((line, *(field.replace(b"\r\n", end) for field in fields), b"", b"")) + body
+        for status in draw(st.lists(some((b"100 Continue", b"103 Early Hints")), max_size=2)):
+            server += b"HTTP/1.1 " + status + b"\r\n\r\n"
+        status = draw(some((b"200 OK", b"200", b"404 ", b"204 No", b"304 Not", b"500 \xff", b"999 x")))
+        framing, body = draw(framed(request=False, close=number == count - 1))
+        if status[:3] == b"204":
+            framing = []
+        if method == b"HEAD" or status[:3] in (b"204", b"304"):
+            body = b""
+        fields = draw(st.permutations([*framing, *draw(st.lists(FIELDS, max_size=3))]))
+        end = draw(some((b"\r\n", b"\r\n", b"\n")))
+        line = b"HTTP/" + draw(some((b"1.1", b"1.0"))) + b" " + status
+        server += end.join((line, *(field.replace(b"\r\n", end) for field in fields), b"", b"")) + body
+    return client, server
+
+
+@given(dialogues())
+def test_all_that_the_grammar_allows_is_read_as_h11_reads_it(said):
+    expected = transactions(*said)
+    events = events_of(spoken(*said).frames)
+    assert reported(events) == expected
+    for event in events:
+        assert event["appliance"]["request"]["complete"]
+        assert event["appliance"]["response"]["complete"]
+        assert {*event["appliance"].get("anomalies", ())} <= TOLERATED | {"chunked_in_http10"}
+
+
+MUTATIONS = some(
+    (b"", b"\r", b"\n", b"\r\n", b" ", b"\t", b":", b",", b"0", b"9", b"\0", b"\xa0", b"Content-Length: 3\r\n", b"x")
+)
+
+
+@given(dialogues(), st.booleans(), st.floats(0, 1), st.integers(0, 2), MUTATIONS)
+def test_whatever_h11_accepts_of_damaged_bytes_is_read_as_h11_reads_it(said, ours, place, cut, put):
+    client, server = said
+    text = client if ours else server
+    at = int(place * len(text))
+    text = text[:at] + put + text[at + cut :]
+    said = (text, server) if ours else (client, text)
+    try:
+        expected = accepted(*said)
+    except Refused:
+        assume(False)
+    assert reported(events_of(spoken(*said).frames)) == expected
