@@ -12,9 +12,10 @@ from workers.connection cimport HIGH, LOW, Connection, fetch
 from workers.context cimport Context
 from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, IN_HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
 from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CONFLICT, RESYNCHRONISED, Message
+from workers.pairer cimport Pairer
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
-from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
+from workers.transaction cimport METHOD_HEAD, Flow, Transaction, opens_tunnel
 
 cdef extern from "Python.h":
     ctypedef struct PyListObject:

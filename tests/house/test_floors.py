@@ -18,7 +18,7 @@ FLOORS = {
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
         {"stream", "http1", "start", "message"},
-        {"connection", "http_connection", "transaction", "encode", "events"},
+        {"connection", "http_connection", "pairer", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
     ],
@@ -126,6 +126,7 @@ def test_the_workers_see_of_the_appliance_only_words_and_the_bus():
         "start",
         "message",
         "connection",
+        "pairer",
         "transaction",
         "table",
         "pipeline",
