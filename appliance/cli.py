@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -62,7 +62,11 @@ def main() -> None:
     "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Read options from it."
 )
 @click.option(
-    "-o", "--output", "output__path", metavar="PATH", help="Write events as JSON Lines; - is standard output."
+    "-o",
+    "--output",
+    "output__path",
+    metavar="PATH",
+    help="Write events there: JSON Lines, or Parquet for PATH.parquet; - is standard output.",
 )
 @click.option("--workers", "workers__count", type=int, metavar="N", help="Parsing processes. [cores - 1]")
 @click.option("--feed", "feed__bind", metavar="ENDPOINT", help=f"Publish events here, or off. [{FEED}]")
@@ -166,6 +170,78 @@ def events(
         stop(f"--server-key, --key: {error}")
     except BusError as error:
         stop(f"--connect {error}")
+    sys.exit(code)
+
+
+@main.command()
+@click.option("--to", required=True, metavar="URL", help="nats://HOST:PORT[/STREAM] or kafka://HOST:PORT[/TOPIC].")
+@click.option("--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="The feed of a running appliance.")
+@click.option("--replay", default="", metavar="ENDPOINT", help="Ask for lost events here, or off. [as the feed says]")
+@click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
+@click.option("--key", default="", metavar="FILE", help="Secret key of your own for a locked feed.")
+@click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that start so; repeatable. [http.]")
+@click.option(
+    "--credentials",
+    "secret",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML with user, password, token, ca, …; mode 0600. [APPLIANCE_FORWARD_USER, … of the environment]",
+)
+@click.option("--subject", default="appliance", show_default=True, metavar="PREFIX", help="NATS: of the subjects.")
+@click.option("--position", default="", metavar="FILE", help="Remember there what is acknowledged. [start over]")
+@click.option(
+    "--window",
+    type=click.IntRange(1, 1 << 20),
+    default=4096,
+    show_default=True,
+    metavar="N",
+    help="Events that may wait for the server; then the feed is not read.",
+)
+@click.option("--window-bytes", type=size, default="64M", show_default=True, metavar="BYTES", help="The same in bytes.")
+@click.option("--metrics", default="", metavar="HOST:PORT", help="Serve /metrics and /healthz there. [off]")
+@click.option("--allow-remote", is_flag=True, help="Serve them beyond this host.")
+def forward(
+    to: str, topics: tuple[str, ...], secret: Path | None, subject: str, metrics: str, allow_remote: bool, **others: Any
+) -> None:
+    """Publish the events of a running appliance to NATS JetStream or Kafka, each at least once.
+
+    Each is published under its event.id: JetStream leaves out what it has, in Kafka it is the key of the record.
+    Begins with the oldest event that the feed still has. More servers of a cluster stand in the URL with commas.
+    """
+    import os
+
+    from appliance.bus import BusError
+    from appliance.config import is_loopback, split_address
+    from appliance.forward import Wanted
+    from appliance.forward import forward as publish
+    from appliance.target import SinkFault, TargetFault, credentials, parse
+
+    where = "--to"
+    try:
+        target = parse(to)
+        where = "--credentials"
+        known = credentials(secret, os.environ)
+        where = "--metrics"
+        metrics = "" if metrics == "off" else metrics
+        if metrics and not is_loopback(split_address(metrics)[0]) and not allow_remote:
+            stop(f"--metrics {metrics}: reachable from other hosts; bind 127.0.0.1, or add --allow-remote")
+    except (TargetFault, ValueError) as error:
+        stop(f"{where}: {error}")
+    if not all(
+        part and part.isascii() and part.isprintable() and not set(part) & set(" *>") for part in subject.split(".")
+    ):
+        stop(f"--subject {subject!r}: words with dots between them, as in appliance.site1")
+    wanted = Wanted(
+        target, known, others.pop("connect"), topics or ("http.",), prefix=subject, metrics=metrics, **others
+    )
+    try:
+        code = publish(wanted)
+    except BusError as error:
+        stop(f"--connect {error}")
+    except SinkFault as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"--metrics {metrics}: {error.strerror}", 1)
     sys.exit(code)
 
 

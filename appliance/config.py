@@ -15,6 +15,7 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,7 @@ def _source_faults(config: Config, required: bool) -> Iterator[tuple[list[str], 
 
 
 def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
-    shard, tcp = config.shard, config.tcp
+    shard, tcp, http = config.shard, config.tcp, config.http
     if shard.link_bytes < 2 * shard.batch_bytes:
         text = (
             f"shard.link_bytes = {shard.link_bytes}: must hold two batches of shard.batch_bytes = {shard.batch_bytes}"
@@ -308,18 +309,40 @@ def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
         text = f"tcp.max_total_pending_bytes = {tcp.max_total_pending_bytes}: less than one stream may hold"
         keys = ["tcp.max_total_pending_bytes", "tcp.max_pending_bytes"]
         yield keys, f"{text} (tcp.max_pending_bytes = {tcp.max_pending_bytes})"
+    if http.max_total_head_bytes < http.max_head_bytes:
+        text = f"http.max_total_head_bytes = {http.max_total_head_bytes}: less than one head may have"
+        keys = ["http.max_total_head_bytes", "http.max_head_bytes"]
+        yield keys, f"{text} (http.max_head_bytes = {http.max_head_bytes})"
 
 
 def _output_faults(config: Config) -> Iterator[tuple[list[str], str]]:
     output = config.output
     if output.rotates and output.path in ("", "-"):
         yield ["output.path"], "output.rotate_bytes and output.rotate_s need a file: set output.path (-o)"
+    if output.parquet:
+        yield from _parquet_faults(config)
     if not output.rotates and (output.compress != "none" or output.keep_files or output.keep_bytes):
         keys = ["output.rotate_bytes", "output.rotate_s"]
         yield (
             keys,
             "output.compress, keep_files and keep_bytes are about closed files: set output.rotate_bytes or rotate_s",
         )
+
+
+def _parquet_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    output = config.output
+    if output.path in ("", "-"):
+        yield ["output.format", "output.path"], 'output.format = "parquet": needs a file, set output.path (-o)'
+    if output.compress != "none":
+        yield ["output.compress"], "output.compress: Parquet files are compressed inside; leave it out"
+    if config.source.interfaces and not output.rotate_s:
+        yield (
+            ["output.path", "output.rotate_s"],
+            f"output.path (-o) {output.path}: a Parquet file can be read only when it is finished; "
+            "set output.rotate_s, as in --set output.rotate_s=60",
+        )
+    if find_spec("pyarrow") is None:
+        yield ["output.format", "output.path"], "Parquet needs pyarrow: pip install 'capture-appliance[parquet]'"
 
 
 def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:
@@ -352,7 +375,7 @@ def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
                 f"{key} = {_shown(text)}: {seen[same]} is there already; choose another port or path",
             )
         seen[same] = key
-        if isinstance(where, tuple) and not _is_loopback(where[0]):
+        if isinstance(where, tuple) and not is_loopback(where[0]):
             yield from _remote_faults(config, key, text)
 
 
@@ -385,7 +408,8 @@ def _endpoint(text: str) -> tuple[str, int] | str:
     return rest
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name is not looked up, "localhost" aside."""
     if host == "localhost":
         return True
     try:

@@ -14,7 +14,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,6 +29,9 @@ from appliance.replay import Replay
 from appliance.station import Station
 from appliance.stats import DONE, DRAINING, READY, STORED_TOPICS, TOPICS, Page
 from appliance.store import Store
+
+if TYPE_CHECKING:
+    from appliance.parquet import ParquetOutput
 
 TURN_MESSAGES = 64  # of the workers, per turn of the loop
 WAIT_S = 0.1  # longest sleep: a stop and the death of the supervisor are noticed this late
@@ -51,6 +54,14 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _output(config: Config, page: Page) -> Output | ParquetOutput:
+    if not config.output.parquet:
+        return Output(config.output, page, config.shard.link_bytes, patient=config.lossless)
+    from appliance.parquet import ParquetOutput  # here: it brings a large library with it
+
+    return ParquetOutput(config.output, page, config.shard.link_bytes, patient=config.lossless)
+
+
 class Feed:
     """Everything the process does; `run` does it once. One instance is one epoch of the feed."""
 
@@ -69,7 +80,7 @@ class Feed:
         close_feed(page, config.worker_count)
         page.update({f"sequence.{topic}": 0 for topic in STORED_TOPICS})
         page.update({"epoch": self.epoch, "store_messages": 0, "store_bytes": 0})
-        self.output = Output(config.output, page, config.shard.link_bytes, patient=config.lossless)
+        self.output = _output(config, page)
         self.bus = Bus()
         self.waiter = Waiter()
         self.inlet = EventInlet(self.bus, config, run_dir)

@@ -245,6 +245,10 @@ def _buffer_limit(view: View) -> Rows:
     return [([str(w)], view.config.tcp.max_total_pending_bytes) for w in range(len(view.pages.workers))]
 
 
+def _head_limit(view: View) -> Rows:
+    return [([str(w)], view.config.http.max_total_head_bytes) for w in range(len(view.pages.workers))]
+
+
 # -- the table -------------------------------------------------------------------------------------------------------
 
 _C: Literal["counter"] = "counter"
@@ -337,6 +341,8 @@ FAMILIES = (
     Family("http_messages", _C, "Messages ended, by how.", ("worker", "outcome"),
            _by_worker_and("messages", MESSAGE_OUTCOMES)),
     Family("http_messages_open", _G, "Messages begun and not ended.", _WORKER, _by_worker("messages.open")),
+    Family("http_head_bytes", _G, "Bytes held of heads that are not whole.", _WORKER, _by_worker("head_bytes")),
+    Family("http_head_limit_bytes", _G, "What the worker may hold of them.", _WORKER, _head_limit),
     Family("http_requests", _C, "Requests.", ("worker", "method"), _by_worker_and("requests", METHODS)),
     Family("http_responses", _C, "Responses.", ("worker", "status_class"), _by_worker_and("responses", STATUS_CLASSES)),
     Family("http_transactions", _C, "Transactions, by how request and response were matched.", ("worker", "pairing"),
@@ -345,6 +351,8 @@ FAMILIES = (
            _by_worker("parse_errors")),
     Family("http_resyncs", _C, "Times the parser found the next message after a gap or an error.", _WORKER,
            _by_worker("resyncs")),
+    Family("http_retracted_messages", _C, "Complete messages that were text in a body; in no event.", _WORKER,
+           _by_worker("retracted")),
     Family("http_anomalies", _C, "Transactions with something odd about them, by what it was.", ("worker", "anomaly"),
            _by_worker_and("anomalies", ANOMALIES)),
     Family("http_skipped_bytes", _C, "Bytes of HTTP connections that belong to no message: behind a gap or an error.",
@@ -401,6 +409,8 @@ FAMILIES = (
            _feed("archive_errors")),
     Family("output_torn_bytes", _C, "Bytes of half lines that killed processes left, cut off.", (),
            _feed("torn_bytes")),
+    Family("output_open_events", _G, "Events in a Parquet file that is not finished: a kill loses them.", (),
+           _feed("open_events")),
     # processes
     Family("process_up", _G, "1 while the process runs.", _PROCESS, _by_process(lambda process: process.alive)),
     Family("process_cpu_seconds", _C, "Processor time, user and system, over restarts.", _PROCESS,

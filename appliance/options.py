@@ -334,6 +334,18 @@ class Http(Section, frozen=True):
             counter="appliance_http_parse_errors_total",
         ),
     ] = 65536
+    max_total_head_bytes: Annotated[
+        int,
+        note(
+            "Bytes of unfinished heads, and of what may become one, held by all connections of a worker: bounds its "
+            "memory when many clients send half a head each.",
+            unit="bytes per worker",
+            ge=256,
+            le=1 << 40,
+            reached="the head that has just grown is treated as one that is too long",
+            counter="appliance_http_parse_errors_total",
+        ),
+    ] = 268435456
     max_headers: Annotated[
         int,
         note(
@@ -365,9 +377,17 @@ class Http(Section, frozen=True):
 
 
 class Output(Section, frozen=True):
-    """Events as JSON Lines."""
+    """Events in files: JSON Lines, or Parquet."""
 
     path: Annotated[str, note('File that receives every event, one per line; "-" is standard output, "" is none.')] = ""
+    format: Annotated[
+        Literal["auto", "jsonl", "parquet"],
+        note(
+            'How events are written; "auto" is Parquet for a path that ends with .parquet. A Parquet file can be read '
+            "only when it is finished: live, it needs rotate_s.",
+            counter="appliance_output_open_events",
+        ),
+    ] = "auto"
     rotate_bytes: Annotated[
         int,
         note(
@@ -416,6 +436,16 @@ class Output(Section, frozen=True):
             counter="appliance_output_removed_files_total",
         ),
     ] = 0
+
+    @property
+    def parquet(self) -> bool:
+        """Whether files are Parquet."""
+        return self.format == "parquet" or (self.format == "auto" and self.path.endswith(".parquet"))
+
+    @property
+    def opened(self) -> str:
+        """The file that is opened: a Parquet file gets its own name when it is whole."""
+        return f"{self.path}.part" if self.parquet else self.path
 
     @property
     def rotates(self) -> bool:

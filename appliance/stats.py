@@ -114,6 +114,7 @@ PIPELINE_GAUGES = (
     "half_open",
     "pending_bytes",
     "messages.open",
+    "head_bytes",
 )  # of the living pipeline: they start at 0 in every process
 PIPELINE_COUNTERS = (
     "segments",
@@ -139,11 +140,13 @@ PIPELINE_COUNTERS = (
     "messages.started",
     *(f"messages.{outcome}" for outcome in MESSAGE_OUTCOMES),
     "messages.open",
+    "head_bytes",
     *(f"requests.{method}" for method in METHODS),
     *(f"responses.{status}" for status in STATUS_CLASSES),
     *(f"pairing.{pairing}" for pairing in PAIRINGS),
     "parse_errors",
     "resyncs",
+    "retracted",
     *(f"not_http_streams.{kind}" for kind in NOT_HTTP),
     "not_http_bytes",
     "skipped_bytes",
@@ -201,6 +204,7 @@ def feed_layout(workers: int) -> list[str]:
     names += [f"{name}.{topic}" for topic in TOPICS for name in ("published", "published_messages", "published_bytes")]
     names += ["crash_lost", "invalid_messages", "written_events", "written_bytes", "write_errors", "dropped_output"]
     names += ["rotations", "rotation_errors", "archive_errors", "compressed_files", "removed_files", "torn_bytes"]
+    names += ["open_events"]
     names += [f"replay_{result}" for result in REPLAY_RESULTS]
     names += ["replay_messages", "replay_bytes", "replay_pauses", "store_messages", "store_bytes", "store_evicted"]
     names += [f"sequence.{topic}" for topic in STORED_TOPICS]  # the last number of each, in this epoch

@@ -77,8 +77,8 @@ class Supervisor:
             try:
                 self._reserve_port()
                 if config.output.path not in ("", "-"):
-                    prepare_output(config.output.path, replace=config.lossless)
-                self._has_reader = bool(config.output.path) and not _is_file(config.output.path)
+                    prepare_output(config.output.opened, replace=config.lossless)
+                self._has_reader = bool(config.output.path) and not _is_file(config.output.opened)
                 self._prepare(home.path, lifeline)
                 self._selector.register(stop, selectors.EVENT_READ)
                 for child in self.children:

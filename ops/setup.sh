@@ -101,7 +101,7 @@ if [ "$want" = test ]; then
     # A root's tools may be outside an ordinary user's PATH.
     # tshark asks who may capture unless its installation is noninteractive, as it is here; it brings dumpcap and editcap.
     for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump tshark:tshark \
-        ethtool:ethtool; do
+        ethtool:ethtool nats-server:nats-server; do
         case "$packages " in *" ${pair##*:} "*) continue ;; esac
         PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || packages="$packages ${pair##*:}"
     done
@@ -109,8 +109,10 @@ if [ "$want" = test ]; then
     # shellcheck disable=SC2086
     if [ -n "$packages" ] && ! install $packages; then
         say "not installed:$packages; the tests that need them will be skipped"
-    elif [ -n "$packages" ] && [ -z "${packages##*prometheus*}" ]; then
-        ! have systemctl || $as_root systemctl disable --quiet prometheus.service >/dev/null 2>&1 || :
+    elif have systemctl; then
+        for service in prometheus nats-server; do
+            case "$packages" in *$service*) $as_root systemctl disable --quiet $service.service >/dev/null 2>&1 || : ;; esac
+        done
     fi
 fi
 

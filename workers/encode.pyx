@@ -25,7 +25,7 @@ from workers.message cimport AMBIGUOUS_FRAMING, Message, Span
 from workers.tally cimport CLASSES_END, Tally
 from workers.transaction cimport METHOD_CONNECT, Flow, Transaction, opens_tunnel
 
-from workers.message import FRAMINGS, anomaly_names
+from workers.message import FRAMINGS, anomalies_json
 from workers.tally import PAIRINGS
 
 ALWAYS_REDACTED = ("authorization", "proxy-authorization", "cookie", "set-cookie")
@@ -483,7 +483,7 @@ cdef class Encoder:
             out = put(out, b'"}')
         if anomalies:
             out = put(out, b',"anomalies":')
-            out = put_bytes(out, json.dumps(anomaly_names(anomalies), separators=(",", ":")).encode())
+            out = put_bytes(out, <bytes>anomalies_json(anomalies))
         if transaction.informational is not None:
             out = put(out, b',"informational":')
             out = put_bytes(out, json.dumps(transaction.informational, separators=(",", ":")).encode())

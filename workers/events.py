@@ -205,7 +205,9 @@ class Appliance(_Part, kw_only=True):
     tunnel: Annotated[Tunnel, Meta(description="HTTP ended behind this transaction")] | UnsetType = UNSET
     midstream: Annotated[bool, Meta(description="the connection was open before the capture saw it")]
     anomalies: list[Anomaly] | UnsetType = UNSET
-    informational: Annotated[list[int], Meta(description="1xx responses before the final one")] | UnsetType = UNSET
+    informational: (
+        Annotated[list[int], Meta(description="1xx responses before the final one, the first 16")] | UnsetType
+    ) = UNSET
 
 
 class Event(_Part, kw_only=True, rename={"timestamp": "@timestamp"}):

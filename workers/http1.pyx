@@ -140,7 +140,6 @@ cdef class MessageReader:
         cdef uint32_t room = <uint32_t>min(<int64_t>(source.end - source.p), <int64_t>limits.max_head_bytes)
         cdef uint32_t size, before = 0
         cdef bytes first
-        cdef Step said
         if self.partial is None:
             size = head_end(source.p, room, &self.scanned)
             if size:
@@ -156,6 +155,7 @@ cdef class MessageReader:
             before = <uint32_t>len(self.partial)
             room = min(room, limits.max_head_bytes - before)
             self.partial.extend(source.p[:room])
+            self.versionless = False                # if it was, more follows
             size = head_end(<const uint8_t*>self.partial, <uint32_t>len(self.partial), &self.scanned)
         if self.headless and not begins_status_line(<const uint8_t*>self.partial, len(self.partial)):
             self.use(source, room)
@@ -179,7 +179,12 @@ cdef class MessageReader:
         self.use(source, room)
         if len(self.partial) < <Py_ssize_t>limits.max_head_bytes:
             return NEED_MORE
-        message.anomalies |= HEAD_TOO_LONG
+        return self.too_long(limits, tally)
+
+    cdef Step too_long(self, Limits limits, Tally tally) except <Step>-1:
+        """No more of this head is gathered."""
+        cdef Step said
+        self.message.anomalies |= HEAD_TOO_LONG
         said = self.salvage(limits, tally)
         if said == NEED_MORE:
             self.partial = None
@@ -191,10 +196,11 @@ cdef class MessageReader:
     cdef bint line_is_good(self) except -1:
         """Is the first line, now that it is whole, a request line or a status line?"""
         cdef Message trial = Message.__new__(Message)
-        trial.head = bytes(self.partial[:self.partial.find(b"\n") + 1])
+        cdef Py_ssize_t size = self.partial.find(b"\n") + 1
+        trial.head = bytes(self.partial[:size])
         if not is_good(trial, 0):
             return False
-        self.versionless = trial.is_request and trial.major == 0
+        self.versionless = trial.is_request and trial.major == 0 and size == len(self.partial)
         return True
 
     cdef Step handed(self, Tally tally) except <Step>-1:
@@ -213,7 +219,7 @@ cdef class MessageReader:
 
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1:
         """The other side speaks: a request line without a version is then all there is of a request."""
-        if self.state == IN_HEAD and self.versionless and self.partial.endswith(b"\n") and self.partial.count(b"\n") == 1:
+        if self.state == IN_HEAD and self.versionless:
             self.message.head = bytes(self.partial)
             is_good(self.message, limits.max_headers)
             self.message.head_end = self.message.start + len(self.partial)

@@ -29,6 +29,7 @@ cdef class HttpConnection(Connection):
     cdef MessageReader reader(self, int side)
     cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1
     cdef int flush(self, int side, MessageReader reader, Context cx) except -1
+    cdef int hold(self, int side, MessageReader reader, Context cx) except -1
     cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1
     cdef bint confirm(self, int side, MessageReader reader, const Piece* piece) except -1
     cdef int remember(self, int side, const Piece* piece) noexcept

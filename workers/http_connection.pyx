@@ -15,6 +15,7 @@ from workers.message cimport BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, OVERLAP_CON
 from workers.pairer cimport Pairer
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
+from workers.tally cimport Tally
 from workers.transaction cimport METHOD_HEAD, Flow, Transaction, opens_tunnel
 
 cdef extern from "Python.h":
@@ -30,6 +31,14 @@ cdef bint alone_in(const Piece* piece) noexcept:
     cdef const uint8_t* end = piece.data + piece.length
     return piece.length >= LAST_CHUNK_SIZE and memcmp(end - 4, LAST_CHUNK + 3, 4) == 0 \
         and memcmp(end - LAST_CHUNK_SIZE, LAST_CHUNK, LAST_CHUNK_SIZE) != 0
+
+
+cdef void account(MessageReader reader, Tally tally) noexcept:
+    """Counts what a reader has gathered of heads."""
+    cdef size_t size = len(reader.partial) if reader.partial is not None else 0
+    tally.head_bytes += size
+    tally.head_bytes -= reader.held
+    reader.held = size
 
 
 @cython.final
@@ -82,6 +91,7 @@ cdef class HttpConnection(Connection):
         if other is not None and other.versionless and other.settle(cx.limits, cx.tally) == HEAD:
             self.head(1 - side, other, cx)
             self.flush(1 - side, other, cx)
+            self.hold(1 - side, other, cx)
         while True:
             between = reader.state == START or reader.state == IN_HEAD
             step = reader.step(&source, cx.limits, cx.tally)
@@ -98,9 +108,23 @@ cdef class HttpConnection(Connection):
                 self.say(side, reader, step, cx)
         if reader.kind != OTHER and (other is None or other.kind == OTHER):
             self.leave(reader, self.reader(1 - side), cx)
+        if reader.held or reader.partial is not None:
+            self.hold(side, reader, cx)
         self.heard[side] = max(self.heard[side], source.peer_ack)
         if reader.state == LOST:
             self.remember(side, piece)
+        return 0
+
+    cdef int hold(self, int side, MessageReader reader, Context cx) except -1:
+        """Accounts for what a reader has gathered; it lets go of that when all readers together hold too much."""
+        account(reader, cx.tally)
+        if reader.held and cx.tally.head_bytes > cx.limits.max_total_head_bytes:
+            if reader.state == IN_HEAD:
+                self.say(side, reader, reader.too_long(cx.limits, cx.tally), cx)
+                self.flush(side, reader, cx)
+            else:
+                reader.forget(cx.tally)
+            account(reader, cx.tally)
         return 0
 
     cdef int leave(self, MessageReader reader, MessageReader other, Context cx) except -1:
@@ -108,6 +132,7 @@ cdef class HttpConnection(Connection):
         if other.state != LOST:                     # else it was counted
             cx.tally.not_http[<int>reader.kind] += 1
         other.forget(cx.tally)
+        account(other, cx.tally)
         other.kind = reader.kind
         other.state = TUNNEL
         return 0
@@ -143,6 +168,8 @@ cdef class HttpConnection(Connection):
         """Keeps the last bytes of a piece, for telling what stands before the next one."""
         cdef uint32_t count = min(piece.length, <uint32_t>LAST_CHUNK_SIZE)
         cdef uint8_t* tail = self.tails[side]
+        if count == 0:                              # a piece without bytes has no place either
+            return 0
         memmove(tail, tail + count, LAST_CHUNK_SIZE - count)
         memcpy(tail + LAST_CHUNK_SIZE - count, piece.data + piece.length - count, count)
         self.tail_at[side] = piece.offset + piece.length
@@ -263,6 +290,7 @@ cdef class HttpConnection(Connection):
         for side in range(2):
             reader = self.reader(side)
             reader.forget(cx.tally)
+            account(reader, cx.tally)
             reader.state = TUNNEL
         return 0
 
@@ -280,7 +308,9 @@ cdef class HttpConnection(Connection):
         if self.ended[side] < 0:
             self.ended[side] = self.streams[side].next - count
         self.say(side, reader, reader.gap(count, cx.limits, cx.tally), cx)
-        return self.flush(side, reader, cx)
+        self.flush(side, reader, cx)
+        account(reader, cx.tally)
+        return 0
 
     cdef int over(self, int side, bint by_fin, Context cx) except -1:
         """The reader learns that nothing more comes."""
@@ -296,6 +326,7 @@ cdef class HttpConnection(Connection):
             if step == END and by_fin and side != self.client and not message.complete:
                 self.pairer.retract(False, message.start + <int64_t>message.bytes)
             step = reader.close(by_fin, cx.limits, cx.tally)
+        account(reader, cx.tally)
         return 0
 
     cdef int mark(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
@@ -326,8 +357,10 @@ cdef class HttpConnection(Connection):
             self.pairer = None
         if self.low is not None:
             self.low.forget(cx.tally)
+            account(self.low, cx.tally)
             self.low.state = LOST
         if self.high is not None:
             self.high.forget(cx.tally)
+            account(self.high, cx.tally)
             self.high.state = LOST
         return 0

@@ -1,6 +1,6 @@
 # cython: language_level=3
 """Pairer: which response answers which request."""
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from workers.limits cimport Limits
 from workers.message cimport Message
@@ -24,6 +24,7 @@ cdef class Pairer:
     cdef int64_t asked_to       # offset behind the last whole request
     cdef int64_t fresh_from     # all responses before this offset were settled
     cdef uint32_t together      # requests since the client last waited
+    cdef uint64_t retracted     # messages that were taken back, and the tally does not know of yet
     cdef bint pipelines         # its client was seen to send a request without waiting for an answer
     cdef uint32_t proofs        # … so many times, and to wait for all answers then
     cdef bint slides            # … and not to wait for all

@@ -27,6 +27,7 @@ from workers.transaction cimport (
 )
 
 cdef enum:
+    MOST_INFORMATIONAL = 16     # of one transaction that are listed
     BLANK = 8                   # bytes of blank lines between two requests, at most
     SHORTEST = 30               # bytes of a response, at least: a status line and a field
     ENOUGH = 4                  # to believe in batches: one of three requests, or four of two
@@ -184,7 +185,8 @@ cdef class Pairer:
             if transaction is not None:
                 if transaction.informational is None:
                     transaction.informational = []
-                transaction.informational.append(message.status)
+                if len(transaction.informational) < MOST_INFORMATIONAL:
+                    transaction.informational.append(message.status)
             self.answering = None
             return transaction
         self.answered = max(self.answered, message.peer_ack)
@@ -266,7 +268,7 @@ cdef class Pairer:
             self.answering = transaction
         elif self.interim is None:
             self.interim = [message.status]
-        else:
+        elif len(self.interim) < MOST_INFORMATIONAL:
             self.interim.append(message.status)
         return transaction
 
@@ -342,6 +344,7 @@ cdef class Pairer:
         if request and self.waiting and self.asking is None:
             transaction = self.waiting[-1]
             if transaction.request.anomalies & FOUND and transaction.request.start + <int64_t>transaction.request.bytes == end:
+                self.retracted += 1
                 if len(self.waiting) == self.first + 1:
                     self.pop()
                 else:
@@ -350,6 +353,7 @@ cdef class Pairer:
             transaction = self.loose[-1]
             if transaction.response.anomalies & FOUND \
                     and transaction.response.start + <int64_t>transaction.response.bytes == end:
+                self.retracted += 1
                 self.loose.pop()
                 if not self.loose:
                     self.loose = None
@@ -383,6 +387,8 @@ cdef class Pairer:
             last = self.loose[-1]
             said_lost = said_lost or last.response.close or not last.response.complete
             self.settle(END_OF_ALL, asked_lost, said_lost, True, tally, out)
+        tally.retracted += self.retracted
+        self.retracted = 0
         self.asking = self.answering = None
         if asking is not None and asking.response is not None:
             self.emit(asking, tally, out)

@@ -61,12 +61,14 @@ cdef class Tally:
     cdef uint64_t complete
     cdef uint64_t truncated
     cdef uint64_t failed
+    cdef uint64_t head_bytes            # gathered of heads that are not whole, now
     cdef uint64_t requests[METHODS_END]
     cdef uint64_t responses[CLASSES_END]
     cdef uint64_t pairings[PAIRINGS_END]
     cdef uint64_t parse_errors
     cdef uint64_t[ANOMALIES_END] anomalies  # transactions that have one, by its bit
     cdef uint64_t resyncs
+    cdef uint64_t retracted             # complete messages that were text in a body, and are in no event
     cdef uint64_t[KINDS_END] not_http   # streams, by start.pxd's Kind
     cdef uint64_t not_http_bytes        # of these streams
     cdef uint64_t skipped_bytes         # of HTTP streams, outside every message

@@ -16,7 +16,7 @@ if (len(METHODS), len(RESPONSE_BUCKETS_S), len(TOPICS), len(NOT_HTTP), len(ANOMA
 
 
 cdef class Tally:
-    """Counts of one pipeline since it was made; flows, pending_bytes and messages.open are as of now."""
+    """Counts of one pipeline since it was made; flows, pending_bytes, head_bytes and messages.open are as of now."""
 
     cdef void odd(self, uint64_t anomalies) noexcept nogil:
         """A transaction leaves with these anomalies."""
@@ -77,8 +77,10 @@ cdef class Tally:
             "messages.truncated": self.truncated,
             "messages.failed": self.failed,
             "messages.open": self.started - self.complete - self.truncated - self.failed,
+            "head_bytes": self.head_bytes,
             "parse_errors": self.parse_errors,
             "resyncs": self.resyncs,
+            "retracted": self.retracted,
             "not_http_bytes": self.not_http_bytes,
             "skipped_bytes": self.skipped_bytes,
             "tunnels": self.tunnels,

@@ -14,6 +14,7 @@ import argparse
 import json
 import mmap
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -29,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from appliance.bus import Bus, EventLink, EventMessage, pack_events  # noqa: E402
 from appliance.channels import FeedSocket  # noqa: E402
 from appliance.config import Config, load_resolved, resolve, save_resolved  # noqa: E402
+from appliance.processes import child_environment  # noqa: E402
 from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout  # noqa: E402
 from appliance.subscriber import Subscriber  # noqa: E402
 
@@ -130,8 +132,7 @@ def reader(home: Path, index: int, messages: int) -> None:
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([sys.executable, *map(str, arguments)], stdin=subprocess.PIPE, env=environment)
+    return subprocess.Popen([sys.executable, *map(str, arguments)], stdin=subprocess.PIPE, env=child_environment())
 
 
 def wait_for(paths: Sequence[Path]) -> None:
@@ -153,6 +154,7 @@ def play(what: str, events: int, subscribers: int, workers: int) -> float:
     )
     count, _ = batch(config)
     messages = -(-events // count)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     me = Path(__file__).resolve()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
         home = Path(name)
@@ -180,11 +182,16 @@ def play(what: str, events: int, subscribers: int, workers: int) -> float:
             for process in running:
                 process.kill()
                 process.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cost = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / (count * total)
     lost = sum(one["lost"] + one["recovered"] for one in told)
     seconds = max(one["seconds"] for one in told)
     rate = count * (total - 1) / seconds
-    spent = ", ".join(f"{one['cpu'] / one['seconds']:.0%}" for one in told)
-    print(f"  {rate:,.0f} events/s, {rate * len(EVENT) / 1e6:,.0f} MB/s; cores used by readers {spent}; missed {lost}")
+    spent = ", ".join(f"{1e6 * one['cpu'] / one['events']:.2f}" for one in told)
+    print(
+        f"  {rate:,.0f} events/s, {rate * len(EVENT) / 1e6:,.0f} MB/s; processor time for an event "
+        f"{cost * 1e6:.2f} µs over all processes, {spent} µs in a reader; missed {lost}"
+    )
     return rate
 
 

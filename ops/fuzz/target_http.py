@@ -1,4 +1,5 @@
-"""HTTP that is damaged, in hostile splits, losses and order; and law 1: a split alone changes no event."""
+"""HTTP that is damaged, in hostile splits, losses and order. A split alone changes no event, and neither does which
+port the client has."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def seeds() -> list[Case]:
     cases = []
     for place, scene in enumerate(scenes):
         for split in (0, 1, 7, 100):
-            knobs = [place % 4, 1 if place % 3 else 0, split % 2, place, place, place, split == 7]
+            knobs = [place % 4, 1 if place % 3 else 0, split % 2, place, place, place, (split == 7) + 2 * (split == 1)]
             cases.append(Case(knobs, pieces(scene, split)))
         for fate in range(12):
             damaged = pieces(scene, 40)
@@ -78,8 +79,10 @@ def seeds() -> list[Case]:
     return cases
 
 
-def frames_of(case: Case, split: bool = True) -> list[Wired]:
-    """The frames of one connection in which both sides say their items, each in pieces of its `split` bytes."""
+def frames_of(case: Case, split: bool = True, turn: bool = False) -> list[Wired]:
+    """The frames of one connection in which both sides say their items, each in pieces of its `split` bytes.
+
+    turn: the side that opened the connection answers, and the other one asks."""
     client, server = ((1_000_000, 2_000_000), (0xFFFFFFFF, 0xFFFFFF00), (0x7FFFFF00, 0))[case.knob(3, 3)]
     flow = case.knob(4, 16)
     now = START_NS
@@ -94,7 +97,7 @@ def frames_of(case: Case, split: bool = True) -> list[Wired]:
             send(frame)
     at = [client + 1, server + 1]
     for (back, fate, size, ack, idle), data in case.items:
-        back &= 1
+        back = (back ^ turn) & 1
         now += idle * 1000
         step = max(size, len(data) // 400) if size and split else LONGEST
         for start in range(0, len(data), step):
@@ -138,16 +141,28 @@ def run(case: Case) -> int:
     frames = frames_of(case)
     outcome = through(frames, config, exact=case.knob(2, 2) == 1, later_ns=case.knob(5, 3) * 500 * MILLISECOND)
     if (
-        case.knob(6, 2) == 0
+        case.knob(6, 3) == 0
         or case.knob(0, len(CONFIGS)) != 0
         or any(numbers[1] != AS_IT_IS for numbers, _ in case.items)
     ):
         return len(frames)
+    if case.knob(6, 3) == 2:
+        turned = through(frames_of(case, turn=True), config, later_ns=case.knob(5, 3) * 500 * MILLISECOND)
+        if case.knob(1, 3) == 1 and case.knob(5, 4) in (0, 3):
+            assert nowhere(outcome) == nowhere(turned), "another port, other events"
+        return 2 * len(frames)
     whole = through(frames_of(case, split=False), config)
     # Once a reader has lost its place, it looks for the next message where a segment starts, and nowhere else.
     if not lost(outcome) and not lost(whole):
         assert timeless(outcome.events) == timeless(whole.events), "law 1: another split, other events"
     return 2 * len(frames)
+
+
+def nowhere(outcome: Outcome) -> list[str]:
+    """Its events without their addresses."""
+    for event in outcome.events:
+        del event["source"], event["destination"]
+    return timeless(outcome.events)
 
 
 def lost(outcome: Outcome) -> bool:

@@ -200,6 +200,7 @@ def test_a_link_holds_two_batches():
 
 
 def test_all_streams_together_may_hold_what_one_may():
+    assert "http.max_total_head_bytes" in only_fault(None, {**ETH, "http.max_total_head_bytes": 65535})
     assert "tcp.max_total_pending_bytes" in only_fault(None, {**ETH, "tcp.max_total_pending_bytes": 2048})
 
 

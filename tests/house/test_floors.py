@@ -11,8 +11,8 @@ FLOORS = {
     "appliance": [
         {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
         {"packet", "defragment", "shard", "ledger", "metrics"},
-        {"pcap", "bus", "channels", "curve", "exporter"},
-        {"capture", "feed", "subscriber"},
+        {"pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
+        {"capture", "feed", "subscriber", "forward"},
         {"supervisor", "cli"},
     ],
     "workers": [
@@ -29,10 +29,10 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram", "store", "follower", "where"), 1),
+        **dict.fromkeys(("fragment", "datagram", "store", "follower", "where", "window", "columns"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys((*PCAP, "arena"), 2),
-        **dict.fromkeys(("output", "archive", "replay", "inject", "packets"), 3),
+        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
     "workers": {"delivery": 3, "reader_stream": 3},
@@ -146,6 +146,9 @@ def test_the_core_knows_no_socket_file_or_clock(room):
     [
         ("zmq", {"bus.py", "channels.py", "curve.py"}),
         ("prometheus_client", {"exporter.py"}),
+        ("nats", {"jetstream.py"}),
+        ("confluent_kafka", {"kafka.py"}),
+        ("pyarrow", {"parquet.py"}),
         ("pylibpcap", {"libpcap.pxd"}),
         (r"appliance\.libpcap", {f"{room}.pyx" for room in PCAP[2:] if room != "pending"} | {"pcap.pyx", *PXD}),
     ],
