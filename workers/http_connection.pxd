@@ -6,8 +6,8 @@ from workers.connection cimport Connection
 from workers.context cimport Context
 from workers.http1 cimport MessageReader, Step
 from workers.message cimport Message
+from workers.pairer cimport Pairer
 from workers.stream cimport Piece
-from workers.transaction cimport Pairer
 
 
 cdef enum:

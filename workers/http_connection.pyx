@@ -15,10 +15,11 @@ from workers.message cimport (
     AMBIGUOUS_FRAMING, BAD_CHUNK, BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, EARLY_RESPONSE, EXTRA_BYTES,
     LENGTH_NOT_ALLOWED, OVERLAP_CONFLICT, RESYNCHRONISED, Message,
 )
+from workers.pairer cimport Pairer
 from workers.start cimport OTHER
 from workers.stream cimport Piece, Stream, offset_of
 from workers.tally cimport Tally
-from workers.transaction cimport METHOD_HEAD, Flow, Pairer, Transaction, opens_tunnel
+from workers.transaction cimport METHOD_HEAD, Flow, Transaction, opens_tunnel
 
 cdef enum:                      # places in stats.BODY_OUTCOMES
     FAILED = 3

@@ -239,7 +239,7 @@ class Crowd:
         rng = self.rng
         call = Call(number, rng, start_ns)
         client, server = call.sides
-        style = rng.choices(("one", "bursts", "sliding"), (91, 8, 1))[0]
+        style = rng.choices(("one", "bursts", "sliding"), (94, 5, 1))[0]
         depth = {"one": 1, "bursts": 10_000, "sliding": rng.randint(2, 4)}[style]
         total = rng.randint(2, 14)
         answered: list[int] = []  # where each response ends

@@ -73,7 +73,15 @@ def seeds() -> list[Case]:
     cases = []
     for place, scene in enumerate(scenes):
         for split in (0, 1, 7, 100):
-            knobs = [place % len(CONFIGS), 1 if place % 3 else 0, split % 2, place, place, place, (split == 7) + 2 * (split == 1)]
+            knobs = [
+                place % len(CONFIGS),
+                1 if place % 3 else 0,
+                split % 2,
+                place,
+                place,
+                place,
+                (split == 7) + 2 * (split == 1),
+            ]
             cases.append(Case(knobs, pieces(scene, split)))
         for fate in range(12):
             damaged = pieces(scene, 40)

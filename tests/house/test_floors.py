@@ -31,7 +31,7 @@ FLOORS = {
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
         {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "text", "body"},
-        {"connection", "http_connection", "transaction", "encode", "events"},
+        {"connection", "http_connection", "pairer", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
     ],
@@ -141,6 +141,7 @@ def test_the_workers_see_of_the_appliance_only_words_and_the_bus():
         "start",
         "message",
         "connection",
+        "pairer",
         "transaction",
         "table",
         "pipeline",

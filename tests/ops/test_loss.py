@@ -44,7 +44,7 @@ def test_every_seed_is_another_crowd_and_the_same_one_each_time(crowd):
 
 
 def test_the_crowd_holds_every_kind_of_exchange():
-    truths = Crowd(5, 150).truths
+    truths = Crowd(5, 400).truths
     assert {truth.style for truth in truths} == {"one", "bursts", "sliding"}
     assert {truth.status for truth in truths} >= {200, 204, 304, 404}
     assert {truth.method for truth in truths} >= {"GET", "HEAD", "POST", "PUT"}
@@ -101,9 +101,9 @@ def test_a_transaction_counts_only_if_its_heads_were_captured(crowd):
 
 @pytest.mark.parametrize("impairment", IMPAIRMENTS, ids=lambda one: one.name)
 def test_every_damage_is_done(crowd, impairment):
-    damaged = impairment.damage(crowd.frames, 9)
+    damaged = impairment.damage(crowd.frames, 11)
     assert (damaged == crowd.frames) == (impairment is NONE)
-    assert damaged == impairment.damage(crowd.frames, 9)
+    assert damaged == impairment.damage(crowd.frames, 11)
 
 
 def test_the_command_says_whether_the_goals_are_met(capsys, tmp_path):
