@@ -365,6 +365,9 @@ cdef class MessageReader(Finder):
         if self.cut:
             message.anomalies |= BODY_CUT
             self.state = ENDING
+        elif not message.head:                                          # HTTP/0.9, whatever was asked
+            message.framing = BY_CLOSE
+            self.state = UNTIL_CLOSE
         elif not message.is_request and (no_body or 100 <= message.status < 200 or message.status in (204, 304)):
             message.complete = True                                     # 1.
             if framed and not no_body and message.status != 304:

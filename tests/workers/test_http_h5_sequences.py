@@ -190,7 +190,9 @@ def test_an_upgrade_that_is_not_taken_changes_nothing(cut):
 
 
 @CUTS
-@pytest.mark.parametrize("line", [b"GET /old\r\n", b"GET /old\n", b"GET /old \r\n", b"GET http://a.example/old\r\n"])
+@pytest.mark.parametrize(
+    "line", [b"GET /old\r\n", b"GET /old\n", b"GET /old \r\n", b"GET http://a.example/old\r\n", b"HEAD /old\r\n"]
+)
 @pytest.mark.parametrize(
     "body", [b"<html>old</html>", b"\r\n<html>", b"HTTP is old", b"HTT", b"HTTP/1.1 is new\r\n\r\nold", b""]
 )
