@@ -169,12 +169,12 @@ cdef class HttpConnection(Connection):
                 reader.candidate_ack > other.next or other.gap_from < reader.candidate_ack <= other.gap_to):
             return True
         if self.body_open[side]:
-            return self.ends_chunks(side, reader, piece) and self.pairer is not None and self.pairer.pipelines
+            return self.ends_chunks(side, reader, piece) and self.pairer is not None and self.pairer.sends_on
         if reader.candidate_request:
             if reader.candidate_first and alone_in(piece):
                 return True
-            return self.pairer is not None and self.pairer.pipelines and (reader.candidate_first or reader.candidate_apart)
-        return reader.candidate_first and self.pairer is not None and self.pairer.pipelines and self.pairer.waiting
+            return self.pairer is not None and self.pairer.sends_on and (reader.candidate_first or reader.candidate_apart)
+        return reader.candidate_first and self.pairer is not None and self.pairer.sends_on and self.pairer.waiting
 
     cdef int remember(self, int side, const Piece* piece) noexcept:
         """Keeps the last bytes of a piece, for telling what stands before the next one."""
@@ -207,8 +207,8 @@ cdef class HttpConnection(Connection):
         cdef Flow flow
         cdef Transaction transaction
         cdef Message request = None
-        # What is no HTTP and comes before the first message hides none.
-        cdef bint after_loss = message.anomalies & (RESYNCHRONISED | EXTRA_BYTES if self.begun[side] else RESYNCHRONISED) != 0
+        cdef bint after_loss = message.anomalies & RESYNCHRONISED != 0 or (
+            message.anomalies & EXTRA_BYTES and self.begun[side])   # before the first message it hides none
         cdef bint tunnel = False, no_body = False
         cdef int64_t answers_lost
         if message.is_request and self.streams[side].midstream and not self.begun[side]:
@@ -230,6 +230,7 @@ cdef class HttpConnection(Connection):
             cx.tally.failed += 1                    # both sides ask, or both answer: this is not HTTP
             reader.message = None
             reader.lose(NULL, 0, cx.tally)
+            self.pairer.retract(side == self.client, self.ended[side])
             return 0
         if message.is_request:
             self.doubt_body(1 - side, message, cx)

@@ -112,6 +112,7 @@ cdef class Pairer:
             return 0
         if not fresh:
             self.pipelines = self.pipelines or self.asked_ack >= 0      # its client received nothing in between
+            self.sends_on = self.sends_on or (self.asked_ack >= 0 and not message.anomalies & FOUND)
         elif self.answering is not None:
             response = self.answering.response
             if message.peer_ack <= response.start + <int64_t>response.bytes:
@@ -214,7 +215,7 @@ cdef class Pairer:
         else:
             first.pairing = ORDERED
         if first.request.complete and response.peer_ack > known_end(first.request) + BLANK:
-            self.pipelines = True           # the server had more before it answered this one
+            self.pipelines = self.sends_on = True       # the server had more before it answered this one
         return first
 
     cdef Transaction turn(self, Message response, Tally tally, list out):
