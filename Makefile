@@ -1,11 +1,11 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench scale fuzz clean
+.PHONY: help setup run test lint bench bench-live scale fuzz clean
 
 python := .venv/bin/python
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
 setup:  ## .venv with the compiled package (installs what is missing)
 	@PYTHON="$(PYTHON)" sh ops/setup.sh run
@@ -24,6 +24,9 @@ lint: test-setup  ## ruff, mypy --strict, cython-lint
 
 bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that are installed
 	@$(python) ops/bench/bench.py
+
+bench-live: test-setup  ## the highest rate on a wire without loss, and the latency (root); LIVE="--shape api …"
+	@$(python) ops/bench/live.py --latency $(LIVE)
 
 fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 	@$(python) ops/fuzz/fuzz.py
