@@ -1,7 +1,7 @@
 """A subscriber that measures:  latency.py ENDPOINT OUT.json
 
-How long after the frame with its last byte (event.end, a time stamp of the kernel) each event is in the hands of a subscriber
-in Python. Writes the quantiles in ms when the feed says that it is done. Says "ready" at the first message.
+How long after the frame with its last byte (event.end, a time stamp of the kernel) each event is in the hands of a
+subscriber in Python. Writes the quantiles in ms when the feed says that it is done. Says "ready" once it is heard.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from appliance.subscriber import Subscriber  # noqa: E402
+from appliance.subscriber import Subscriber
 
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 _END = re.compile(rb'"end":"([^".]+)\.(\d{9})Z"')

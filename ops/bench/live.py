@@ -3,10 +3,11 @@
     python ops/bench/live.py [--shape web,api,bulk] [--seconds 20] [--latency] [--rates R,R…] [--json OUT.json] …
 
 Two network namespaces and a veth pair are made (needs root). At one end a capture file is sent from memory, again and
-again with other addresses, at a commanded rate; at the other end the whole appliance runs, with events to a file. A rate
-holds when the kernel dropped nothing, the ledger is closed, and every transaction of every loop has its event. The highest
-such rate is found by bisection with short probes and confirmed by a long one. Suricata takes its turn where it is installed,
-judged by its own counters. The sender has the same cores as the sensor.
+again with other addresses, at a commanded rate; at the other end the whole appliance runs, with events to a file.
+A rate holds when the kernel dropped nothing, the ledger is closed, every transaction of every loop has its event, and
+next to nothing was left to do when the last frame was sent. The highest such rate is found by bisection with short
+probes and confirmed by a long one. Suricata takes its turn where it is installed, judged by its own counters. The
+sender has the same cores as the sensor.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -48,7 +48,8 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(zip(row, widths))
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
@@ -162,7 +163,7 @@ def rates(text: str) -> list[float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: 0 when the appliance held some rate on every shape, 1 when not, 2 when it cannot be tried here."""
+    """The command line: 0 when the appliance held some rate on every shape, 1 when not, 2 when it cannot be tried."""
     parser = argparse.ArgumentParser(
         prog="live.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

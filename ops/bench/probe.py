@@ -18,7 +18,7 @@ from veth import SENDING, Cable
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LAST_WORDS = 2000  # bytes of a failed program's stderr that are shown
-QUIET_S = 0.3  # nothing moves for so long: the sensor is done
+QUIET_S = 0.5  # nothing moves for so long: the sensor is done
 PATIENCE_S = 30.0  # for a sensor to start, and to be done
 DRAIN_SHARE = (
     0.05  # of a probe's time may be left over at its end: a ring that fills for a minute is a loss in the next
@@ -203,7 +203,7 @@ def scratch_directory() -> tempfile.TemporaryDirectory[str]:
 
 
 def probe(sensor: Sensor, sender: Sender, cable: Cable, load: Load, rate: float, seconds: float) -> Probe:
-    """One probe of at least `seconds`, in whole loops of the file. Raises Failed when a program does not do its part."""
+    """One probe of at least `seconds`, in whole loops of the file. Raises Failed when a program fails."""
     loops = loops_for(rate, seconds, load.frames)
     with scratch_directory() as name, open(f"{name}/said", "w+") as said:
         try:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from contenders import HERE, ROOT, count
 from measure import Failed
-from probe import PATIENCE_S, Verdict, cpu_s, last_words, started
+from probe import PATIENCE_S, Verdict, last_words, started
 from veth import SENSING, Cable
 
 sys.path.insert(0, str(ROOT))
 
-from appliance.stats import READY, Page  # noqa: E402
+from appliance.stats import READY, Page
 
 ENDPOINT = "tcp://127.0.0.1:5556"  # in a namespace of its own: nobody else is there
 _PYTHON_PATH = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
@@ -46,9 +46,9 @@ def _end(process: subprocess.Popen[bytes] | None) -> None:
 
 
 class Appliance:
-    """The real thing: live capture, events to a file, and a ledger. With `subscribed`, to a subscriber too, which measures.
+    """The real thing: live capture, events to a file, and a ledger.
 
-    arguments: more of them for `appliance run`.
+    arguments: more of them for `appliance run`. subscribed: events go to a subscriber too, which measures their age.
     """
 
     name = "appliance"
@@ -146,7 +146,7 @@ def judge(ledger: Mapping[str, object], events: int) -> Verdict:
 
 
 class Suricata:
-    """Suricata on the same interface, HTTP log only: one receiving thread, TPACKET_V3, a ring of a second at its rate."""
+    """Suricata on the same interface, HTTP log only: one receiving thread, TPACKET_V3, a ring of about a second."""
 
     name = "suricata"
 
@@ -168,7 +168,9 @@ class Suricata:
             self._process,
             self._errors,
         )
-        time.sleep(0.5)  # its threads say nothing when they open their sockets
+        sockets = Path(f"/proc/{self._process.pid}/net/packet")  # its threads say nothing when they have opened theirs
+        _wait(lambda: sockets.read_text().count("\n") > 1, "Suricata opened no socket", self._process, self._errors)
+        time.sleep(0.5)
 
     def pids(self) -> dict[str, int]:
         """It is one process."""
@@ -176,9 +178,8 @@ class Suricata:
         return {self.name: self._process.pid}
 
     def moved(self) -> int:
-        """Grows while it works: processor time, in steps that its idle threads do not reach within a look."""
-        assert self._process is not None
-        return int(cpu_s(self._process.pid) / 0.05)
+        """Grows with every event; they are written as they are made."""
+        return (self._scratch / "eve.json").stat().st_size
 
     def stop(self) -> Verdict:
         """Its own counters, as it writes them when it ends."""
@@ -222,7 +223,7 @@ def live_config(base: Path) -> str:
 include: {base}
 stats:
   enabled: yes
-  interval: 1
+  interval: 60
 outputs:
   - eve-log:
       enabled: yes

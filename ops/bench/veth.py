@@ -30,7 +30,7 @@ def ip(*words: str | int) -> None:
 class Cable:
     """A veth pair, each end in a namespace of its own; `with` makes it and takes it away.
 
-    longest: of the frames to come, with their Ethernet header; the MTU is made to fit. Segmentation offloads play no part: a packet
+    longest: of the frames to come, with their Ethernet header; the MTU is made to fit. Offloads play no part: a packet
     socket sends each frame as it is, and veth's GRO is off unless somebody switches it on.
     """
 
