@@ -78,13 +78,15 @@ def table(probes: Sequence[Probe]) -> str:
 
 
 def latency_table(probes: Sequence[Probe]) -> str:
-    """Frame to subscriber, in ms."""
-    rows = [["frames/s", "events", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "lost"]]
+    """Frame to subscriber, in ms; `busy` is what the appliance used of one core."""
+    rows = [["frames/s", "events", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "busy", "lost"]]
     for one in probes:
         figures = one.latency
         times = [f"{figures[name]:.1f}" if name in figures else "-" for name in ("p50", "p99", "p99.9", "max")]
+        used = sum(seconds for name, seconds in one.cpu_s.items() if name.startswith(("capture", "worker", "feed")))
         faults = one.faults + ([f"{figures['messages lost']:.0f} messages"] if figures.get("messages lost") else [])
-        rows.append([f"{one.frames_s:,.0f}", f"{figures['events']:,.0f}", *times, "; ".join(faults) or "-"])
+        busy = f"{used / one.sent.seconds * 100:.0f} %"
+        rows.append([f"{one.frames_s:,.0f}", f"{figures['events']:,.0f}", *times, busy, "; ".join(faults) or "-"])
     return columns(rows)
 
 

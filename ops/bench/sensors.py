@@ -28,14 +28,14 @@ _EMPTY_GAP_S = 0.02
 
 
 def _wait(true: Callable[[], bool], what: str, process: subprocess.Popen[bytes], errors: Path) -> None:
-    end = time.monotonic() + PATIENCE_S
+    late = time.monotonic() + PATIENCE_S
     while not true():
-        if process.poll() is not None or time.monotonic() > end:
+        if process.poll() is not None or time.monotonic() > late:
             raise Failed(f"{what}\n{last_words(errors)}")
         time.sleep(_EMPTY_GAP_S)
 
 
-def _end(process: subprocess.Popen[bytes] | None) -> None:
+def end(process: subprocess.Popen[bytes] | None) -> None:
     """Kills what is left of a process group."""
     if process is not None:
         try:
@@ -115,8 +115,8 @@ class Appliance:
     def kill(self) -> None:
         """Leaves nothing behind, whatever went wrong."""
         children = [page["pid"] for name, page in self._pages.items() if name != "supervisor"]
-        _end(self._process)
-        _end(self._subscriber)
+        end(self._process)
+        end(self._subscriber)
         for pid in children:
             try:
                 if str(self._run) in Path(f"/proc/{pid}/cmdline").read_text():
@@ -194,7 +194,7 @@ class Suricata:
 
     def kill(self) -> None:
         """Leaves nothing behind."""
-        _end(self._process)
+        end(self._process)
         self._process = None
 
 

@@ -31,6 +31,7 @@ from live import columns
 from measure import Failed
 from pcapfile import PcapWriter
 from probe import cpu_s, last_words, started
+from sensors import end
 
 sys.path.insert(0, str(ROOT))
 
@@ -81,7 +82,10 @@ def once(file: Path, workers: int, transactions: int) -> Cost:
         words += ["-o", str(scratch / "events"), "--run-dir", str(run), "--feed", "off", "--metrics", "off", "-q"]
         begun = time.perf_counter()
         process = started(words, scratch / "said", {"PYTHONPATH": str(ROOT)})
-        used = watch(process, run)
+        try:
+            used = watch(process, run)
+        finally:
+            end(process)
         wall = time.perf_counter() - begun
         events = count(scratch / "events", b"\n") if process.returncode == 0 else -1
         if events != transactions:
