@@ -38,8 +38,8 @@ sys.path.insert(0, str(ROOT))
 from appliance.stats import Page
 
 HEADERS = 54  # bytes before the payload in the frames of the shapes
-SIZED_BYTES = 60e6  # of payload, at most, that are cut into segments
-SIZED_FRAMES = 200_000
+SIZED_BYTES = 300e6  # of payload, at most, that are cut into segments
+SIZED_FRAMES = 300_000
 
 
 @dataclass(frozen=True, slots=True)
