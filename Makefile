@@ -1,6 +1,6 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-linear bench-loss scale fuzz clean
+.PHONY: help setup run test lint bench bench-linear bench-live bench-loss scale fuzz clean
 
 python := .venv/bin/python
 
@@ -30,6 +30,9 @@ bench-linear: test-setup  ## is the work linear in bytes, for every element of t
 
 bench-loss: test-setup  ## transactions that come out right of damaged captures, beside their truth
 	@$(python) ops/bench/loss.py
+
+bench-live: test-setup  ## the highest rate on a wire without loss, and the latency (root); LIVE="--shape api …"
+	@$(python) ops/bench/live.py --latency $(LIVE)
 
 fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 	@$(python) ops/fuzz/fuzz.py
