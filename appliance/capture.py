@@ -1,9 +1,10 @@
 """The capture process: one source, its frames spread over the workers.
 
 `python -m appliance.capture RUN_DIR INDEX` opens interface INDEX of the configuration (or its file) and sends every TCP
-frame to the worker that its flow belongs to. A live capture never blocks: what a worker does not take is dropped and
-counted. Reading a file never drops: it waits. Every count is in the stats page before the thing it counts can be lost,
-so that a killed process leaves an account that its successor can close.
+frame to the worker that its flow belongs to. A live capture never blocks: it leaves out whole new connections while
+the machine is not enough (appliance.shedding), and what a worker does not take all the same is dropped and counted.
+Reading a file never drops: it waits. Every count is in the stats page before the thing it counts can be lost, so that a
+killed process leaves an account that its successor can close.
 Ends with 0 when all is sent, 1 when the source failed on the way, 2 when it could not be opened as asked.
 """
 
@@ -25,6 +26,7 @@ from appliance.bus import Bus, BusError, FrameLink
 from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.shard import Sharder
+from appliance.shedding import Shedder
 from appliance.station import Station
 from appliance.stats import DONE, DRAINING, READY, Page
 
@@ -103,6 +105,7 @@ class Capture:
         self.handle: pcap.Handle | None = None
         self.input = -1  # descriptor of the file being read
         self.stats_at = 0.0
+        self.shedder = Shedder(config, run_dir, index, page) if self.live and config.shedding.enabled else None
         self.received_before = 0  # kernel_received − kernel_dropped of this process at the last reading
 
     def _sharder(self, link_type: int) -> Sharder:
@@ -119,6 +122,9 @@ class Capture:
             max_fragment_bytes=config.capture.max_fragment_bytes,
             fragment_timeout_ns=round(config.capture.fragment_timeout_s * 1e9),
             vlans=config.capture.vlan_in_flow,
+            max_shed_flows=config.shedding.max_flows,
+            shed_timeout_ns=round(config.shedding.flow_timeout_s * 1e9),
+            halves=config.capture_count > 1,
         )
 
     # -- the source --------------------------------------------------------------------------------------------------
@@ -209,8 +215,15 @@ class Capture:
             frames = handle.shard(self.sharder, TURN_FRAMES)
             self.sharder.seal(age_ns)
             self._pass_on()
-            if time.monotonic() >= self.stats_at:
+            now = time.monotonic()
+            if now >= self.stats_at:
                 self._kernel_stats(handle)
+            if self.shedder is not None and now >= self.shedder.next_look:
+                if (
+                    frames >= TURN_FRAMES and not self._mirror
+                ):  # fewer: the ring is empty; on a mirror it cannot be known
+                    self.shedder.see_ring(handle.stats(), self.sharder)
+                self.shedder.look(now, [count / self.backlog_limit for count in self.backlog_bytes], self.sharder)
             if frames == 0:
                 waiting.poll(self.config.shard.batch_age_ms)
         self.station.state(DRAINING)
@@ -345,6 +358,8 @@ class Capture:
         self.station.state(DRAINING)
         if self.deadline is None and self.live:
             self.deadline = time.monotonic() + self.config.run.drain_s
+        if self.shedder is not None:
+            self.shedder.rest()
         self.sharder.settle()
         self.sharder.seal()
         self._pass_on()

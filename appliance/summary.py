@@ -118,6 +118,11 @@ def warnings(now: Snapshots, config: Config) -> list[str]:
         "raise its ring: ethtool -G IFACE rx N",
     )
     say(
+        now.total("shed_flows"),
+        f"connections ({now.total('shed_frames'):,} frames) left out as a whole because the machine was not enough",
+        f"raise --workers (now {config.worker_count}) or narrow --filter",
+    )
+    say(
         _matching(now.captures, "dropped_backlog."),
         "frames dropped because workers fell behind",
         f"raise --workers (now {config.worker_count}) or [shard] link_bytes",

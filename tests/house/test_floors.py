@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = {
     "appliance": [
         {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
-        {"packet", "defragment", "shard", "ledger", "metrics"},
+        {"packet", "defragment", "shard", "shedding", "ledger", "metrics"},
         {"pcap", "bus", "exporter"},
         {"capture", "feed", "subscriber"},
         {"supervisor", "cli"},
@@ -29,7 +29,7 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram"), 1),
+        **dict.fromkeys(("fragment", "datagram", "shedset"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys(PCAP, 2),
         **dict.fromkeys(("output", "inject", "packets"), 3),

@@ -1,0 +1,124 @@
+"""How much of the new flows a capture leaves out while the machine is not enough.
+
+Controller decides for one link, Shedder for all of a capture. In goes how full things are, out comes a share in 256ths;
+which flows that are, and that those followed stay whole, is the matter of appliance.shedset. Time is an argument, in
+seconds of any clock that does not go back.
+
+Growing is fast, because queues hold tenths of a second: by up to FASTEST of all flows a second while frames are lost,
+and the less the emptier the queue. It pauses while the queue drains by itself, because flows that were followed before
+still end. Shrinking begins slowly and gets faster, so that a lasting overload is felt for with little, and is over
+release_s after the last pressure. Between a quarter of the high mark and the mark nothing changes, so that a queue
+which stands still does not make the share swing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance.options import Config
+from appliance.shard import Sharder
+from appliance.stats import READY, Page
+
+STEPS = 256  # of the flow-hash space; one step always stays, so that counts can be scaled up
+MOST = STEPS - 1
+SLOWEST, FASTEST = 0.5, 4.0  # of all flows, per second
+LONGEST_S = 0.05  # between two looks; a process that slept does not jump
+CALM = 0.25  # of the high mark
+LOOK_S = 0.01
+RING_FRAME = 96  # bytes that a frame takes in the kernel's ring beside its own: tpacket3_hdr, address, alignment
+
+
+class Controller:
+    """One link's. high: how full, 0 to 1, its queue may be before new flows are left out."""
+
+    def __init__(self, high: float, release_s: float) -> None:
+        self.high = high
+        self.release_s = release_s
+        self.steps = 0
+        self._level = 0.0  # the same, 0 to 1, between steps
+        self._fill = 0.0  # at the last look
+        self._looked: float | None = None
+        self._calm_since: float | None = None
+        self._calm_level = 0.0  # when that began
+
+    def look(self, now: float, fill: float, lost: int) -> int:
+        """The share from now on. fill: of the queue, 0 to 1; lost: frames lost since the last look."""
+        passed = 0.0 if self._looked is None else min(max(now - self._looked, 0.0), LONGEST_S)
+        draining = fill < self._fill
+        self._looked, self._fill = now, fill
+        if lost or fill >= self.high:
+            self._calm_since = None
+            if lost or not draining:
+                pressure = 1.0 if lost else (fill - self.high) / max(1.0 - self.high, 1e-9)
+                self._level += passed * (SLOWEST + (FASTEST - SLOWEST) * min(pressure, 1.0))
+        elif fill >= self.high * CALM:
+            self._calm_since = None
+        elif self._level:
+            if self._calm_since is None:
+                self._calm_since, self._calm_level = now, self._level
+            part = (now - self._calm_since) / self.release_s
+            self._level = self._calm_level * max(0.0, 1.0 - part * part)
+        self._level = min(self._level, MOST / STEPS)
+        self.steps = math.ceil(self._level * STEPS)
+        return self.steps
+
+
+class Shedder:
+    """What a capture leaves out of the new flows of each worker.
+
+    All captures of a run do the same, or one half of a TAP would be followed alone: each says in its page what it
+    wants, and does the most that any wants.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, index: int, page: Page) -> None:
+        self.config = config
+        self.page = page
+        self.next_look = 0.0
+        self.controllers = [
+            Controller(config.shedding.high_fill, config.shedding.release_s) for _ in range(config.worker_count)
+        ]
+        others = [other for other in range(config.capture_count) if other != index]
+        self._others = [Page.open(run_dir / f"capture-{other}.stats") for other in others]
+        self._ring_fill = 0.0
+        self._ring_lost = 0  # frames, at the last look at the ring
+        self._read = (0, 0)  # frames and bytes by then
+        self._lost = [self._losses(worker) for worker in range(config.worker_count)]
+        self.rest()  # a predecessor may have been killed while it wanted something
+
+    def see_ring(self, stats: tuple[int, int, int], sharder: Sharder) -> None:
+        """How full the kernel's ring is, about: it says frames (received, dropped). Counts for the next look."""
+        received, dropped, _ = stats
+        taken, taken_bytes = sharder.taken
+        frames, size = taken - self._read[0], taken_bytes - self._read[1]
+        self._read = taken, taken_bytes
+        if frames:
+            waiting = max(0, received - dropped - taken)
+            self._ring_fill = min(1.0, waiting * (size / frames + RING_FRAME) / self.config.capture.ring_bytes)
+        if dropped > self._ring_lost:
+            self._ring_fill = 1.0
+        self._ring_lost = dropped
+
+    def look(self, now: float, fills: Sequence[float], sharder: Sharder) -> None:
+        """Decides anew. fills: of the backlog of each link, 0 to 1."""
+        for worker, controller in enumerate(self.controllers):
+            losses = self._losses(worker)
+            steps = controller.look(now, max(fills[worker], self._ring_fill), losses - self._lost[worker])
+            self._lost[worker] = losses
+            self.page[f"shed_steps.{worker}"] = steps
+            for page in self._others:
+                if page["state"] == READY:
+                    steps = max(steps, page[f"shed_steps.{worker}"])
+            sharder.shed(worker, steps)
+        self._ring_fill = 0.0
+        self.next_look = now + LOOK_S
+
+    def rest(self) -> None:
+        """Wants nothing any more."""
+        for worker in range(self.config.worker_count):
+            self.page[f"shed_steps.{worker}"] = 0
+
+    def _losses(self, worker: int) -> int:
+        """Frames that were lost for a worker, those of the kernel included: anybody's may have been among them."""
+        return self.page[f"dropped_backlog.{worker}"] + self.page["kernel_dropped"]
