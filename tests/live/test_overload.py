@@ -1,4 +1,4 @@
-"""More than the machine can take: whole new connections are left out, those followed stay whole, and it ends by itself."""
+"""More than the machine can take: whole new connections are left out, those followed stay whole, and it ends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write(path: Path, made: list[Conversation]) -> Path:
 
 
 class Storm:
-    """1200 connections in 6 s, with the worker stopped from the first second to the fourth: 12 MB/s for a link of 24 MiB."""
+    """1200 connections in 6 s, 12 MB/s for a link of 24 MiB; the worker is stopped from 1 s to 4 s."""
 
     FIRST, COUNT = 20_000, 1200
 
