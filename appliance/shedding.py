@@ -6,9 +6,10 @@ seconds of any clock that does not go back.
 
 Growing is fast, because queues hold tenths of a second: by up to FASTEST of all flows a second while frames are lost,
 and the less the emptier the queue. It pauses while the queue drains by itself, because flows that were followed before
-still end. Shrinking begins slowly and gets faster, so that a lasting overload is felt for with little, and is over
-release_s after the last pressure. Between a quarter of the high mark and the mark nothing changes, so that a queue
-which stands still does not make the share swing.
+still end. So it grows too far, by as much as comes before its work is seen. Shrinking therefore goes, as TCP's window
+does after a loss (CUBIC, RFC 9438), fast at first and then ever slower to the share at which the pressure began, which
+all but sufficed, and from there ever faster to nothing, release_s after the last pressure. Between a quarter of the
+high mark and the mark nothing changes, so that a queue which stands still does not make the share swing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ MOST = STEPS - 1
 SLOWEST, FASTEST = 0.5, 4.0  # of all flows, per second
 LONGEST_S = 0.05  # between two looks; a process that slept does not jump
 CALM = 0.25  # of the high mark
+KNEE = 0.5  # of the release time: when the share at which the pressure began is reached
 LOOK_S = 0.01
 RING_FRAME = 96  # bytes that a frame takes in the kernel's ring beside its own: tpacket3_hdr, address, alignment
 
@@ -42,6 +44,8 @@ class Controller:
         self._looked: float | None = None
         self._calm_since: float | None = None
         self._calm_level = 0.0  # when that began
+        self._onset = 0.0  # the level at which the last pressure began
+        self._pressed = False
 
     def look(self, now: float, fill: float, lost: int) -> int:
         """The share from now on. fill: of the queue, 0 to 1; lost: frames lost since the last look."""
@@ -49,20 +53,28 @@ class Controller:
         draining = fill < self._fill
         self._looked, self._fill = now, fill
         if lost or fill >= self.high:
+            if not self._pressed:
+                self._pressed, self._onset = True, self._level
             self._calm_since = None
             if lost or not draining:
                 pressure = 1.0 if lost else (fill - self.high) / max(1.0 - self.high, 1e-9)
                 self._level += passed * (SLOWEST + (FASTEST - SLOWEST) * min(pressure, 1.0))
         elif fill >= self.high * CALM:
             self._calm_since = None
-        elif self._level:
+        else:
             if self._calm_since is None:
-                self._calm_since, self._calm_level = now, self._level
-            part = (now - self._calm_since) / self.release_s
-            self._level = self._calm_level * max(0.0, 1.0 - part * part)
+                self._calm_since, self._calm_level, self._pressed = now, self._level, False
+            self._level = self._released((now - self._calm_since) / self.release_s)
         self._level = min(self._level, MOST / STEPS)
         self.steps = math.ceil(self._level * STEPS)
         return self.steps
+
+    def _released(self, part: float) -> float:
+        """The level when this part of the release time is over."""
+        before = min(self._onset, self._calm_level)
+        if part < KNEE:
+            return before + (self._calm_level - before) * (1.0 - part / KNEE) ** 3
+        return before * max(0.0, 1.0 - ((part - KNEE) / (1.0 - KNEE)) ** 3)
 
 
 class Shedder:

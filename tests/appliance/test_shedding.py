@@ -62,13 +62,18 @@ def test_a_queue_that_stands_between_the_marks_changes_nothing():
     assert set(look.for_(60, fill=HIGH / 2)) == {reached}
 
 
-def test_shrinking_begins_slowly():
+def test_it_shrinks_to_where_the_pressure_began_and_stays_there_longest():
     look = Look()
+    look.for_(0.2, fill=0.9)
+    look.for_(1.0)
+    began = look.controller.steps
     look.for_(0.3, lost=1)
-    found = look.for_(RELEASE_S)
+    found = look.for_(RELEASE_S + LOOK_S)
     assert found == sorted(found, reverse=True)
-    assert found[49] > 0.98 * MOST
-    assert found[199] > 0.7 * MOST
+    assert 10 < began < 100
+    assert sum(0.8 * began < steps < 1.2 * began + 2 for steps in found) > len(found) // 3
+    assert found[0] > 250
+    assert found[-1] == 0
 
 
 def test_a_process_that_slept_does_not_jump():
@@ -125,8 +130,8 @@ def test_under_a_lasting_overload_it_settles(sustainable, life_s):
         if now > 10:
             lost += dropped
             shares.append(kept)
-    assert lost < 0.01 * 50  # of the load
-    assert sum(shares) / len(shares) > 0.4 * sustainable
+    assert lost < 0.05 * 50  # of the load
+    assert sum(shares) / len(shares) > 0.6 * sustainable
 
 
 # -- all links together ----------------------------------------------------------------------------------------------
