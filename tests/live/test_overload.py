@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,15 @@ from hosts import wait_for
 from impair import interleave
 from pcapfile import PcapWriter
 from scene import Metrics, Scene
+from transactions import Event
+
+from appliance.batch import header
+from appliance.bus import Bus, FrameInlet
+from appliance.config import save_resolved
+from appliance.locate import VERDICTS
+from appliance.options import Config, Run, Shard, Shedding, Source, Workers
+from appliance.stats import READY, Page, capture_layout, worker_layout
+from workers.pipeline import Pipeline
 
 pytestmark = pytest.mark.root
 
@@ -62,15 +75,16 @@ class Storm:
         assert sender.wait(60) == 0
         self.box.wait_quiet()
 
-    def complete(self) -> Counter[int]:
-        """Whole transactions by client port."""
-        return Counter(
-            event["source"]["port"]
-            for event in self.box.events()
-            if event["appliance"].get("request", {}).get("complete")
-            and event["appliance"].get("response", {}).get("complete")
-            and not event["appliance"]["response"]["missing_bytes"]
-        )
+
+def complete(events: Iterable[Event]) -> Counter[int]:
+    """Whole transactions by client port."""
+    return Counter(
+        event["source"]["port"]
+        for event in events
+        if event["appliance"].get("request", {}).get("complete")
+        and event["appliance"].get("response", {}).get("complete")
+        and not event["appliance"]["response"]["missing_bytes"]
+    )
 
 
 def lost_in_capture(box: Box) -> int:
@@ -96,11 +110,11 @@ def test_connections_that_are_followed_stay_whole_while_others_are_left_out(scen
 
     ledger = box.ledger()
     assert ledger["L2"]["shed_frames"] == frames  # none since
-    complete = storm.complete()
-    whole = sum(count for port, count in complete.items() if port < 30_000)
+    found = complete(box.events())
+    whole = sum(count for port, count in found.items() if port < 30_000)
     kept = storm.COUNT - left_out
     assert whole >= 0.95 * EXCHANGES * kept, (whole, kept, lost_in_capture(box))
-    assert sum(count for port, count in complete.items() if port >= 30_000) == EXCHANGES * 100
+    assert sum(count for port, count in found.items() if port >= 30_000) == EXCHANGES * 100
     shares = {event["appliance"].get("sampling", 1) for event in box.events()}
     assert 1 in shares
     assert min(shares) < 0.5
@@ -114,5 +128,86 @@ def test_without_it_random_batches_are_dropped(scene: Scene) -> None:
     ledger = storm.box.ledger()
     assert ledger["L2"]["shed_frames"] == 0
     assert ledger["L3"]["dropped_backlog"] > 0
-    broken = sum(0 < count < EXCHANGES for count in storm.complete().values())
+    broken = sum(0 < count < EXCHANGES for count in complete(storm.box.events()).values())
     assert broken > 0
+
+
+# -- twice what a worker takes, for longer -----------------------------------------------------------------------------
+
+
+class SlowWorker:
+    """A capture process whose only worker is played here, and takes so many bytes a second."""
+
+    def __init__(self, scene: Scene, rate: float, *, shedding: bool) -> None:
+        self.home = scene.directory / f"run-{shedding}"
+        self.home.mkdir(mode=0o700)
+        self.rate = rate
+        config = Config(
+            source=Source(interfaces=["s0"]),
+            shard=Shard(batch_bytes=65536, link_bytes=1 << 22),
+            workers=Workers(count=1),
+            run=Run(observer="sensor-1"),
+            shedding=Shedding(enabled=shedding),
+        )
+        save_resolved(config, self.home)
+        self.page = Page.create(self.home / "capture-0.stats", capture_layout(1, VERDICTS))
+        self.own = Page.create(self.home / "worker-0.stats", worker_layout(1))
+        self.bus = Bus()
+        self.inlet = FrameInlet(self.bus, config, self.home, 0)
+        self.pipeline = Pipeline(config)
+        self.lines: list[bytes] = []
+        words = (sys.executable, "-m", "appliance.capture", self.home, 0)
+        self.process = scene.server.start(*words, stdin=subprocess.PIPE)
+        wait_for(lambda: self.page["state"] == READY, "the capture is ready")
+
+    def take(self) -> int:
+        """The next batch, if there is one; its bytes."""
+        message = self.inlet.receive()
+        if message is None:
+            return 0
+        self.pipeline.feed(message)
+        self.lines += [line for _, _, body in self.pipeline.take() for line in body.split(b"\n")]
+        self.own["ended.0"] |= header(message).end
+        return len(message)
+
+    def work_during(self, sender: subprocess.Popen[bytes]) -> None:
+        """At its rate until the sender has ended."""
+        last, allowed = time.monotonic(), 0.0
+        while sender.poll() is None:
+            now = time.monotonic()
+            allowed = min(allowed + (now - last) * self.rate, self.rate / 20)
+            last = now
+            while allowed > 0 and (size := self.take()):
+                allowed -= size
+            time.sleep(0.002)
+
+    def finish(self) -> Counter[int]:
+        """Stops the capture and takes the rest at any rate; whole transactions by client port."""
+        self.process.terminate()
+        while self.process.poll() is None:
+            if not self.take():
+                time.sleep(0.002)
+        self.pipeline.finish()
+        self.lines += [line for _, _, body in self.pipeline.take() for line in body.split(b"\n")]
+        self.bus.close()
+        return complete(map(json.loads, self.lines))
+
+
+def test_at_twice_what_a_worker_takes_connections_are_whole_and_its_time_is_used(scene: Scene) -> None:
+    made = connections(2000, 200, 20_000)
+    file = write(scene.directory / "long.pcap", made)
+    whole, used = {}, {}
+    for shedding in (True, False):
+        worker = SlowWorker(scene, file.stat().st_size / 10 / 2, shedding=shedding)
+        worker.work_during(scene.client.python("storm.py", "c0", file))
+        found = worker.finish()
+        page = worker.page.snapshot()
+        kept = len(made) - page["shed_flows"]
+        whole[shedding] = sum(found.values()) / (EXCHANGES * kept)
+        used[shedding] = page["sent.0"]
+        rest = page["frames"] - page["shed_frames"] - page["offered.0"]
+        assert rest == sum(value for name, value in page.items() if name.startswith("rejected."))
+        assert page["offered.0"] == page["sent.0"] + page["dropped_backlog.0"] + page["dropped_stopping.0"]
+    assert whole[True] >= 0.95, (whole, used)
+    assert whole[False] < 0.6, (whole, used)
+    assert used[True] > 0.6 * used[False], (whole, used)
