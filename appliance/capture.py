@@ -26,7 +26,7 @@ from appliance.bus import Bus, BusError, FrameLink
 from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.shard import Sharder
-from appliance.shedding import Shedder
+from appliance.shedding import Shedder, refusal
 from appliance.station import Station
 from appliance.stats import DONE, DRAINING, READY, Page
 
@@ -103,6 +103,8 @@ class Capture:
         self.backlog_limit = config.shard.link_bytes // 2 // config.capture_count
         self.sharder = self._sharder(ETHERNET)  # replaced when the source says what its frames are
         self.handle: pcap.Handle | None = None
+        self.filter = ""  # as it was set
+        self.refused = 0  # share of all flows that the kernel refuses, in 256ths
         self.input = -1  # descriptor of the file being read
         self.stats_at = 0.0
         self.shedder = Shedder(config, run_dir, index, page) if self.live and config.shedding.enabled else None
@@ -150,7 +152,7 @@ class Capture:
         if handle.warning:
             tell(handle.warning)
         if source.filter:
-            self._filter(handle, source.filter)
+            self.filter = self._filter(handle, source.filter)
         self.page["link_type"] = handle.link_type
         self.sharder = self._sharder(handle.link_type)
         return handle
@@ -163,14 +165,16 @@ class Capture:
         except OSError as error:
             raise pcap.NotACapture(f"{path}: {error.strerror}") from error
 
-    def _filter(self, handle: pcap.Handle, text: str) -> None:
+    def _filter(self, handle: pcap.Handle, text: str) -> str:
+        """Sets it, and says what was set."""
         if self.config.capture.vlan_aware and handle.link_type == ETHERNET:
             try:
                 handle.set_filter(vlan_aware(text))
-                return
+                return vlan_aware(text)
             except pcap.PcapError:
                 pass  # not every expression may stand behind `vlan`; if it is wrong by itself, the next line says so
         handle.set_filter(text)
+        return text
 
     def run(self) -> int:
         """The whole life of the process; its exit code."""
@@ -224,12 +228,21 @@ class Capture:
                 ):  # fewer: the ring is empty; on a mirror it cannot be known
                     self.shedder.see_ring(handle.stats(), self.sharder)
                 self.shedder.look(now, [count / self.backlog_limit for count in self.backlog_bytes], self.sharder)
+                if self.shedder.kernel.steps != self.refused and handle.seamless:
+                    self._refuse(handle, self.shedder.kernel.steps)
             if frames == 0:
                 waiting.poll(self.config.shard.batch_age_ms)
         self.station.state(DRAINING)
         self.deadline = time.monotonic() + self.config.run.drain_s
         handle.stop_accepting()
         self._drain_ring(handle, waiting)
+
+    def _refuse(self, handle: pcap.Handle, steps: int) -> None:
+        """Has the kernel refuse the frames of this share of all flows."""
+        handle.set_filter(refusal(self.sharder.salt, steps, self.filter) if steps else self.filter)
+        if self.page["kernel_shed_ns"] == 0:
+            tell(f"{handle.source}: the kernel's buffer overflows; a share of all connections is refused there, unseen")
+        self.refused = steps
 
     def _drain_ring(self, handle: pcap.Handle, waiting: select.poll) -> None:
         settings = self.config.capture

@@ -194,6 +194,14 @@ class Shedding(Section, frozen=True):
             counter="appliance_capture_shed_frames_total",
         ),
     ] = 0.25
+    kernel: Annotated[
+        bool,
+        note(
+            "When the kernel's ring overflows all the same, its filter refuses what is left out, unseen and uncounted, "
+            "with connections among it that were followed before.",
+            counter="appliance_capture_kernel_shed_ratio",
+        ),
+    ] = True
     release_s: Annotated[
         float,
         note(

@@ -1,5 +1,6 @@
 class Sharder:
     workers: int
+    salt: int
     def __init__(
         self,
         key: bytes,

@@ -5,8 +5,8 @@ In: frames, as pointers that are valid during the call only. Out: sealed batches
 the caller's until it is handed back with recycle(). Per frame: locate, one hash, one copy; no Python object.
 A frame that holds no TCP segment goes nowhere: its verdict is counted. Fragments do neither, but the datagram that they
 make is treated as one more frame: frames + reassembled = sum(offered) + sum(rejected) + shed, always.
-An overloaded capture has whole new flows left out (shed): those whose place in 256, eight bits of the hash that neither choose
-the worker nor a place in its table, lies below the share of their worker. What they are is in appliance.shedset.
+An overloaded capture has whole new flows left out (shed): those whose place in 256 (flow.pxd) lies below the share of their
+worker. Which are new, and what becomes of the others, is in appliance.shedset.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -14,7 +14,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from appliance.batch cimport FLAG_END, HEADER_BYTES, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_SHED, Header, Record
 from appliance.defragment cimport Defragmenter, Whole
-from appliance.flow cimport FlowKey, flow_hash, flow_key, hash_key
+from appliance.flow cimport FlowKey, flow_hash, flow_key, flow_place, hash_key
 from appliance.locate cimport BAD_IP_HEADER, FOUND, FRAGMENT, Location, Verdict, locate, locate_datagram
 from appliance.shedset cimport ShedSet
 
@@ -22,7 +22,6 @@ from appliance.locate import VERDICTS
 
 cdef enum:
     FLAGS = 13                  # offset of the flags in a TCP header
-    PLACE = 24                  # bits of a flow hash below its place in 256
 
 MAX_SPARE = 64                  # buffers kept for reuse; the rest go back to the allocator
 
@@ -59,6 +58,7 @@ cdef class Sharder:
         self.settings.max_tunnels = max_tunnels
         self.settings.vlans = vlans
         self.defragmenter = Defragmenter(key, max_fragmented_datagrams, max_fragment_bytes, fragment_timeout_ns)
+        self.salt = <uint32_t>self.key.k0 | 0x80000001      # high, or a small range of ports would have few places
         self.shed_set = ShedSet(max_shed_flows, shed_timeout_ns, halves)
         self.buffers = [None] * workers
         self.spare = []
@@ -93,7 +93,7 @@ cdef class Sharder:
         hash = flow_hash(&self.key, &flow)
         worker = <int>(((hash >> 32) * <uint64_t>self.workers) >> 32)
         slot = &self.slots[worker]
-        if slot.shed_most != 0 and self.leave_out(slot, hash, ts_ns, frame[place.tcp + FLAGS], &marks):
+        if slot.shed_most != 0 and self.leave_out(slot, &flow, hash, ts_ns, frame[place.tcp + FLAGS], &marks):
             self.shed_frames += 1
             self.shed_bytes += caplen
             return 0
@@ -116,9 +116,10 @@ cdef class Sharder:
         self.offered[worker] += 1
         return 0
 
-    cdef bint leave_out(self, Slot* slot, uint64_t hash, uint64_t ts_ns, uint8_t flags, uint64_t* marks) except -1:
+    cdef bint leave_out(self, Slot* slot, const FlowKey* flow, uint64_t hash, uint64_t ts_ns, uint8_t flags,
+                        uint64_t* marks) except -1:
         """Is this a frame of a flow that is shed? If not, and its flow begins here, `marks` says how many others are."""
-        cdef uint32_t place = <uint32_t>(hash >> PLACE) & 255
+        cdef uint32_t place = flow_place(self.salt, flow)
         if place < slot.shed_most and self.shed_set.holds(hash, ts_ns, flags, place < slot.shed):
             return True
         if self.shed_set.begins(flags):

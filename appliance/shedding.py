@@ -29,6 +29,8 @@ LONGEST_S = 0.05  # between two looks; a process that slept does not jump
 CALM = 0.25  # of the high mark
 KNEE = 0.5  # of the release time: when the share at which the pressure began is reached
 LOOK_S = 0.01
+KERNEL_S = 1.0  # between two looks at what the kernel refuses
+KERNEL_STEPS = 16  # it changes by so much, because its filter is compiled anew for that
 RING_FRAME = 96  # bytes that a frame takes in the kernel's ring beside its own: tpacket3_hdr, address, alignment
 
 
@@ -77,6 +79,38 @@ class Controller:
         return before * max(0.0, 1.0 - ((part - KNEE) / (1.0 - KNEE)) ** 3)
 
 
+class KernelShare:
+    """What the kernel is to refuse, in 256ths: never more than the capture has left out of new flows for a while, so
+    that most of it is flows that are left out anyway."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._next = 0.0
+        self._lowest = [0, 0]  # share of the capture, in the last interval and in this one
+        self._lost = 0
+
+    def look(self, now: float, share: int, lost: int) -> int:
+        """The share from now on. lost: frames that the ring had no room for, so far."""
+        self._lowest[1] = min(self._lowest[1], share)
+        if now >= self._next:
+            most = min(self._lowest) // KERNEL_STEPS * KERNEL_STEPS
+            if most < self.steps or lost > self._lost:
+                self.steps = most
+            self._lost, self._lowest, self._next = lost, [self._lowest[1], share], now + KERNEL_S
+        return self.steps
+
+
+def refusal(salt: int, steps: int, text: str) -> str:
+    """A pcap-filter(7) expression: what `text` lets through, but no frame of a flow whose place is below `steps`.
+
+    The place is that of flow.pxd. Flows in tunnels, fragments and frames whose VLAN tag is still in them go through."""
+    four = f"ip and ip[9] = 6 and ip[6:2] & 0x3fff = 0 and (ip[12:4] ^ ip[16:4] ^ tcp[0:2] ^ tcp[2:2]) * {salt} >> 24"
+    six = f"ip6 and ip6[6] = 6 and (ip6[20:4] ^ ip6[36:4] ^ ip6[40:2] ^ ip6[42:2]) * {salt} >> 24"
+    # In this order: `vlan` in the text moves the offsets of everything behind it.
+    refused = f"not (({four} < {steps}) or ({six} < {steps}))"
+    return f"{refused} and ({text})" if text else refused
+
+
 class Shedder:
     """What a capture leaves out of the new flows of each worker.
 
@@ -92,6 +126,7 @@ class Shedder:
             Controller(config.shedding.high_fill, config.shedding.release_s) for _ in range(config.worker_count)
         ]
         others = [other for other in range(config.capture_count) if other != index]
+        self.kernel = KernelShare()
         self._others = [Page.open(run_dir / f"capture-{other}.stats") for other in others]
         self._ring_fill = 0.0
         self._ring_lost = 0  # frames, at the last look at the ring
@@ -114,6 +149,7 @@ class Shedder:
 
     def look(self, now: float, fills: Sequence[float], sharder: Sharder) -> None:
         """Decides anew. fills: of the backlog of each link, 0 to 1."""
+        lowest = MOST
         for worker, controller in enumerate(self.controllers):
             losses = self._losses(worker)
             steps = controller.look(now, max(fills[worker], self._ring_fill), losses - self._lost[worker])
@@ -123,11 +159,17 @@ class Shedder:
                 if page["state"] == READY:
                     steps = max(steps, page[f"shed_steps.{worker}"])
             sharder.shed(worker, steps)
+            lowest = min(lowest, steps)
+        if self.config.shedding.kernel:
+            if self.kernel.steps:
+                self.page.add("kernel_shed_ns", max(0, round((now - self.next_look + LOOK_S) * 1e9)))
+            self.page["kernel_shed_steps"] = self.kernel.look(now, lowest, self.page["kernel_dropped"])
         self._ring_fill = 0.0
         self.next_look = now + LOOK_S
 
     def rest(self) -> None:
         """Wants nothing any more."""
+        self.page["kernel_shed_steps"] = 0
         for worker in range(self.config.worker_count):
             self.page[f"shed_steps.{worker}"] = 0
 

@@ -123,6 +123,11 @@ def warnings(now: Snapshots, config: Config) -> list[str]:
         f"raise --workers (now {config.worker_count}) or narrow --filter",
     )
     say(
+        -(-now.total("kernel_shed_ns") // 10**9),
+        "seconds in which the kernel refused a share of all connections, unseen",
+        "narrow --filter, or raise --ring",
+    )
+    say(
         _matching(now.captures, "dropped_backlog."),
         "frames dropped because workers fell behind",
         f"raise --workers (now {config.worker_count}) or [shard] link_bytes",

@@ -8,10 +8,12 @@ import pytest
 from builders import ETHERNET, KEY, config, talk
 from hypothesis import given
 from hypothesis import strategies as st
+from wire import arp_request, udp
 
+from appliance import Filter
 from appliance.locate import VERDICTS
 from appliance.shard import Sharder
-from appliance.shedding import LOOK_S, MOST, Controller, Shedder
+from appliance.shedding import KERNEL_S, KERNEL_STEPS, LOOK_S, MOST, Controller, KernelShare, Shedder, refusal
 from appliance.stats import READY, Page, capture_layout
 
 HIGH, RELEASE_S = 0.25, 4.0
@@ -132,6 +134,79 @@ def test_under_a_lasting_overload_it_settles(sustainable, life_s):
             shares.append(kept)
     assert lost < 0.05 * 50  # of the load
     assert sum(shares) / len(shares) > 0.6 * sustainable
+
+
+# -- in the kernel -----------------------------------------------------------------------------------------------------
+
+
+def kernel_after(*seconds: tuple[int, int]) -> list[int]:
+    """What the kernel refuses after each second with (the share of the capture, frames lost in it)."""
+    made, now, lost, found = KernelShare(), 100.0, 0, []
+    for share, more in seconds:
+        lost += more
+        for _ in range(round(KERNEL_S / LOOK_S)):
+            now += LOOK_S
+            steps = made.look(now, share, lost)
+        found.append(steps)
+    return found
+
+
+def test_the_kernel_refuses_nothing_while_its_ring_has_room():
+    assert kernel_after((200, 0), (200, 0), (200, 0)) == [0, 0, 0]
+
+
+def test_the_kernel_refuses_what_has_been_left_out_for_a_while_when_its_ring_overflows():
+    found = kernel_after((200, 9), (250, 9), (250, 9), (250, 9), (250, 0))
+    assert found[0] == 0
+    assert found[-1] == 240
+
+
+@given(st.lists(st.tuples(st.integers(0, MOST), st.integers(0, 1)), min_size=1, max_size=30))
+def test_the_kernel_soon_refuses_no_more_than_is_left_out(seconds):
+    for (share, _), steps in zip(seconds, kernel_after(*seconds, (0, 0), (0, 0))[:-2], strict=True):
+        assert steps % KERNEL_STEPS == 0
+        assert 0 <= steps <= max(MOST, share)
+    assert kernel_after(*seconds, (0, 1), (0, 1), (0, 1))[-1] == 0
+
+
+ADDRESSES = [("192.0.2.1", "198.51.100.7"), ("255.255.255.255", "0.0.0.1"), ("2001:db8::1", "2001:db8:ffff::fffe:2")]
+
+
+@given(
+    st.sampled_from(ADDRESSES),
+    st.integers(1, 65535),
+    st.integers(1, 65535),
+    st.integers(0, MOST),
+    st.binary(min_size=16, max_size=16),
+)
+def test_the_kernel_refuses_the_very_flows_that_the_capture_leaves_out_both_directions(ends, port, other, steps, key):
+    made = talk(client=ends[0], server=ends[1], client_port=port, server_port=other)
+    sharder = Sharder(key, 1, 4096)
+    sharder.shed(0, steps)
+    sharder.push(*made.frames[0])
+    kernel = Filter(refusal(sharder.salt, steps, ""))
+    left_out = sharder.counts()["shed_flows"] == 1
+    assert [kernel.matches(frame) for _, frame in made.frames] == [not left_out] * len(made.frames)
+
+
+@pytest.mark.parametrize("text", ["tcp port 80", "tcp port 80 or (vlan and tcp port 80)", "not tcp or port 80"])
+def test_the_users_filter_still_holds(text):
+    for port in range(20000, 20030):
+        frame = talk(client_port=port).frames[0][1]
+        other = talk(client_port=port, server_port=81).frames[0][1]
+        assert Filter(refusal(0x80000001, 0, text)).matches(frame)
+        assert not Filter(refusal(0x80000001, 0, text)).matches(other)
+        assert not Filter(refusal(0x80000001, 256, text)).matches(frame)
+
+
+def test_what_is_no_plain_tcp_is_never_refused():
+    kernel = Filter(refusal(0x80000001, 256, ""))
+    others = [
+        arp_request("192.0.2.1", "192.0.2.2"),
+        udp("192.0.2.1", "192.0.2.2", (1, 2), b"x"),
+        talk(vlans=[7]).frames[0][1],
+    ]
+    assert all(kernel.matches(frame) for frame in others)
 
 
 # -- all links together ----------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.root
 
 SECOND = 1_000_000_000
 EXCHANGES = 3
+NO_FEED = ("--feed", "off", "--metrics", "off")
 LINKS = ("--workers", "1", "--feed", "off", "--set", "shard.batch_bytes=65536", "--set", "shard.link_bytes=25165824")
 
 
@@ -130,6 +131,32 @@ def test_without_it_random_batches_are_dropped(scene: Scene) -> None:
     assert ledger["L3"]["dropped_backlog"] > 0
     broken = sum(0 < count < EXCHANGES for count in complete(storm.box.events()).values())
     assert broken > 0
+
+
+def test_an_overflowing_ring_makes_the_kernel_refuse_what_is_left_out(scene: Scene) -> None:
+    made = connections(2400, 200, 20_000)
+    file = write(scene.directory / "long.pcap", made)
+    box = scene.capture("--workers", "1", *NO_FEED, "--ring", "1M", "-f", "tcp port 80")
+    sender = scene.client.python("storm.py", "c0", file)
+    capture = box.count("capture-0", "pid")
+    most = 0
+    while sender.poll() is None:  # a capture that runs a twentieth of the time
+        os.kill(capture, signal.SIGSTOP)
+        time.sleep(0.19)
+        os.kill(capture, signal.SIGCONT)
+        time.sleep(0.01)
+        most = max(most, box.count("capture-0", "kernel_shed_steps"))
+    assert most > 0
+    wait_for(lambda: box.count("capture-0", "shed_steps.0") == 0, "nothing new is left out any more")
+    wait_for(lambda: box.count("capture-0", "kernel_shed_steps") == 0, "the kernel refuses nothing any more")
+    time.sleep(0.1)  # a turn of the capture: the filter is the user's again
+    after = write(scene.directory / "after.pcap", connections(100, 100, 30_000))
+    assert scene.client.python("storm.py", "c0", after).wait(60) == 0
+    assert box.stop(signal.SIGTERM) == 143
+    ledger = box.ledger()
+    assert ledger["L1"]["kernel_dropped"] > 0
+    assert sum(count for port, count in complete(box.events()).items() if port >= 30_000) == EXCHANGES * 100
+    assert "seconds in which the kernel refused" in box.errors()
 
 
 # -- twice what a worker takes, for longer -----------------------------------------------------------------------------
