@@ -75,9 +75,11 @@ def progress(now: Snapshots, before: Snapshots, seconds: float, elapsed: float) 
 def status(now: Snapshots, before: Snapshots, seconds: float) -> str:
     """One line about live capture since `before`."""
     lost = dropped_frames(now) - dropped_frames(before)
+    left_out = now.total("shed_flows") - before.total("shed_flows")
     return (
         f"{rates(now, before, seconds)}, {now.events() - before.events():,} events, {now.events():,} in all, "
         f"{sum(page['flows'] for page in now.workers):,} connections, {lost:,} frames dropped"
+        f"{f', {left_out:,} connections left out' if left_out else ''}"
     )
 
 

@@ -214,7 +214,7 @@ def differences(outcome: Outcome) -> dict[str, int]:
     capture = outcome.capture
     offered = sum(value for name, value in capture.items() if name.startswith("offered."))
     rejected = sum(value for name, value in capture.items() if name.startswith("rejected."))
-    out["frames"] = capture["frames"] + capture["reassembled"] - offered - rejected
+    out["frames"] = capture["frames"] + capture["reassembled"] - offered - rejected - capture["shed_frames"]
     fragments = sum(value for name, value in capture.items() if name.startswith("fragments."))
     out["fragments"] = capture["rejected.fragment"] - fragments
     out["fragments held"] = capture["fragments.held"]

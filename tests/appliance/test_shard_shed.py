@@ -5,13 +5,26 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from builders import KEY, Conversation, batches_of, events_of, get, outcome_of, talk
+from builders import (
+    KEY,
+    Conversation,
+    Outcome,
+    batches_of,
+    collect,
+    config,
+    differences,
+    events_of,
+    get,
+    outcome_of,
+    talk,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from impair import interleave
 
 from appliance.batch import frames as frames_of
 from appliance.shard import Sharder
+from workers.pipeline import Pipeline
 
 
 def flows(count: int, **how) -> list[Conversation]:
@@ -69,11 +82,8 @@ def test_no_frame_is_unaccounted_for_whatever_is_left_out(shed, workers, rng):
     rng.shuffle(talks)
     frames = together(talks)
     outcome = outcome_of(frames, workers, shed=shed)
-    counts = outcome.capture
-    offered = sum(counts[f"offered.{w}"] for w in range(workers))
-    rejected = sum(value for name, value in counts.items() if name.startswith("rejected."))
-    assert counts["frames"] + counts["reassembled"] == offered + rejected + counts["shed_frames"]
-    assert len(outcome.events) == 2 * (12 - counts["shed_flows"])
+    assert differences(outcome) == {}
+    assert len(outcome.events) == 2 * (12 - outcome.capture["shed_flows"])
 
 
 # -- as the share changes --------------------------------------------------------------------------------------------
@@ -88,6 +98,13 @@ class Capture:
     def take(self, frames) -> None:
         for ts_ns, frame in frames:
             self.sharder.push(ts_ns, frame)
+
+    def events(self):
+        pipeline = Pipeline(config())
+        for _, _, message in self.sharder.end():
+            pipeline.feed(bytes(message))
+        pipeline.finish()
+        return collect(pipeline, Outcome()).events
 
     def kept(self) -> list[bytes]:
         return [frame for _, _, message in self.sharder.end() for _, _, frame in frames_of(message)]
@@ -151,14 +168,17 @@ def test_the_half_of_a_tap_without_syns_leaves_out_the_same_connections():
     assert capture.kept() == []
 
 
-def test_a_connection_that_follows_on_the_same_ports_is_weighed_anew():
-    first = talk(get(0), client_port=20001)
+@pytest.mark.parametrize("close", ["client", "reset", ""])
+def test_a_connection_that_follows_on_the_same_ports_has_a_share_of_its_own(close):
+    first = talk(get(0), client_port=20001, close=close)
     second = talk(get(1), client_port=20001, client_isn=900_000_000, start_ns=first.frames[-1][0] + 10**9)
-    frames = first.frames + second.frames
-    for shed, sampling in ((0, None), (1, 255 / 256)):
-        found = events_of(frames, shed=shed)
-        if found:
-            assert [event["appliance"].get("sampling") for event in found] == [sampling] * 2
+    for steps in (0, 1, 2):
+        capture = Capture()
+        capture.take(first.frames)
+        capture.sharder.shed(0, steps)
+        capture.take(second.frames)
+        shares = [event["appliance"].get("sampling", 1) for event in capture.events()]
+        assert shares == [1, 1 - steps / 256]
 
 
 @pytest.mark.parametrize(("worker", "steps"), [(1, 0), (-1, 0), (0, -1), (0, 256)])
