@@ -104,7 +104,6 @@ class Capture:
         self.sharder = self._sharder(ETHERNET)  # replaced when the source says what its frames are
         self.handle: pcap.Handle | None = None
         self.filter = ""  # as it was set
-        self.refused = 0  # share of all flows that the kernel refuses, in 256ths
         self.input = -1  # descriptor of the file being read
         self.stats_at = 0.0
         self.shedder = Shedder(config, run_dir, index, page) if self.live and config.shedding.enabled else None
@@ -223,13 +222,12 @@ class Capture:
             if now >= self.stats_at:
                 self._kernel_stats(handle)
             if self.shedder is not None and now >= self.shedder.next_look:
-                if (
-                    frames >= TURN_FRAMES and not self._mirror
-                ):  # fewer: the ring is empty; on a mirror it cannot be known
+                if frames >= TURN_FRAMES and not self._mirror:  # else it is empty, or how full cannot be known
                     self.shedder.see_ring(handle.stats(), self.sharder)
+                refused = self.shedder.refused
                 self.shedder.look(now, [count / self.backlog_limit for count in self.backlog_bytes], self.sharder)
-                if self.shedder.kernel.steps != self.refused and handle.seamless:
-                    self._refuse(handle, self.shedder.kernel.steps)
+                if self.shedder.refused != refused:
+                    self._refuse(handle, self.shedder.refused)
             if frames == 0:
                 waiting.poll(self.config.shard.batch_age_ms)
         self.station.state(DRAINING)
@@ -238,11 +236,18 @@ class Capture:
         self._drain_ring(handle, waiting)
 
     def _refuse(self, handle: pcap.Handle, steps: int) -> None:
-        """Has the kernel refuse the frames of this share of all flows."""
-        handle.set_filter(refusal(self.sharder.salt, steps, self.filter) if steps else self.filter)
-        if self.page["kernel_shed_ns"] == 0:
-            tell(f"{handle.source}: the kernel's buffer overflows; a share of all connections is refused there, unseen")
-        self.refused = steps
+        """Has the kernel refuse the frames of this share of all flows, if its filter can be changed without a loss."""
+        assert self.shedder is not None
+        try:
+            if not handle.seamless:
+                raise pcap.BadFilter("the filter of this interface cannot be changed")
+            handle.set_filter(refusal(self.sharder.salt, steps, self.filter) if steps else self.filter)
+        except pcap.BadFilter as reason:
+            self.shedder.spare_kernel()
+            tell(f"{handle.source}: the kernel's buffer overflows, and nothing can be refused there: {reason}")
+        else:
+            if self.page["kernel_shed_ns"] == 0:
+                tell(f"{handle.source}: the kernel's buffer overflows; it refuses a share of all connections, unseen")
 
     def _drain_ring(self, handle: pcap.Handle, waiting: select.poll) -> None:
         settings = self.config.capture

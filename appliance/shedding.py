@@ -126,7 +126,8 @@ class Shedder:
             Controller(config.shedding.high_fill, config.shedding.release_s) for _ in range(config.worker_count)
         ]
         others = [other for other in range(config.capture_count) if other != index]
-        self.kernel = KernelShare()
+        self.refused = 0  # by the kernel, of all flows, in 256ths
+        self._kernel = KernelShare() if config.shedding.kernel else None
         self._others = [Page.open(run_dir / f"capture-{other}.stats") for other in others]
         self._ring_fill = 0.0
         self._ring_lost = 0  # frames, at the last look at the ring
@@ -160,12 +161,18 @@ class Shedder:
                     steps = max(steps, page[f"shed_steps.{worker}"])
             sharder.shed(worker, steps)
             lowest = min(lowest, steps)
-        if self.config.shedding.kernel:
-            if self.kernel.steps:
+        if self._kernel is not None:
+            if self.refused:
                 self.page.add("kernel_shed_ns", max(0, round((now - self.next_look + LOOK_S) * 1e9)))
-            self.page["kernel_shed_steps"] = self.kernel.look(now, lowest, self.page["kernel_dropped"])
+            self.refused = self._kernel.look(now, lowest, self.page["kernel_dropped"])
+            self.page["kernel_shed_steps"] = self.refused
         self._ring_fill = 0.0
         self.next_look = now + LOOK_S
+
+    def spare_kernel(self) -> None:
+        """The kernel cannot refuse anything."""
+        self._kernel = None
+        self.refused = self.page["kernel_shed_steps"] = 0
 
     def rest(self) -> None:
         """Wants nothing any more."""

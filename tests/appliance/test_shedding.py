@@ -268,6 +268,21 @@ def test_losses_of_a_predecessor_ask_nothing(tmp_path):
     assert rig.look() == [0, 0]
 
 
+def test_a_kernel_that_cannot_refuse_is_asked_once(tmp_path):
+    rig = Rig(tmp_path)
+    found = []
+    for turn in range(400):
+        rig.pages[0].add("kernel_dropped", 5)
+        rig.look()
+        found.append(rig.shedders[0].refused)
+        assert rig.pages[0]["kernel_shed_steps"] == found[-1]
+        if turn == 300:
+            assert found[-1] == MOST // KERNEL_STEPS * KERNEL_STEPS
+            rig.shedders[0].spare_kernel()
+    assert set(found[301:]) == {0}
+    assert 1 < rig.pages[0]["kernel_shed_ns"] / 1e9 < 3
+
+
 @pytest.mark.parametrize(("waiting", "asks"), [(1000, False), (200_000, True)])
 def test_a_ring_that_fills_asks_every_link(tmp_path, waiting, asks):
     rig = Rig(tmp_path)
