@@ -29,7 +29,7 @@ LONGEST_S = 0.05  # between two looks; a process that slept does not jump
 CALM = 0.25  # of the high mark
 KNEE = 0.5  # of the release time: when the share at which the pressure began is reached
 LOOK_S = 0.01
-KERNEL_S = 1.0  # between two looks at what the kernel refuses
+KERNEL_S = 0.5  # between two looks at what the kernel refuses
 KERNEL_STEPS = 16  # it changes by so much, because its filter is compiled anew for that
 RING_FRAME = 96  # bytes that a frame takes in the kernel's ring beside its own: tpacket3_hdr, address, alignment
 

@@ -139,10 +139,10 @@ def test_under_a_lasting_overload_it_settles(sustainable, life_s):
 # -- in the kernel -----------------------------------------------------------------------------------------------------
 
 
-def kernel_after(*seconds: tuple[int, int]) -> list[int]:
-    """What the kernel refuses after each second with (the share of the capture, frames lost in it)."""
+def kernel_after(*intervals: tuple[int, int]) -> list[int]:
+    """What the kernel refuses after each interval with (the share of the capture, frames lost in it)."""
     made, now, lost, found = KernelShare(), 100.0, 0, []
-    for share, more in seconds:
+    for share, more in intervals:
         lost += more
         for _ in range(round(KERNEL_S / LOOK_S)):
             now += LOOK_S
@@ -276,10 +276,10 @@ def test_a_kernel_that_cannot_refuse_is_asked_once(tmp_path):
         rig.look()
         found.append(rig.shedders[0].refused)
         assert rig.pages[0]["kernel_shed_steps"] == found[-1]
-        if turn == 300:
+        if turn == 350:
             assert found[-1] == MOST // KERNEL_STEPS * KERNEL_STEPS
             rig.shedders[0].spare_kernel()
-    assert set(found[301:]) == {0}
+    assert set(found[351:]) == {0}
     assert 1 < rig.pages[0]["kernel_shed_ns"] / 1e9 < 3
 
 
