@@ -26,7 +26,7 @@ from appliance.bus import Bus, BusError, FrameLink
 from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.shard import Sharder
-from appliance.shedding import Shedder, refusal
+from appliance.shedding import RING_S, Shedder, refusal
 from appliance.station import Station
 from appliance.stats import DONE, DRAINING, READY, Page
 
@@ -222,8 +222,9 @@ class Capture:
             if now >= self.stats_at:
                 self._kernel_stats(handle)
             if self.shedder is not None and now >= self.shedder.next_look:
-                if frames >= TURN_FRAMES and not self._mirror:  # else it is empty, or how full cannot be known
-                    self.shedder.see_ring(handle.stats(), self.sharder)
+                if frames >= TURN_FRAMES or now >= self.shedder.next_ring:  # fewer: all that was there was read
+                    self.shedder.see_ring(handle.stats(), self.sharder, mirror=self._mirror)
+                    self.shedder.next_ring = now + RING_S
                 refused = self.shedder.refused
                 self.shedder.look(now, [count / self.backlog_limit for count in self.backlog_bytes], self.sharder)
                 if self.shedder.refused != refused:

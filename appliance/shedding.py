@@ -29,6 +29,7 @@ LONGEST_S = 0.05  # between two looks; a process that slept does not jump
 CALM = 0.25  # of the high mark
 KNEE = 0.5  # of the release time: when the share at which the pressure began is reached
 LOOK_S = 0.01
+RING_S = 0.1  # between two looks at the ring, while reading does not lag behind
 KERNEL_S = 0.5  # between two looks at what the kernel refuses
 KERNEL_STEPS = 16  # it changes by so much, because its filter is compiled anew for that
 RING_FRAME = 96  # bytes that a frame takes in the kernel's ring beside its own: tpacket3_hdr, address, alignment
@@ -122,6 +123,7 @@ class Shedder:
         self.config = config
         self.page = page
         self.next_look = 0.0
+        self.next_ring = 0.0
         self.controllers = [
             Controller(config.shedding.high_fill, config.shedding.release_s) for _ in range(config.worker_count)
         ]
@@ -135,17 +137,17 @@ class Shedder:
         self._lost = [self._losses(worker) for worker in range(config.worker_count)]
         self.rest()  # a predecessor may have been killed while it wanted something
 
-    def see_ring(self, stats: tuple[int, int, int], sharder: Sharder) -> None:
-        """How full the kernel's ring is, about: it says frames (received, dropped). Counts for the next look."""
+    def see_ring(self, stats: tuple[int, int, int], sharder: Sharder, *, mirror: bool) -> None:
+        """What the kernel says of its ring, for the next look: frames received and dropped so far.
+
+        How full it is follows from the frames, about; not on a mirror, where some of them are never read."""
         received, dropped, _ = stats
         taken, taken_bytes = sharder.taken
         frames, size = taken - self._read[0], taken_bytes - self._read[1]
         self._read = taken, taken_bytes
-        if frames:
+        if frames and not mirror:
             waiting = max(0, received - dropped - taken)
             self._ring_fill = min(1.0, waiting * (size / frames + RING_FRAME) / self.config.capture.ring_bytes)
-        if dropped > self._ring_lost:
-            self._ring_fill = 1.0
         self._ring_lost = dropped
 
     def look(self, now: float, fills: Sequence[float], sharder: Sharder) -> None:
@@ -164,7 +166,7 @@ class Shedder:
         if self._kernel is not None:
             if self.refused:
                 self.page.add("kernel_shed_ns", max(0, round((now - self.next_look + LOOK_S) * 1e9)))
-            self.refused = self._kernel.look(now, lowest, self.page["kernel_dropped"])
+            self.refused = self._kernel.look(now, lowest, self._ring_lost)
             self.page["kernel_shed_steps"] = self.refused
         self._ring_fill = 0.0
         self.next_look = now + LOOK_S
@@ -182,4 +184,4 @@ class Shedder:
 
     def _losses(self, worker: int) -> int:
         """Frames that were lost for a worker, those of the kernel included: anybody's may have been among them."""
-        return self.page[f"dropped_backlog.{worker}"] + self.page["kernel_dropped"]
+        return self.page[f"dropped_backlog.{worker}"] + self._ring_lost

@@ -247,8 +247,9 @@ def test_only_the_worker_that_is_behind_gets_less(tmp_path):
 def test_losses_in_the_kernel_ask_every_link(tmp_path):
     rig = Rig(tmp_path)
     rig.look()
-    rig.pages[0].add("kernel_dropped", 5)
+    rig.shedders[0].see_ring((10, 5, 0), rig.sharders[0], mirror=False)
     assert min(rig.look()) > 0
+    assert rig.look() == rig.look()  # they ask once
 
 
 def test_losses_on_a_link_ask_this_link(tmp_path):
@@ -272,7 +273,7 @@ def test_a_kernel_that_cannot_refuse_is_asked_once(tmp_path):
     rig = Rig(tmp_path)
     found = []
     for turn in range(400):
-        rig.pages[0].add("kernel_dropped", 5)
+        rig.shedders[0].see_ring((10 + turn, turn, 0), rig.sharders[0], mirror=True)
         rig.look()
         found.append(rig.shedders[0].refused)
         assert rig.pages[0]["kernel_shed_steps"] == found[-1]
@@ -283,14 +284,16 @@ def test_a_kernel_that_cannot_refuse_is_asked_once(tmp_path):
     assert 1 < rig.pages[0]["kernel_shed_ns"] / 1e9 < 3
 
 
-@pytest.mark.parametrize(("waiting", "asks"), [(1000, False), (200_000, True)])
-def test_a_ring_that_fills_asks_every_link(tmp_path, waiting, asks):
+@pytest.mark.parametrize(
+    ("waiting", "mirror", "asks"), [(1000, False, False), (200_000, False, True), (200_000, True, False)]
+)
+def test_a_ring_that_fills_asks_every_link_where_that_can_be_known(tmp_path, waiting, mirror, asks):
     rig = Rig(tmp_path)
     frame = talk().frames[0][1].ljust(1400, b"\0")
     for _ in range(100):
         rig.sharders[0].push(1, frame)
     for _ in range(2):
-        rig.shedders[0].see_ring((100 + waiting, 0, 0), rig.sharders[0])
+        rig.shedders[0].see_ring((100 + waiting, 0, 0), rig.sharders[0], mirror=mirror)
         rig.sharders[0].push(1, frame)
         found = rig.look()
     assert (min(found) > 0) is asks
