@@ -4,12 +4,13 @@ Controller decides for one link, Shedder for all of a capture. In goes how full 
 which flows that are, and that those followed stay whole, is the matter of appliance.shedset. Time is an argument, in
 seconds of any clock that does not go back.
 
-Growing is fast, because queues hold tenths of a second: by up to FASTEST of all flows a second while frames are lost,
-and the less the emptier the queue. It pauses while the queue drains by itself, because flows that were followed before
-still end. So it grows too far, by as much as comes before its work is seen. Shrinking therefore goes, as TCP's window
-does after a loss (CUBIC, RFC 9438), fast at first and then ever slower to the share at which the pressure began, which
-all but sufficed, and from there ever faster to nothing, release_s after the last pressure. Between a quarter of the
-high mark and the mark nothing changes, so that a queue which stands still does not make the share swing.
+Growing is fast, because queues hold tenths of a second: by up to FASTEST of all flows a second while a queue is full
+or a tenth of the frames is lost, and by less where there is more room or fewer are lost. It pauses while the queue
+drains by itself, because flows that were followed before still end. So it grows too far, by as much as comes before
+its work is seen. Shrinking therefore goes, as TCP's window does after a loss (CUBIC, RFC 9438), fast at first and
+then ever slower to the share at which the pressure began, which all but sufficed (a tenth less, so that a loss now
+and then does not add up), and from there ever faster to nothing, release_s after the last pressure. Between a quarter
+of the high mark and the mark nothing changes, so that a queue which stands still does not make the share swing.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ from appliance.stats import READY, Page
 STEPS = 256  # of the flow-hash space; one step always stays, so that counts can be scaled up
 MOST = STEPS - 1
 SLOWEST, FASTEST = 0.5, 4.0  # of all flows, per second
+FULL_LOSS = 0.1  # of the frames: as bad as a full queue
 LONGEST_S = 0.05  # between two looks; a process that slept does not jump
 CALM = 0.25  # of the high mark
+BACK = 0.9  # of the share at which the pressure began
 KNEE = 0.5  # of the release time: when the share at which the pressure began is reached
 LOOK_S = 0.01
 RING_S = 0.1  # between two looks at the ring, while reading does not lag behind
@@ -50,18 +53,20 @@ class Controller:
         self._onset = 0.0  # the level at which the last pressure began
         self._pressed = False
 
-    def look(self, now: float, fill: float, lost: int) -> int:
-        """The share from now on. fill: of the queue, 0 to 1; lost: frames lost since the last look."""
+    def look(self, now: float, fill: float, lost: float) -> int:
+        """The share from now on. fill: of the queue, 0 to 1; lost: of the frames since the last look, 0 to 1."""
         passed = 0.0 if self._looked is None else min(max(now - self._looked, 0.0), LONGEST_S)
         draining = fill < self._fill
         self._looked, self._fill = now, fill
         if lost or fill >= self.high:
             if not self._pressed:
-                self._pressed, self._onset = True, self._level
+                self._pressed, self._onset = True, BACK * self._level
             self._calm_since = None
-            if lost or not draining:
-                pressure = 1.0 if lost else (fill - self.high) / max(1.0 - self.high, 1e-9)
-                self._level += passed * (SLOWEST + (FASTEST - SLOWEST) * min(pressure, 1.0))
+            rate = FASTEST * min(lost / FULL_LOSS, 1.0)
+            if fill >= self.high and not draining:
+                part = min((fill - self.high) / (1.0 - self.high), 1.0)
+                rate = max(rate, SLOWEST + (FASTEST - SLOWEST) * part)
+            self._level += passed * rate
         elif fill >= self.high * CALM:
             self._calm_since = None
         else:
@@ -132,31 +137,36 @@ class Shedder:
         self._kernel = KernelShare() if config.shedding.kernel else None
         self._others = [Page.open(run_dir / f"capture-{other}.stats") for other in others]
         self._ring_fill = 0.0
-        self._ring_lost = 0  # frames, at the last look at the ring
+        self._ring_lost = 0.0  # of the frames, between the last two looks at the ring
+        self._kernel_said = (0, 0)  # frames received and dropped by then
         self._read = (0, 0)  # frames and bytes by then
-        self._lost = [self._losses(worker) for worker in range(config.worker_count)]
+        self._lost = [page[f"dropped_backlog.{worker}"] for worker in range(config.worker_count)]  # at the last look
         self.rest()  # a predecessor may have been killed while it wanted something
 
     def see_ring(self, stats: tuple[int, int, int], sharder: Sharder, *, mirror: bool) -> None:
-        """What the kernel says of its ring, for the next look: frames received and dropped so far.
+        """What the kernel says of its ring, for the looks until the next time: frames received and dropped so far.
 
         How full it is follows from the frames, about; not on a mirror, where some of them are never read."""
         received, dropped, _ = stats
         taken, taken_bytes = sharder.taken
         frames, size = taken - self._read[0], taken_bytes - self._read[1]
         self._read = taken, taken_bytes
+        self._ring_fill = 0.0
         if frames and not mirror:
             waiting = max(0, received - dropped - taken)
             self._ring_fill = min(1.0, waiting * (size / frames + RING_FRAME) / self.config.capture.ring_bytes)
-        self._ring_lost = dropped
+        came = received - self._kernel_said[0]
+        self._ring_lost = (dropped - self._kernel_said[1]) / came if came else 0.0
+        self._kernel_said = received, dropped
 
     def look(self, now: float, fills: Sequence[float], sharder: Sharder) -> None:
         """Decides anew. fills: of the backlog of each link, 0 to 1."""
         lowest = MOST
         for worker, controller in enumerate(self.controllers):
-            losses = self._losses(worker)
-            steps = controller.look(now, max(fills[worker], self._ring_fill), losses - self._lost[worker])
-            self._lost[worker] = losses
+            dropped = self.page[f"dropped_backlog.{worker}"]
+            lost = 1.0 if dropped > self._lost[worker] else self._ring_lost
+            self._lost[worker] = dropped
+            steps = controller.look(now, max(fills[worker], self._ring_fill), lost)
             self.page[f"shed_steps.{worker}"] = steps
             for page in self._others:
                 if page["state"] == READY:
@@ -166,9 +176,8 @@ class Shedder:
         if self._kernel is not None:
             if self.refused:
                 self.page.add("kernel_shed_ns", max(0, round((now - self.next_look + LOOK_S) * 1e9)))
-            self.refused = self._kernel.look(now, lowest, self._ring_lost)
+            self.refused = self._kernel.look(now, lowest, self._kernel_said[1])
             self.page["kernel_shed_steps"] = self.refused
-        self._ring_fill = 0.0
         self.next_look = now + LOOK_S
 
     def spare_kernel(self) -> None:
@@ -181,7 +190,3 @@ class Shedder:
         self.page["kernel_shed_steps"] = 0
         for worker in range(self.config.worker_count):
             self.page[f"shed_steps.{worker}"] = 0
-
-    def _losses(self, worker: int) -> int:
-        """Frames that were lost for a worker, those of the kernel included: anybody's may have been among them."""
-        return self.page[f"dropped_backlog.{worker}"] + self._ring_lost
