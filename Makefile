@@ -1,11 +1,11 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench scale fuzz clean
+.PHONY: help setup run test lint bench bench-linear bench-loss scale fuzz clean
 
 python := .venv/bin/python
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
 setup:  ## .venv with the compiled package (installs what is missing)
 	@PYTHON="$(PYTHON)" sh ops/setup.sh run
@@ -24,6 +24,12 @@ lint: test-setup  ## ruff, mypy --strict, cython-lint
 
 bench: test-setup  ## speed and memory beside libpcap, dpkt and the peers that are installed
 	@$(python) ops/bench/bench.py
+
+bench-linear: test-setup  ## is the work linear in bytes, for every element of the grammar of HTTP
+	@$(python) ops/bench/linear.py
+
+bench-loss: test-setup  ## transactions that come out right of damaged captures, beside their truth
+	@$(python) ops/bench/loss.py
 
 fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 	@$(python) ops/fuzz/fuzz.py

@@ -1,6 +1,7 @@
 """Turns the packets of a network interface into a feed of HTTP events, and proves what it lost.
 
-As a library: devices(), open_live(), open_offline(), PcapWriter, Filter and Packet; README.md shows them at work.
+As a library: devices(), open_live(), open_offline(), PcapWriter, Filter and Packet; Subscriber and AsyncSubscriber
+for the feed of a running appliance. README.md shows them at work.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
         TruncatedCapture,
     )
     from appliance.savefile import PcapWriter
+    from appliance.subscriber import AsyncSubscriber, Gap, Received, Subscriber
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncSubscriber",
     "BadFilter",
     "Filter",
     "FrameRefused",
+    "Gap",
     "Handle",
     "Metadata",
     "NoSuchDevice",
@@ -39,6 +43,8 @@ __all__ = [
     "PcapWriter",
     "PermissionDenied",
     "QueueFull",
+    "Received",
+    "Subscriber",
     "TruncatedCapture",
     "__version__",
     "devices",
@@ -48,6 +54,7 @@ __all__ = [
 
 if not TYPE_CHECKING:
     _HOMES = {
+        **dict.fromkeys(("AsyncSubscriber", "Gap", "Received", "Subscriber"), "subscriber"),
         "Filter": "bpf",
         "Handle": "handle",
         "Metadata": "packet",

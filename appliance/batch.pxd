@@ -13,6 +13,7 @@ cdef enum:
     HEADER_BYTES = 64
     RECORD_BYTES = 40
     VERSION = 1
+    KEPT = 16                   # batches that a worker keeps behind the one it reads: workers/history.pyx
     FLAG_END = 1                # the capture is done: nothing follows on this link
 
 

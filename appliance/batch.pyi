@@ -2,6 +2,8 @@ from typing import NamedTuple
 
 from typing_extensions import Buffer
 
+KEPT_BATCHES: int
+
 class BatchHeader(NamedTuple):
     epoch: int
     sequence: int

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+KEPT_BATCHES = KEPT
 CUMULATIVE = struct.Struct("<QQ")
 CUMULATIVE_AT = 16              # offset of sequence and cumulative in Header
 

@@ -1,9 +1,7 @@
-"""Every link between two processes, and the feed: the only file that touches ZeroMQ.
+"""Every link between two of our processes. ZeroMQ is known here, in channels.py (the feed) and in curve.py (its lock).
 
-    FrameLink  -> FrameInlet      batches, capture to worker      ipc, PUSH/PULL, one pair per worker
+    FrameOutlet -> FrameInlet     batches, capture to worker      shared memory; ipc, PUSH/PULL, one pair per worker
     EventLink  -> EventInlet      encoded events, worker to feed  ipc, PUSH/PULL
-    FeedSocket -> FeedClient      the feed                        tcp, XPUB/SUB
-    ReplaySocket                  questions about the past        tcp, ROUTER
 
 The inlet binds and the link connects: a queue belongs to the side that connects, so it survives the death of the
 process it leads to. Nothing in ZeroMQ acknowledges: what is lost is found from the cumulative counts in every message,
@@ -16,35 +14,39 @@ No socket blocks, except where a method takes a timeout. Sockets are owned by th
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import struct
-from collections import Counter
-from collections.abc import Sequence
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
 
+from appliance.arena import Arena, ArenaError, View
+from appliance.batch import KEPT_BATCHES
 from appliance.options import Config
 
 MAX_IPC_PATH = 107  # bytes in sockaddr_un.sun_path, less the final NUL
 MIN_QUEUE = 4  # messages: below, ZeroMQ's batched acknowledgements stall the sender
 RECONNECT_MS = 10  # a restarted process is back on its link at once; both ends are on this machine
 HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor no longer than this
-FRAME_SLACK = 1 << 20  # a batch grows past batch_bytes only for one frame longer than a batch
+LONGEST_FRAME = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
+SPARE_SLOTS = 32  # what the capture fills, and has filled, while the workers have all that they may have
+NAP_S = 0.0005  # between two looks at what a worker has let go; batches take it about as long
+WAKE_S = 1.0
+NO_SLOT = 0xFFFFFFFF
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
-MAX_SUBSCRIPTION = 4096  # bytes; topics are short, and whatever a stranger sends to the feed is held to this
-MAX_REQUEST = 65536  # bytes of a replay request
 
+HANDLE_MAGIC = b"HCH1"
+HANDLE = struct.Struct("<4sIIQQQQ")  # magic, capture, slot, epoch, serial, turn, length
 EVENT_MAGIC = b"HCE1"
 EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
 EVENT_END = 255  # the topic index that says: nothing more comes from this worker
-FEED_HEADER = struct.Struct(">QQQ")  # epoch, sequence, events: network byte order, it leaves the machine
-HEARTBEAT = "heartbeat."
-STATUS = "status."
 
 Buffer = bytes | bytearray | memoryview
+Socket = zmq.Socket[bytes]
 
 
 class BusError(Exception):
@@ -125,9 +127,9 @@ class Bus:
 
     def __init__(self) -> None:
         self._context = zmq.Context(io_threads=1)
-        self._sockets: list[zmq.Socket[bytes]] = []
+        self._sockets: list[Socket] = []
 
-    def socket(self, kind: int, **options: int) -> zmq.Socket[bytes]:
+    def socket(self, kind: int, **options: int | bytes) -> Socket:
         """A socket with the options every socket here needs, and `options` by their lower-case ZeroMQ names."""
         made = self._context.socket(kind)
         made.setsockopt(zmq.LINGER, 0)
@@ -137,6 +139,11 @@ class Bus:
             made.setsockopt(getattr(zmq, name.upper()), value)
         self._sockets.append(made)
         return made
+
+    def drop(self, socket: Socket) -> None:
+        """Closes one socket before the others."""
+        self._sockets.remove(socket)
+        socket.close(linger=0)
 
     def close(self, linger_s: float = 0.0) -> None:
         """Closes every socket, after giving what waits in their queues linger_s seconds to leave."""
@@ -154,9 +161,6 @@ class _Link:
 
     def send(self, message: Buffer) -> bool:
         """Queues the message, or returns False at once when the queue is full. The buffer is free afterwards."""
-        # Measured over ipc on 2 cores, 1 MiB messages from reused buffers: copying into the message 2.1-2.4 GB/s at
-        # 0.43 s of CPU per GB (both threads), sharing the buffer 1.6-2.2 GB/s at 0.5-0.75 s: pyzmq's reference counting
-        # costs a message between threads for each send, and every shared buffer is a fresh one, not in the cache.
         try:
             self.socket.send(message, zmq.DONTWAIT, copy=True)
         except zmq.Again:
@@ -173,7 +177,7 @@ class _Inlet:
 
     def __init__(self, bus: Bus, path: Path, queue: int, max_bytes: int) -> None:
         self.socket = bus.socket(zmq.PULL, rcvhwm=queue, maxmsgsize=max_bytes)
-        _bind(self.socket, _private_ipc(path), "the run directory")
+        bind(self.socket, _private_ipc(path), "the run directory")
 
     def receive(self) -> memoryview | None:
         """The next message, or None when there is none now. The view keeps the message alive; nothing is copied."""
@@ -183,24 +187,122 @@ class _Inlet:
             return None
 
 
-class FrameLink(_Link):
-    """Batches from a capture to one worker. Its queues take half of the link's budget: they count messages, and on a
-    quiet network messages are small. The other half is the capture's own backlog, which counts bytes."""
+class FrameOutlet:
+    """Batches from one capture to every worker. They lie in shared memory, where the capture writes and the workers
+    read them; what ZeroMQ carries is which slot a worker may read now. A worker has at most `quota` of them, the last
+    few of which it keeps to compare retransmissions with; so a slow one costs the others nothing.
 
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
-        shard = config.shard
-        queue = queue_length(shard.link_bytes // 2, shard.batch_bytes, config.capture_count)
-        super().__init__(bus, shard_path(run_dir, worker), queue)
+    Raises BusError when there is no room for a single batch."""
+
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, capture: int, epoch: int) -> None:
+        shard, workers = config.shard, config.worker_count
+        self.batch_bytes = shard.batch_bytes
+        self.quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+        path = run_dir / f"frames-{capture}-{epoch:x}"
+        try:
+            for old in run_dir.glob(f"frames-{capture}-*"):
+                old.unlink()
+            slots = workers * (self.quota + 2) + SPARE_SLOTS
+            self._arena = Arena(path, workers, slots, max(shard.batch_bytes, LONGEST_FRAME))
+            first = self._arena.lend()
+        except (OSError, ArenaError) as error:
+            raise BusError(f"no memory for batches: {error}; choose another run directory (--run-dir)") from error
+        if first is None:
+            raise BusError(f"{path}: no room for a batch of {shard.batch_bytes} bytes; choose another run directory")
+        self._arena.take_back(self._arena.slot_of(first))
+        self._capture, self._epoch = capture, epoch
+        self._sockets = [bus.socket(zmq.PUSH, sndhwm=0) for _ in range(workers)]
+        for worker, made in enumerate(self._sockets):
+            made.connect(_ipc(shard_path(run_dir, worker)))
+        self._woken = [0.0] * workers
+
+    def lend(self) -> memoryview | None:
+        """A slot of batch_bytes to write a batch into, None when there is none."""
+        slot = self._arena.lend()
+        return None if slot is None else slot[: self.batch_bytes]
+
+    def take_back(self, message: Buffer) -> bool:
+        """Ends a loan: the message will not be sent. False if it lies in no slot."""
+        slot = self._arena.slot_of(message)
+        if slot >= 0:
+            self._arena.take_back(slot)
+        return slot >= 0
+
+    def room(self, worker: int) -> bool:
+        """Whether the worker may be given another batch now."""
+        if self._arena.out(worker) >= self.quota:
+            self._arena.collect()
+        return self._arena.out(worker) < self.quota and self._arena.available()
+
+    def send(self, worker: int, message: Buffer) -> bool:
+        """Passes a batch on, or returns False at once when there is no room. A batch that lies in no slot is copied
+        into one; one that does is not the caller's any more."""
+        if not self.room(worker):
+            return False
+        slot = self._arena.slot_of(message)
+        if slot < 0:
+            lent = self._arena.lend()
+            assert lent is not None  # there is room
+            lent[: len(message)] = message
+            slot = self._arena.slot_of(lent)
+        turn, serial = self._arena.give(slot, worker)
+        self._say(worker, serial, slot, turn, len(message))
+        return True
+
+    def wait(self, worker: int, timeout_s: float) -> bool:
+        """Waits until the worker may be given a batch, at most timeout_s; whether it may."""
+        end = time.monotonic() + timeout_s
+        while not self.room(worker):
+            if time.monotonic() >= end:
+                self._wake(worker)
+                return False
+            time.sleep(NAP_S)
+        return True
+
+    def _wake(self, worker: int) -> None:
+        """Says something without a batch. A worker that was started again while its predecessor had every slot learns
+        from it that these are free."""
+        now = time.monotonic()
+        if now - self._woken[worker] >= WAKE_S:
+            self._woken[worker] = now
+            self._say(worker, self._arena.serial(worker), NO_SLOT, 0, 0)
+
+    def _say(self, worker: int, serial: int, slot: int, turn: int, length: int) -> None:
+        said = HANDLE.pack(HANDLE_MAGIC, self._capture, slot, self._epoch, serial, turn, length)
+        self._sockets[worker].send(said, zmq.DONTWAIT)
 
 
 class FrameInlet(_Inlet):
     """Batches from every capture, in one worker."""
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
-        shard = config.shard
-        queue = queue_length(shard.link_bytes // 2, shard.batch_bytes, config.capture_count)
-        most = shard.batch_bytes + config.capture.snaplen + FRAME_SLACK
-        super().__init__(bus, shard_path(run_dir, worker), queue, most)
+        super().__init__(bus, shard_path(run_dir, worker), 0, HANDLE.size)
+        self._run_dir, self._worker = run_dir, worker
+        self._views: dict[int, tuple[int, View | None]] = {}  # by capture: epoch and arena of the one that lives
+
+    def receive(self) -> memoryview | None:
+        """The next batch, or None when there is none now. Its slot goes back to the capture when the view is let go.
+
+        A batch whose capture and memory are gone is passed over: the next cumulative count shows its frames as lost."""
+        while (said := super().receive()) is not None:
+            if len(said) != HANDLE.size or said[:4] != HANDLE_MAGIC:
+                raise BadMessage(f"a batch is announced by {HANDLE.size} bytes that start with HCH1")
+            _, capture, slot, epoch, serial, turn, length = HANDLE.unpack(said)
+            view = self._view(capture, epoch, serial)
+            if view is not None and slot != NO_SLOT:
+                return memoryview(view.batch(slot, turn, length))
+        return None
+
+    def _view(self, capture: int, epoch: int, serial: int) -> View | None:
+        known, view = self._views.get(capture, (-1, None))
+        if known != epoch:
+            try:
+                view = View(self._run_dir / f"frames-{capture}-{epoch:x}")
+                view.begin(self._worker, serial)
+            except FileNotFoundError:
+                view = None
+            self._views[capture] = epoch, view
+        return view
 
 
 class EventLink(_Link):
@@ -217,86 +319,6 @@ class EventInlet(_Inlet):
     def __init__(self, bus: Bus, config: Config, run_dir: Path) -> None:
         queue = queue_length(config.shard.link_bytes, config.feed.event_batch_bytes)
         super().__init__(bus, events_path(run_dir), queue, max(MAX_EVENT_MESSAGE, 4 * config.feed.event_batch_bytes))
-
-
-class FeedSocket:
-    """Publishes to whoever subscribes. A subscriber whose queue is full loses its own messages and nobody else's:
-    ZeroMQ skips it without a word, and it finds out from the sequence numbers."""
-
-    def __init__(self, bus: Bus, endpoint: str, subscriber_queue: int) -> None:
-        self.socket = bus.socket(
-            zmq.XPUB, sndhwm=subscriber_queue, maxmsgsize=MAX_SUBSCRIPTION, xpub_verboser=1, **_KEEPALIVE
-        )
-        _bind(self.socket, endpoint, "feed.bind (--feed)")
-        self.endpoint = _last_endpoint(self.socket)
-        self._topics: Counter[bytes] = Counter()
-
-    def publish(self, topic: str, header: tuple[int, int, int], body: Buffer) -> None:
-        """Sends one message of three parts; header is epoch, sequence, events."""
-        self.socket.send_multipart([topic.encode(), FEED_HEADER.pack(*header), body], zmq.DONTWAIT)
-
-    def read_subscriptions(self) -> None:
-        """Takes in who came and who went. Call it whenever the socket is readable."""
-        while True:
-            try:
-                said = self.socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            if said[:1] == b"\x01":
-                self._topics[said[1:]] += 1
-            elif said[:1] == b"\x00" and self._topics[said[1:]] > 1:
-                self._topics[said[1:]] -= 1
-            elif said[:1] == b"\x00":
-                self._topics.pop(said[1:], None)
-
-    @property
-    def subscribers(self) -> int:
-        """How many subscribe to the most wanted topic: exact when they share one, as those who read heartbeats do."""
-        return max(self._topics.values(), default=0)
-
-
-class ReplaySocket:
-    """Takes questions and sends answers, to any number of clients; a client that is gone or full is skipped."""
-
-    def __init__(self, bus: Bus, endpoint: str) -> None:
-        self.socket = bus.socket(zmq.ROUTER, maxmsgsize=MAX_REQUEST, **_KEEPALIVE)
-        _bind(self.socket, endpoint, "feed.replay")
-        self.endpoint = _last_endpoint(self.socket)
-
-    def receive(self) -> tuple[bytes, bytes] | None:
-        """(who, question), or None when there is none now. Empty delimiter parts are taken off."""
-        try:
-            parts = self.socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
-            return None
-        return parts[0], b"".join(parts[1:])
-
-    def answer(self, who: bytes, parts: Sequence[Buffer]) -> None:
-        """Sends one message of an answer, behind an empty delimiter."""
-        try:
-            self.socket.send_multipart([who, b"", *parts], zmq.DONTWAIT)
-        except zmq.Again:
-            pass  # the client does not read: its own loss
-
-
-class FeedClient:
-    """Subscribes to a feed, and to its heartbeats; reconnects by itself."""
-
-    def __init__(self, bus: Bus, endpoint: str, topics: Sequence[str], queue: int) -> None:
-        self.socket = bus.socket(zmq.SUB, rcvhwm=queue, maxmsgsize=MAX_EVENT_MESSAGE, **_KEEPALIVE)
-        # In this order: the first heartbeat then proves that every other topic is already subscribed.
-        for topic in [*(topic for topic in topics if topic != HEARTBEAT), HEARTBEAT]:
-            self.socket.subscribe(topic)
-        try:
-            self.socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise BusError(f"{endpoint}: {error.strerror}; an endpoint looks like tcp://127.0.0.1:5556") from error
-
-    def receive(self, timeout_s: float | None) -> list[bytes] | None:
-        """The parts of the next message, or None after timeout_s seconds without one (None: waits for ever)."""
-        if not self.socket.poll(None if timeout_s is None else round(timeout_s * 1000)):
-            return None
-        return self.socket.recv_multipart()
 
 
 class Waiter:
@@ -316,21 +338,14 @@ class Waiter:
         if thing in self._poller:
             self._poller.unregister(thing)
 
-    def wait(self, timeout_s: float) -> set[zmq.Socket[Any] | int]:
-        """What is ready, after at most timeout_s. A descriptor whose other end is gone counts as ready."""
-        return {thing for thing, _ in self._poller.poll(round(timeout_s * 1000))}
+    def wait(self, timeout_s: float | None) -> set[zmq.Socket[Any] | int]:
+        """What is ready, after at most timeout_s (None: no limit). A descriptor whose other end is gone is ready."""
+        return {thing for thing, _ in self._poller.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))}
 
 
-_KEEPALIVE = {"tcp_keepalive": 1, "tcp_keepalive_idle": 30, "tcp_keepalive_intvl": 10, "tcp_keepalive_cnt": 3}
-
-
-def _bind(bound: zmq.Socket[bytes], endpoint: str, where: str) -> None:
+def bind(bound: Socket, endpoint: str, where: str) -> None:
     try:
         bound.bind(endpoint)
     except zmq.ZMQError as error:
         advice = "; another program, or another run of this one, has it" if error.errno == errno.EADDRINUSE else ""
         raise BusError(f"{where}: cannot open {endpoint}: {error.strerror}{advice}") from error
-
-
-def _last_endpoint(bound: zmq.Socket[bytes]) -> str:
-    return bound.getsockopt_string(zmq.LAST_ENDPOINT)

@@ -22,7 +22,7 @@ from pathlib import Path
 from appliance import pcap
 from appliance.batch import stamp
 from appliance.books import close_capture
-from appliance.bus import Bus, BusError, FrameLink
+from appliance.bus import Bus, BusError, FrameOutlet
 from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.shard import Sharder
@@ -30,6 +30,7 @@ from appliance.shedding import RING_S, Shedder, refusal
 from appliance.station import Station
 from appliance.stats import DONE, DRAINING, READY, Page
 
+SLOTS_AHEAD = 12  # batches that a turn of frames of 1500 bytes fills
 TURN_FRAMES = 8192  # frames per turn of the loop: some ms of work between two looks at signals and ages
 RING_DRAIN_S = 1.0  # how long the frames already in the kernel's ring are waited for at a stop
 STATS_S = 1.0  # libpcap's counters are 32 bits wide and wrap after 4.8 minutes at 14.88 million frames a second
@@ -96,9 +97,9 @@ class Capture:
         self.base = page.snapshot()
         self.key = shared_key(run_dir)
         self.bus = Bus()
-        self.links = [FrameLink(self.bus, config, run_dir, worker) for worker in range(config.worker_count)]
+        self.outlet = FrameOutlet(self.bus, config, run_dir, index, time.time_ns())
         self.sequences = [0] * config.worker_count
-        self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.links]  # (frames, message)
+        self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.sequences]  # (frames, message)
         self.backlog_bytes = [0] * config.worker_count
         self.backlog_limit = config.shard.link_bytes // 2 // config.capture_count
         self.sharder = self._sharder(ETHERNET)  # replaced when the source says what its frames are
@@ -331,19 +332,37 @@ class Capture:
                 held, copy = backlog.popleft()
                 self.backlog_bytes[worker] -= len(copy)
                 self._send(worker, held, copy)
+        self._supply()
         if not self.sharder.ready:
             return
         self._count()
         for worker, frames, message in self.sharder.take():
             if not self.backlogs[worker] and self._sendable(worker):
                 self._send(worker, frames, message)
-            elif self.deadline is not None:
+                continue
+            if self.deadline is not None:
                 self.page.add(f"dropped_stopping.{worker}", frames)
             elif self.backlog_bytes[worker] + len(message) > self.backlog_limit:
                 self.page.add(f"dropped_backlog.{worker}", frames)
             else:
                 self.backlogs[worker].append((frames, bytearray(message)))
                 self.backlog_bytes[worker] += len(message)
+            self._return(message)
+        self._supply()
+
+    def _supply(self) -> None:
+        """Gives the sharder slots for what the next turn may fill; what it fills beyond is copied into one later."""
+        while self.sharder.supplied < SLOTS_AHEAD:
+            slot = self.outlet.lend()
+            if slot is None:
+                return
+            self.sharder.supply(slot)
+
+    def _return(self, message: memoryview) -> None:
+        """The memory of a batch that was not sent, or was copied."""
+        if self.outlet.take_back(message):
+            message.release()
+        else:
             self.sharder.recycle(message)
 
     def _give_up_backlogs(self) -> None:
@@ -353,11 +372,10 @@ class Capture:
 
     def _sendable(self, worker: int) -> bool:
         """Whether the link has room. Waits for it when reading a file, and in a drain until its end."""
-        link = self.links[worker]
-        ready = link.wait(0)
+        ready = self.outlet.wait(worker, 0)
         patient = not self.live or self.deadline is not None
         while not ready and patient and self.station.until(self._end_of_patience()):
-            ready = link.wait(0.02)
+            ready = self.outlet.wait(worker, 0.02)
         return ready
 
     def _send(self, worker: int, frames: int, message: memoryview | bytearray) -> None:
@@ -367,7 +385,7 @@ class Capture:
         self.page.add(f"sent.{worker}", frames)
         self.page.add(f"sent_batches.{worker}", 1)
         self.page.add(f"sent_bytes.{worker}", len(message))
-        if not self.links[worker].send(message):
+        if not self.outlet.send(worker, message):
             raise RuntimeError(f"the link to worker {worker} had room and took nothing")
 
     def _finish(self, code: int) -> int:
@@ -399,7 +417,7 @@ class Capture:
 
     def _say_end(self) -> bool:
         """Whether every worker has heard it. It is said again and again: a worker may be killed before it has."""
-        pages = [Page.open(self.run_dir / f"worker-{worker}.stats") for worker in range(len(self.links))]
+        pages = [Page.open(self.run_dir / f"worker-{worker}.stats") for worker in range(len(self.sequences))]
         heard = f"ended.{self.index}"
         say_at = 0.0
         while deaf := [worker for worker, page in enumerate(pages) if not page[heard]]:
@@ -408,8 +426,10 @@ class Capture:
             if time.monotonic() >= say_at:
                 say_at = time.monotonic() + END_AGAIN_S
                 for worker, frames, message in self.sharder.end():
-                    if worker in deaf and self.links[worker].wait(0):
+                    if worker in deaf and self.outlet.wait(worker, 0):
                         self._send(worker, frames, message)
+                    else:
+                        self._return(message)
             time.sleep(0.002)
         return True
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -62,7 +62,11 @@ def main() -> None:
     "-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="Read options from it."
 )
 @click.option(
-    "-o", "--output", "output__path", metavar="PATH", help="Write events as JSON Lines; - is standard output."
+    "-o",
+    "--output",
+    "output__path",
+    metavar="PATH",
+    help="Write events there: JSON Lines, or Parquet for PATH.parquet; - is standard output.",
 )
 @click.option("--workers", "workers__count", type=int, metavar="N", help="Parsing processes. [cores - 1]")
 @click.option("--feed", "feed__bind", metavar="ENDPOINT", help=f"Publish events here, or off. [{FEED}]")
@@ -78,7 +82,16 @@ def main() -> None:
 )
 @click.option("--name", "run__observer", metavar="NAME", help="Name of this sensor in its events. [host name]")
 @click.option("--run-dir", "run__directory", metavar="DIR", help="Sockets and counters live here. [a private one]")
-@click.option("--allow-remote", "run__allow_remote", is_flag=True, default=None, help="Bind beyond this host.")
+@click.option("--allow-remote", "run__allow_remote", is_flag=True, default=None, help="Bind metrics beyond this host.")
+@click.option("--curve-key", "feed__curve_key", metavar="FILE", help="Lock the feed with this secret key; see keygen.")
+@click.option("--curve-clients", "feed__curve_clients", metavar="DIR", help="Public keys of those who may read it.")
+@click.option(
+    "--anyone-may-read",
+    "feed__anyone_may_read",
+    is_flag=True,
+    default=None,
+    help="Bind the feed beyond this host without a lock.",
+)
 @click.option("--set", "settings", type=setting, multiple=True, metavar="KEY=VALUE", help="Any key of the TOML file.")
 @click.option("-v", "--verbose", is_flag=True, help="A line on standard error every 10 s.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and errors on standard error.")
@@ -111,21 +124,124 @@ def run(
 
 @main.command()
 @click.option("--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="The feed of a running appliance.")
+@click.option("--replay", default="", metavar="ENDPOINT", help="Ask for lost events here, or off. [as the feed says]")
+@click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
+@click.option("--key", default="", metavar="FILE", help="Secret key of your own for a locked feed.")
 @click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that start so, as http.5; repeatable.")
+@click.option("--where", metavar="EXPR", help="Only such events, as in: status >= 500 and host = *.example")
+@click.option("--since", metavar="WHEN", help="Begin with stored events: 90s, 10m, 2h, 1d ago, or a time (ISO 8601).")
 @click.option("--json", "as_json", is_flag=True, help="The events themselves, one JSON object per line.")
 @click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Stop after N events.")
-def events(connect: str, topics: tuple[str, ...], as_json: bool, limit: int | None) -> None:
+def events(
+    connect: str,
+    replay: str,
+    server_key: str,
+    key: str,
+    topics: tuple[str, ...],
+    where: str | None,
+    since: str | None,
+    as_json: bool,
+    limit: int | None,
+) -> None:
     """Subscribe to a running appliance and show its transactions, a line each.
 
-    Messages that were published and did not arrive are reported on standard error.
+    What was published and did not arrive is asked for again; what cannot be had is reported on standard error. WHERE
+    knows method, host, status and path, the signs = != ~ (contains) !~ < <= > >=, and, or, not and parentheses;
+    * and ? stand for anything; a status may be a class (5xx) or none.
     """
+    from datetime import UTC, datetime
+
+    from appliance import watch
     from appliance.bus import BusError
-    from appliance.watch import watch
+    from appliance.curve import KeyFault
+    from appliance.where import WhereError, compile_where
 
     try:
-        code = watch(connect, topics, as_json=as_json, limit=limit)
+        test = compile_where(where) if where is not None else None
+    except WhereError as error:
+        stop(f"--where {error}")
+    try:
+        begin = watch.since(since, datetime.now(UTC)) if since is not None else ""
+    except (ValueError, OverflowError):
+        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
+    try:
+        code = watch.watch(watch.Wanted(connect, topics, replay, server_key, key, as_json, limit, begin, test))
+    except KeyFault as error:
+        stop(f"--server-key, --key: {error}")
     except BusError as error:
         stop(f"--connect {error}")
+    sys.exit(code)
+
+
+@main.command()
+@click.option("--to", required=True, metavar="URL", help="nats://HOST:PORT[/STREAM] or kafka://HOST:PORT[/TOPIC].")
+@click.option("--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="The feed of a running appliance.")
+@click.option("--replay", default="", metavar="ENDPOINT", help="Ask for lost events here, or off. [as the feed says]")
+@click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
+@click.option("--key", default="", metavar="FILE", help="Secret key of your own for a locked feed.")
+@click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics that start so; repeatable. [http.]")
+@click.option(
+    "--credentials",
+    "secret",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML with user, password, token, ca, …; mode 0600. [APPLIANCE_FORWARD_USER, … of the environment]",
+)
+@click.option("--subject", default="appliance", show_default=True, metavar="PREFIX", help="NATS: of the subjects.")
+@click.option("--position", default="", metavar="FILE", help="Remember there what is acknowledged. [start over]")
+@click.option(
+    "--window",
+    type=click.IntRange(1, 1 << 20),
+    default=4096,
+    show_default=True,
+    metavar="N",
+    help="Events that may wait for the server; then the feed is not read.",
+)
+@click.option("--window-bytes", type=size, default="64M", show_default=True, metavar="BYTES", help="The same in bytes.")
+@click.option("--metrics", default="", metavar="HOST:PORT", help="Serve /metrics and /healthz there. [off]")
+@click.option("--allow-remote", is_flag=True, help="Serve them beyond this host.")
+def forward(
+    to: str, topics: tuple[str, ...], secret: Path | None, subject: str, metrics: str, allow_remote: bool, **others: Any
+) -> None:
+    """Publish the events of a running appliance to NATS JetStream or Kafka, each at least once.
+
+    Each is published under its event.id: JetStream leaves out what it has, in Kafka it is the key of the record.
+    Begins with the oldest event that the feed still has. More servers of a cluster stand in the URL with commas.
+    """
+    import os
+
+    from appliance.bus import BusError
+    from appliance.config import is_loopback, split_address
+    from appliance.forward import Wanted
+    from appliance.forward import forward as publish
+    from appliance.target import SinkFault, TargetFault, credentials, parse
+
+    where = "--to"
+    try:
+        target = parse(to)
+        where = "--credentials"
+        known = credentials(secret, os.environ)
+        where = "--metrics"
+        metrics = "" if metrics == "off" else metrics
+        if metrics and not is_loopback(split_address(metrics)[0]) and not allow_remote:
+            stop(f"--metrics {metrics}: reachable from other hosts; bind 127.0.0.1, or add --allow-remote")
+    except (TargetFault, ValueError) as error:
+        stop(f"{where}: {error}")
+    if not all(
+        part and part.isascii() and part.isprintable() and not set(part) & set(" *>") for part in subject.split(".")
+    ):
+        stop(f"--subject {subject!r}: words with dots between them, as in appliance.site1")
+    wanted = Wanted(
+        target, known, others.pop("connect"), topics or ("http.",), prefix=subject, metrics=metrics, **others
+    )
+    try:
+        code = publish(wanted)
+    except BusError as error:
+        stop(f"--connect {error}")
+    except SinkFault as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"--metrics {metrics}: {error.strerror}", 1)
     sys.exit(code)
 
 
@@ -223,6 +339,25 @@ def inject(interface: str, file: str, rate: float | None, speed: float | None, l
     except Unusable as error:
         stop(str(error))
     sys.exit(code)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("clients", nargs=-1, metavar="[CLIENT]...")
+def keygen(folder: Path, clients: tuple[str, ...]) -> None:
+    """Make keys for a feed that not everybody may read: the server's, and a pair for each CLIENT.
+
+    Public keys of clients go to DIR/clients, the folder for --curve-clients: whose key is there may read. To let
+    another one in, or out, change the folder and send SIGHUP to the appliance. No file is ever replaced.
+    """
+    from appliance.curve import KeyFault, make_keys
+
+    try:
+        said = make_keys(folder, list(clients))
+    except KeyFault as error:
+        stop(str(error))
+    for line in said:
+        click.echo(line)
 
 
 @main.command()

@@ -15,13 +15,15 @@ import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec.inspect import BoolType, FloatType, IntType, ListType, LiteralType, Metadata, Type, type_info
 
-from appliance.options import Config, Section
+from appliance.notes import Section
+from appliance.options import Config
 
 __all__ = [
     "Config",
@@ -235,6 +237,8 @@ def _expected(field: msgspec.structs.FieldInfo) -> str:
         return "true or false"
     if isinstance(info, LiteralType):
         return "one of " + ", ".join(f'"{value}"' for value in info.values)
+    if isinstance(info, ListType) and isinstance(info.item_type, LiteralType):
+        return "a list of some of " + ", ".join(f'"{value}"' for value in info.item_type.values)
     return 'a list of texts, as in ["a", "b"]' if isinstance(info, ListType) else "a text in quotes"
 
 
@@ -272,6 +276,7 @@ def _contradictions(config: Config, source_required: bool) -> Iterator[tuple[lis
     """What is wrong with values that are good on their own: the keys it takes to be wrong, and the fault."""
     yield from _source_faults(config, source_required)
     yield from _limit_faults(config)
+    yield from _output_faults(config)
     yield from _header_faults(config)
     yield from _address_faults(config)
 
@@ -297,7 +302,7 @@ def _source_faults(config: Config, required: bool) -> Iterator[tuple[list[str], 
 
 
 def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
-    shard, tcp = config.shard, config.tcp
+    shard, tcp, http = config.shard, config.tcp, config.http
     if shard.link_bytes < 2 * shard.batch_bytes:
         text = (
             f"shard.link_bytes = {shard.link_bytes}: must hold two batches of shard.batch_bytes = {shard.batch_bytes}"
@@ -307,6 +312,40 @@ def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
         text = f"tcp.max_total_pending_bytes = {tcp.max_total_pending_bytes}: less than one stream may hold"
         keys = ["tcp.max_total_pending_bytes", "tcp.max_pending_bytes"]
         yield keys, f"{text} (tcp.max_pending_bytes = {tcp.max_pending_bytes})"
+    if http.max_total_head_bytes < http.max_head_bytes:
+        text = f"http.max_total_head_bytes = {http.max_total_head_bytes}: less than one head may have"
+        keys = ["http.max_total_head_bytes", "http.max_head_bytes"]
+        yield keys, f"{text} (http.max_head_bytes = {http.max_head_bytes})"
+
+
+def _output_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    output = config.output
+    if output.rotates and output.path in ("", "-"):
+        yield ["output.path"], "output.rotate_bytes and output.rotate_s need a file: set output.path (-o)"
+    if output.parquet:
+        yield from _parquet_faults(config)
+    if not output.rotates and (output.compress != "none" or output.keep_files or output.keep_bytes):
+        keys = ["output.rotate_bytes", "output.rotate_s"]
+        yield (
+            keys,
+            "output.compress, keep_files and keep_bytes are about closed files: set output.rotate_bytes or rotate_s",
+        )
+
+
+def _parquet_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    output = config.output
+    if output.path in ("", "-"):
+        yield ["output.format", "output.path"], 'output.format = "parquet": needs a file, set output.path (-o)'
+    if output.compress != "none":
+        yield ["output.compress"], "output.compress: Parquet files are compressed inside; leave it out"
+    if config.source.interfaces and not output.rotate_s:
+        yield (
+            ["output.path", "output.rotate_s"],
+            f"output.path (-o) {output.path}: a Parquet file can be read only when it is finished; "
+            "set output.rotate_s, as in --set output.rotate_s=60",
+        )
+    if find_spec("pyarrow") is None:
+        yield ["output.format", "output.path"], "Parquet needs pyarrow: pip install 'capture-appliance[parquet]'"
 
 
 def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:
@@ -317,6 +356,8 @@ def _header_faults(config: Config) -> Iterator[tuple[list[str], str]]:
 
 
 def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    if bool(config.feed.curve_key) != bool(config.feed.curve_clients):
+        yield ["feed.curve_key", "feed.curve_clients"], "feed.curve_key and feed.curve_clients belong together"
     seen: dict[object, str] = {}
     for key, text in [
         ("feed.bind", config.feed.bind),
@@ -337,12 +378,25 @@ def _address_faults(config: Config) -> Iterator[tuple[list[str], str]]:
                 f"{key} = {_shown(text)}: {seen[same]} is there already; choose another port or path",
             )
         seen[same] = key
-        if isinstance(where, tuple) and not _is_loopback(where[0]) and not config.run.allow_remote:
-            yield (
-                [key, "run.allow_remote"],
-                f"{key} = {_shown(text)}: reachable from other hosts, and nobody is asked who they are; "
-                "bind 127.0.0.1, or set run.allow_remote = true behind a firewall",
-            )
+        if isinstance(where, tuple) and not is_loopback(where[0]):
+            yield from _remote_faults(config, key, text)
+
+
+def _remote_faults(config: Config, key: str, text: str) -> Iterator[tuple[list[str], str]]:
+    """An address that other hosts reach needs a lock, or words that say that there is none."""
+    feed = config.feed
+    beyond = f"{key} = {_shown(text)}: reachable from other hosts, and nobody is asked who they are"
+    if key == "metrics.bind" and not config.run.allow_remote:
+        yield (
+            [key, "run.allow_remote"],
+            f"{beyond}; bind 127.0.0.1, or set run.allow_remote = true behind a firewall",
+        )
+    elif key != "metrics.bind" and not feed.curve_key and not feed.anyone_may_read:
+        yield (
+            [key, "feed.anyone_may_read"],
+            f"{beyond}; set feed.curve_key and feed.curve_clients (`appliance keygen` makes keys), bind 127.0.0.1, "
+            "or set feed.anyone_may_read = true behind a firewall",
+        )
 
 
 def _endpoint(text: str) -> tuple[str, int] | str:
@@ -357,7 +411,8 @@ def _endpoint(text: str) -> tuple[str, int] | str:
     return rest
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name is not looked up, "localhost" aside."""
     if host == "localhost":
         return True
     try:

@@ -126,6 +126,16 @@ def _metric(family: Family, view: View) -> Metric:
     return metric
 
 
+Row = tuple[str, str, str, float]  # name without prefix, "counter" or "gauge", help, value
+
+
+def simple(rows: Iterable[Row]) -> Iterator[Metric]:
+    """Metrics of one value each, for a process with an endpoint of its own."""
+    for name, kind, about, value in rows:
+        metric = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+        yield metric(PREFIX + name, about, value=value)
+
+
 # -- server ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,56 +1,65 @@
 """The feed process: events of all workers in, the numbered feed and the output file out.
 
 `python -m appliance.feed RUN_DIR` gives every message the next sequence number of its topic, publishes it and appends
-it to the output. A heartbeat carries the last number of every topic, so that a quiet subscriber sees what it missed.
-Ends with 0 when every worker has said END and the output is written, with 2 when a socket or the output does not open.
+it to the output. A heartbeat carries the last number of every topic, so that a quiet subscriber sees what it missed;
+it says what can be asked for again and where, and how earlier runs of the feed ended.
+Ends with 0 when every worker has said END and the output is written, with 2 when a socket or the output does not open
+or a key cannot be used. SIGHUP: reads the folder of allowed keys again.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from appliance.books import close_feed
-from appliance.bus import (
-    HEARTBEAT,
-    STATUS,
-    BadMessage,
-    Buffer,
-    Bus,
-    BusError,
-    EventInlet,
-    FeedSocket,
-    ReplaySocket,
-    Waiter,
-    unpack_events,
-)
+from appliance.bus import BadMessage, Bus, BusError, EventInlet, Waiter, unpack_events
+from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
 from appliance.config import OFF, load_resolved
+from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
 from appliance.options import Config
 from appliance.output import Output, OutputError
+from appliance.replay import Replay
 from appliance.station import Station
-from appliance.stats import DONE, DRAINING, READY, TOPICS, Page
+from appliance.stats import DONE, DRAINING, READY, STORED_TOPICS, TOPICS, Page
+from appliance.store import Store
+
+if TYPE_CHECKING:
+    from appliance.parquet import ParquetOutput
 
 TURN_MESSAGES = 64  # of the workers, per turn of the loop
-TURN_REQUESTS = 64  # replay requests per turn: a client that floods us slows down itself
 WAIT_S = 0.1  # longest sleep: a stop and the death of the supervisor are noticed this late
 
+EPOCHS = "epochs"  # in the run directory: how earlier lives of this feed ended
+MAX_EPOCHS = 8  # of them
+LAST_BEATS_S = 0.05  # between the last heartbeats
+QUIET_S = 0.5  # after the last word: subscribers that find out what they missed only now may still ask for it
 
-class ReplayRequest(msgspec.Struct, rename={"first": "from", "last": "to"}):
-    """A question for stored messages: sequence numbers first to last of a topic in an epoch."""
 
-    topic: str
+class Epoch(msgspec.Struct):
+    """A life of the feed that is over, and the last number of every topic in it."""
+
     epoch: int
-    first: int
-    last: int
+    last: dict[str, int]
 
 
 def now_text() -> str:
     """The wall clock, RFC 3339 in UTC."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _output(config: Config, page: Page) -> Output | ParquetOutput:
+    if not config.output.parquet:
+        return Output(config.output, page, config.shard.link_bytes, patient=config.lossless)
+    from appliance.parquet import ParquetOutput  # here: it brings a large library with it
+
+    return ParquetOutput(config.output, page, config.shard.link_bytes, patient=config.lossless)
 
 
 class Feed:
@@ -61,27 +70,124 @@ class Feed:
         self.run_dir = run_dir
         self.page = page
         self.station = station
-        self.epoch = time.time_ns()
-        self.sequences = dict.fromkeys([*TOPICS, STATUS, HEARTBEAT], 0)
-        self.events = dict.fromkeys([*TOPICS, STATUS, HEARTBEAT], 0)
+        self.called = False  # by SIGHUP
+        self.before = self._close_epoch()
+        self.epoch = max(time.time_ns(), page["epoch"] + 1)  # whatever the clock did since
+        self.sequences = dict.fromkeys(STORED_TOPICS, 0)
+        self.events = dict.fromkeys(STORED_TOPICS, 0)
+        self.beats = 0
+        self.store = Store(config.feed.replay_bytes)
         close_feed(page, config.worker_count)
-        page["epoch"] = self.epoch
-        self.output = Output(config.output.path, page, config.shard.link_bytes, patient=config.lossless)
+        page.update({f"sequence.{topic}": 0 for topic in STORED_TOPICS})
+        page.update({"epoch": self.epoch, "store_messages": 0, "store_bytes": 0})
+        self.output = _output(config, page)
         self.bus = Bus()
         self.waiter = Waiter()
         self.inlet = EventInlet(self.bus, config, run_dir)
         self.feed: FeedSocket | None = None
-        self.replay: ReplaySocket | None = None
+        self.replay: Replay | None = None
+        self.replay_endpoint = ""
+        self.lock = read_pair(config.feed.curve_key) if config.feed.curve_key else None
+        self.doorkeeper = self._hire() if self.lock else None
         if config.feed.bind != OFF:
-            self.feed = FeedSocket(self.bus, config.feed.bind, config.feed.subscriber_queue)
-            self.waiter.watch(self.feed.socket, read=True)
-            self._announce("feed.endpoint", self.feed.endpoint)
-            if config.feed.replay != OFF:
-                self.replay = ReplaySocket(self.bus, config.feed.replay)
-                self.waiter.watch(self.replay.socket, read=True)
-                self._announce("replay.endpoint", self.replay.endpoint)
+            self._open(config.feed.bind, config.feed.replay)
         self.beat_at = 0.0
         self.state = ""
+
+    def _open(self, bind: str, replay: str) -> None:
+        """Opens the feed and, unless it is off, the replay. Raises BusError."""
+        options = self.config.feed
+        doors: list[Door] = []
+        if replay != OFF:
+            socket = ReplaySocket(self.bus, replay, self.lock)
+            doors.append(socket)
+        try:
+            self.feed = FeedSocket(self.bus, bind, options.subscriber_queue, self.lock)
+        except BusError:
+            for door in doors:
+                door.close()
+            raise
+        doors.append(self.feed)
+        self._announce("feed.endpoint", self.feed.endpoint)
+        if replay != OFF:
+            self.replay = Replay(socket, self.store, self.page, options, self.epoch, self.sequences)
+            self.replay_endpoint = socket.endpoint
+            self._announce("replay.endpoint", socket.endpoint)
+        for door in doors:
+            self.waiter.watch(door.socket, read=True)
+            self.waiter.watch(door.monitor, read=True)
+
+    def _hire(self) -> Doorkeeper:
+        signal.signal(signal.SIGHUP, self._hang_up)
+        doorkeeper = Doorkeeper(self.bus, self._allowed())
+        self.waiter.watch(doorkeeper.socket, read=True)
+        return doorkeeper
+
+    def _hang_up(self, _number: int, _frame: object) -> None:
+        self.called = True
+
+    def _allowed(self) -> dict[bytes, str]:
+        """The keys that may come in. Raises KeyFault."""
+        allowed, faults = read_allowed(self.config.feed.curve_clients)
+        for fault in faults:
+            print(f"appliance: {fault}; left out", file=sys.stderr)
+        self.page["clients_allowed"] = len(allowed)
+        return allowed
+
+    def _admit(self) -> None:
+        """Lets in who may come in, counts who may not, and reads the folder again when told to."""
+        if self.doorkeeper is None:
+            return
+        if self.called:
+            self.called = False
+            self._reload(self.doorkeeper)
+        self.page.add("refused.key", self.doorkeeper.serve())
+
+    def _reload(self, doorkeeper: Doorkeeper) -> None:
+        """A key that is gone from the folder is out at once: all sockets are opened anew, and who may comes back.
+
+        Nobody who may loses anything by it: what is published meanwhile can be asked for again."""
+        try:
+            allowed = self._allowed()
+        except KeyFault as fault:
+            print(f"appliance: {fault}; the keys read before stay", file=sys.stderr)
+            return
+        removed = doorkeeper.allowed.keys() - allowed.keys()
+        doorkeeper.allowed = allowed
+        self.page.add("reloads", 1)
+        if not removed or self.feed is None:
+            return
+        doors: list[Door] = [self.feed, *([self.replay.socket] if self.replay else [])]
+        bind, replay = self.feed.endpoint, self.replay_endpoint or OFF
+        for door in doors:
+            self._count_failed(door)
+            self.waiter.forget(door.socket)
+            self.waiter.forget(door.monitor)
+            door.close()
+        deadline = time.monotonic() + REOPEN_S
+        while True:
+            try:
+                self._open(bind, replay)
+                return
+            except BusError:
+                if time.monotonic() >= deadline:
+                    raise
+                self.station.turn()
+                time.sleep(0.01)
+
+    def _count_failed(self, door: Door) -> None:
+        self.page.add("refused.handshake", door.failed())
+
+    def _close_epoch(self) -> list[Epoch]:
+        """How the lives before this one ended: each is told to subscribers, who may have missed its last messages."""
+        path, page = self.run_dir / EPOCHS, self.page
+        before = msgspec.json.decode(path.read_bytes(), type=list[Epoch]) if path.exists() else []
+        if page["epoch"] and page["epoch"] not in [life.epoch for life in before]:
+            before.append(Epoch(page["epoch"], {topic: page[f"sequence.{topic}"] for topic in STORED_TOPICS}))
+            part = path.with_name(f"{EPOCHS}.part")
+            part.write_bytes(msgspec.json.encode(before[-MAX_EPOCHS:]))
+            part.replace(path)
+        return before[-MAX_EPOCHS:]
 
     def _announce(self, name: str, endpoint: str) -> None:
         """Where the socket is, for those who asked for any free port: a file in the run directory."""
@@ -99,20 +205,22 @@ class Feed:
             self.station.turn()
             self._beat()
             self._watch()
-            ready = self.waiter.wait(max(0.0, min(WAIT_S, self.beat_at - time.monotonic())))
+            ready = self.waiter.wait(self._patience())
             stopping = self.station.stopping
             if self.output.waiting or self.output.fd in ready:
                 self.output.flush()
+            self.output.tick()
             taken = self._take_in()
-            if self.feed and self.feed.socket in ready:
-                self.feed.read_subscriptions()
-                self.page["subscribers"] = self.feed.subscribers
-            if self.replay and self.replay.socket in ready:
-                self._answer(self.replay)
+            self._attend(ready)
             if stopping and not taken and not self._choked():
                 self._settle()
                 break
         return self._finish()
+
+    def _patience(self) -> float:
+        """Seconds until the clock or a replay has something to do."""
+        replay = self.replay.wait_s() if self.replay else None
+        return max(0.0, min(WAIT_S if replay is None else replay, WAIT_S, self.beat_at - time.monotonic()))
 
     def _ended(self) -> bool:
         return all(self.page[f"ended.{w}"] for w in range(self.config.worker_count))
@@ -126,6 +234,10 @@ class Feed:
             self.waiter.forget(self.inlet.socket)
         else:
             self.waiter.watch(self.inlet.socket, read=True)
+        if self.replay and self.replay.listening:
+            self.waiter.watch(self.replay.socket.socket, read=True)
+        elif self.replay:
+            self.waiter.forget(self.replay.socket.socket)
         if self.output.pollable:
             self.waiter.watch(self.output.fd, write=self.output.waiting, broken=True)
         elif self.output.fd >= 0:
@@ -157,55 +269,67 @@ class Feed:
             self._status("draining")
             return
         page.add(f"received.{worker}", message.events)
-        topic = TOPICS[message.topic]
-        self._publish(topic, message.events, message.body)
+        topic, body = TOPICS[message.topic], bytes(message.body)
+        self._publish(topic, message.events, body)
         page.add(f"published.{topic}", message.events)
         page.add(f"published_messages.{topic}", 1)
-        page.add(f"published_bytes.{topic}", len(message.body))
-        self.output.write(message.body, message.events)
+        page.add(f"published_bytes.{topic}", len(body))
+        self.output.write(body, message.events)
 
-    def _publish(self, topic: str, events: int, body: Buffer) -> None:
-        self.sequences[topic] += 1
+    def _publish(self, topic: str, events: int, body: bytes) -> None:
+        """Numbers a message, keeps it and sends it. The page has the number first: killed in between, it is a loss
+        that subscribers are told of."""
+        page = self.page
+        sequence = self.sequences[topic] + 1
+        page[f"sequence.{topic}"] = sequence
+        self.sequences[topic] = sequence
         self.events[topic] += events
         if self.feed:
-            self.feed.publish(topic, (self.epoch, self.sequences[topic], events), body)
+            self.store.put(topic, sequence, events, body)
+            page["store_messages"], page["store_bytes"] = len(self.store), self.store.size
+            page["store_evicted"] += self.store.take_evicted()
+            self.feed.publish(topic, (self.epoch, sequence, events), body)
 
     def _beat(self, *, now: bool = False) -> None:
         if time.monotonic() < self.beat_at and not now:
             return
         self.beat_at = time.monotonic() + self.config.feed.heartbeat_s
-        others = [topic for topic in self.sequences if topic != HEARTBEAT]
+        self.beats += 1
+        if self.feed:
+            self.feed.publish(HEARTBEAT, (self.epoch, self.beats, 1), self._heartbeat())
+        self.page.add("heartbeats", 1)
+
+    def _heartbeat(self) -> bytes:
         body = {
             "epoch": self.epoch,
-            "last": {topic: self.sequences[topic] for topic in others},
-            "events": {topic: self.events[topic] for topic in others},
+            "last": self.sequences,
+            "events": self.events,
+            "first": {topic: self.store.first(topic) for topic in STORED_TOPICS},
+            "replay": self.replay_endpoint,
+            "before": self.before,
+            "state": self.state,
             "time": now_text(),
         }
-        self._publish(HEARTBEAT, 1, msgspec.json.encode(body))
-        self.page.add("heartbeats", 1)
+        return msgspec.json.encode(body)
 
     def _status(self, state: str) -> None:
         if state != self.state:
             self.state = state
             self._publish(STATUS, 1, msgspec.json.encode({"state": state, "epoch": self.epoch, "time": now_text()}))
 
-    def _answer(self, replay: ReplaySocket) -> None:
-        """Answers waiting requests: no message is stored yet, so every range is gone."""
-        for _ in range(TURN_REQUESTS):
-            asked = replay.receive()
-            if asked is None:
-                return
-            who, question = asked
-            try:
-                request = msgspec.json.decode(question, type=ReplayRequest)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                self.page.add("replay_invalid", 1)
-                replay.answer(who, [msgspec.json.encode({"error": str(error)})])
-            else:
-                self.page.add("replay_gone", 1)
-                gone = {"gone": request, "reason": "this feed stores no messages"}
-                replay.answer(who, [msgspec.json.encode(gone)])
-            replay.answer(who, [msgspec.json.encode({"end": True})])
+    def _attend(self, ready: set[Any]) -> None:
+        """Everything that the readers of the feed want."""
+        self._admit()
+        if self.feed and self.feed.socket in ready:
+            self.feed.read_subscriptions()
+            self.page["subscribers"] = self.feed.subscribers
+        if self.replay and self.replay.socket.socket in ready:
+            self.replay.take()
+        if self.replay:
+            self.replay.turn()
+        for door in [self.feed, self.replay.socket if self.replay else None]:
+            if door and door.monitor in ready:
+                self._count_failed(door)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -227,12 +351,26 @@ class Feed:
             self._beat()
             self.output.flush()
             self.output.pause(0.02)
-        self.output.close()
+        # Live, the drain has a limit that others share: what is merely good to have gets a part of it.
+        spare = None if self.config.lossless else time.monotonic() + drain_s / 4
+        self.output.close(lambda: self.station.until(spare) and not self.station.stopping)
         self._status("done")
         self._beat(now=True)
+        if self.replay and self.feed and self.feed.subscribers:
+            self._last_answers(self.replay, time.monotonic() + (drain_s if self.config.lossless else drain_s / 4))
         self.bus.close(linger_s=drain_s)
         self.station.state(DONE)
         return 0
+
+    def _last_answers(self, replay: Replay, deadline: float) -> None:
+        """The store ends with the process: whoever asks now, or is being answered, is served first.
+
+        The last numbers are said again and again: a queue that is full now may have room in a moment."""
+        replay.heard_at = time.monotonic()
+        while self.station.until(deadline) and (replay.busy or time.monotonic() - replay.heard_at < QUIET_S):
+            self._attend(self.waiter.wait(min(self._patience(), LAST_BEATS_S)))
+            self.beat_at = min(self.beat_at, time.monotonic() + LAST_BEATS_S)
+            self._beat()
 
 
 def main(argv: list[str]) -> int:

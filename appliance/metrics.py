@@ -11,6 +11,7 @@ from appliance import ledger
 from appliance.config import Config
 from appliance.stats import (
     ANOMALIES,
+    BODY_OUTCOMES,
     CHECKSUM_FAULTS,
     DIRECTIONS,
     DRAINING,
@@ -23,6 +24,8 @@ from appliance.stats import (
     PAIRINGS,
     PAYLOAD_OUTCOMES,
     READY,
+    REFUSALS,
+    REPLAY_RESULTS,
     RESPONSE_BUCKETS_S,
     SEGMENT_VERDICTS,
     STATUS_CLASSES,
@@ -222,8 +225,12 @@ def _feed_queue(view: View) -> float:
     return max(0, sum(p["events_sent"] - feed[f"received.{w}"] - feed[f"lost.{w}"] for w, p in enumerate(workers)))
 
 
+def _refused(view: View) -> Rows:
+    return [([reason], view.pages.feed[f"refused.{reason}"]) for reason in REFUSALS]
+
+
 def _replays(view: View) -> Rows:
-    return [([result], view.pages.feed[f"replay_{result}"]) for result in ("served", "gone", "invalid")]
+    return [([result], view.pages.feed[f"replay_{result}"]) for result in REPLAY_RESULTS]
 
 
 def _capture_up(view: View) -> Rows:
@@ -244,6 +251,10 @@ def _worker_restarts(view: View) -> Rows:
 
 def _buffer_limit(view: View) -> Rows:
     return [([str(w)], view.config.tcp.max_total_pending_bytes) for w in range(len(view.pages.workers))]
+
+
+def _head_limit(view: View) -> Rows:
+    return [([str(w)], view.config.http.max_total_head_bytes) for w in range(len(view.pages.workers))]
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -350,6 +361,8 @@ FAMILIES = (
     Family("http_messages", _C, "Messages ended, by how.", ("worker", "outcome"),
            _by_worker_and("messages", MESSAGE_OUTCOMES)),
     Family("http_messages_open", _G, "Messages begun and not ended.", _WORKER, _by_worker("messages.open")),
+    Family("http_head_bytes", _G, "Bytes held of heads that are not whole.", _WORKER, _by_worker("head_bytes")),
+    Family("http_head_limit_bytes", _G, "What the worker may hold of them.", _WORKER, _head_limit),
     Family("http_requests", _C, "Requests.", ("worker", "method"), _by_worker_and("requests", METHODS)),
     Family("http_responses", _C, "Responses.", ("worker", "status_class"), _by_worker_and("responses", STATUS_CLASSES)),
     Family("http_transactions", _C, "Transactions, by how request and response were matched.", ("worker", "pairing"),
@@ -358,6 +371,8 @@ FAMILIES = (
            _by_worker("parse_errors")),
     Family("http_resyncs", _C, "Times the parser found the next message after a gap or an error.", _WORKER,
            _by_worker("resyncs")),
+    Family("http_retracted_messages", _C, "Complete messages that were text in a body; in no event.", _WORKER,
+           _by_worker("retracted")),
     Family("http_anomalies", _C, "Transactions with something odd about them, by what it was.", ("worker", "anomaly"),
            _by_worker_and("anomalies", ANOMALIES)),
     Family("http_skipped_bytes", _C, "Bytes of HTTP connections that belong to no message: behind a gap or an error.",
@@ -368,6 +383,10 @@ FAMILIES = (
     Family("http_tunnels", _C, "Connections that left HTTP by CONNECT or an upgrade.", _WORKER, _by_worker("tunnels")),
     Family("http_tunnel_bytes", _C, "Bytes that they carried from then on.", _WORKER, _by_worker("tunnel_bytes")),
     Family("http_body_bytes", _C, "Bytes of message bodies as they were on the wire.", ("direction",), _body_bytes),
+    Family("http_bodies", _C, "Bodies that were looked into, by how that went.", ("worker", "outcome"),
+           _by_worker_and("bodies", BODY_OUTCOMES)),
+    Family("http_decoded_bytes", _C, "Bytes that codings of bodies were undone to.", _WORKER,
+           _by_worker("decoded_bytes")),
     Family("http_response_duration_seconds", "histogram", "Last byte of a request to first of its response.",
            histogram=_response_duration),
     # feed and output
@@ -386,12 +405,36 @@ FAMILIES = (
     Family("feed_invalid_messages", _C, "Messages of workers that the feed could not read.", (),
            _feed("invalid_messages")),
     Family("feed_heartbeats", _C, "Heartbeats sent.", (), _feed("heartbeats")),
-    Family("feed_replay_requests", _C, "Requests for stored messages, by result.", ("result",), _replays),
+    Family("feed_refused_peers", _C, "Peers that were not let in: their key is not allowed, or they did not come as "
+           "far as to show one (no key, another protocol).", ("reason",), _refused),
+    Family("feed_allowed_clients", _G, "Keys that may read the feed; 0 without a lock.", (), _feed("clients_allowed")),
+    Family("feed_store_messages", _G, "Messages kept to be sent again.", (), _feed("store_messages")),
+    Family("feed_store_bytes", _G, "Memory they take.", (), _feed("store_bytes")),
+    Family("feed_store_evicted_messages", _C, "Messages that had to make room for newer ones.", (),
+           _feed("store_evicted")),
+    Family("feed_replay_requests", _C, "Requests for stored messages: answered in full (served) or with something "
+           "missing (gone), no request (invalid), too many at a time (refused), or the client did not wait for the "
+           "answer (abandoned).", ("result",), _replays),
+    Family("feed_replay_messages", _C, "Messages sent again.", (), _feed("replay_messages")),
+    Family("feed_replay_bytes", _C, "Bytes of the answers to requests.", (), _feed("replay_bytes")),
+    Family("feed_replay_pauses", _C, "Times that answers had to wait because of their rate.", (),
+           _feed("replay_pauses")),
     Family("output_events", _C, "Events written to the output.", (), _feed("written_events")),
     Family("output_bytes", _C, "Bytes written to the output.", (), _feed("written_bytes")),
     Family("output_write_errors", _C, "Failed writes to the output.", (), _feed("write_errors")),
     Family("output_dropped_events", _C, "Events that the output did not take; they are on the feed all the same.", (),
            _feed("dropped_output")),
+    Family("output_rotations", _C, "Output files closed because of their size or age.", (), _feed("rotations")),
+    Family("output_rotation_errors", _C, "Failed tries to close one; writing goes on in it.", (),
+           _feed("rotation_errors")),
+    Family("output_compressed_files", _C, "Closed files compressed.", (), _feed("compressed_files")),
+    Family("output_removed_files", _C, "Closed files removed to keep to the limits.", (), _feed("removed_files")),
+    Family("output_archive_errors", _C, "Failed tries to compress or remove closed files; tried again later.", (),
+           _feed("archive_errors")),
+    Family("output_torn_bytes", _C, "Bytes of half lines that killed processes left, cut off.", (),
+           _feed("torn_bytes")),
+    Family("output_open_events", _G, "Events in a Parquet file that is not finished: a kill loses them.", (),
+           _feed("open_events")),
     # processes
     Family("process_up", _G, "1 while the process runs.", _PROCESS, _by_process(lambda process: process.alive)),
     Family("process_cpu_seconds", _C, "Processor time, user and system, over restarts.", _PROCESS,

@@ -9,26 +9,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from appliance.notes import Section, note
+from appliance.option_bodies import Bodies
+from appliance.option_shedding import Shedding
+
 MAX_WORKERS = 256  # the sharder's table of open batches
 CHECKSUMS = ("off", "count", "drop")
-
-
-def note(
-    text: str,
-    *,
-    unit: str = "",
-    reached: str = "",
-    counter: str = "",
-    ge: float | None = None,
-    le: float | None = None,
-) -> msgspec.Meta:
-    """What a field means: reason, unit, range, what happens at the limit, and the metric that shows it."""
-    extra = {"unit": unit, "reached": reached, "counter": counter}
-    return msgspec.Meta(description=text, ge=ge, le=le, extra=extra)
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One section of the file. The docstring of a section is its heading there."""
 
 
 class Source(Section, frozen=True):
@@ -172,70 +158,6 @@ class Shard(Section, frozen=True):
             counter='appliance_frames_outcome_total{stage="link",outcome="dropped_backlog"}',
         ),
     ] = 67108864
-
-
-class Shedding(Section, frozen=True):
-    """What a live capture does when the machine is not enough: it leaves out whole new connections, by their hash.
-
-    Connections that it follows stay whole. Reading a file waits instead."""
-
-    enabled: Annotated[
-        bool, note("false drops whatever batches do not fit, and so leaves holes in connections of all kinds.")
-    ] = True
-    high_fill: Annotated[
-        float,
-        note(
-            "How full the backlog of a link, or the kernel's ring, may be before new connections are left out. Low "
-            "loses some of them in bursts that the rest would have held; high leaves little room until it works.",
-            unit="of the room",
-            ge=0.01,
-            le=0.95,
-            reached="a growing share of new connections is left out, with all their frames",
-            counter="appliance_capture_shed_frames_total",
-        ),
-    ] = 0.25
-    kernel: Annotated[
-        bool,
-        note(
-            "When the kernel's ring overflows all the same, its filter refuses what is left out, unseen and uncounted, "
-            "with connections among it that were followed before.",
-            counter="appliance_capture_kernel_shed_ratio",
-        ),
-    ] = True
-    release_s: Annotated[
-        float,
-        note(
-            "How long it takes until nothing is left out, once links and ring are all but empty. Short follows the "
-            "load closely, and swings.",
-            unit="seconds",
-            ge=0.1,
-            le=3600,
-            reached="every new connection is followed; those left out that still go on are picked up in the middle",
-            counter="appliance_capture_shed_ratio",
-        ),
-    ] = 4.0
-    max_flows: Annotated[
-        int,
-        note(
-            "Connections remembered as left out, in 8 bytes each. The table must not grow with a flood of SYNs.",
-            unit="connections per interface",
-            ge=1,
-            le=1 << 26,
-            reached="an attempt, or else the connection idle for longest, is forgotten; if it goes on, it is picked up "
-            "in the middle",
-            counter="appliance_capture_shed_evicted_flows_total",
-        ),
-    ] = 1048576
-    flow_timeout_s: Annotated[
-        float,
-        note(
-            "How long a connection that is left out may be quiet: as long as keep-alive lasts at most servers.",
-            unit="seconds",
-            ge=1,
-            le=86400,
-            reached="it is forgotten; if it goes on, it is picked up in the middle",
-        ),
-    ] = 75.0
 
 
 class Workers(Section, frozen=True):
@@ -398,6 +320,18 @@ class Http(Section, frozen=True):
             counter="appliance_http_parse_errors_total",
         ),
     ] = 65536
+    max_total_head_bytes: Annotated[
+        int,
+        note(
+            "Bytes of unfinished heads, and of what may become one, held by all connections of a worker: bounds its "
+            "memory when many clients send half a head each.",
+            unit="bytes per worker",
+            ge=256,
+            le=1 << 40,
+            reached="the head that has just grown is treated as one that is too long",
+            counter="appliance_http_parse_errors_total",
+        ),
+    ] = 268435456
     max_headers: Annotated[
         int,
         note(
@@ -426,12 +360,90 @@ class Http(Section, frozen=True):
         note("More fields whose value is replaced, beside authorization, proxy-authorization, cookie and set-cookie."),
     ] = []
     redaction: Annotated[bool, note("false lets even credentials through, into every event and every output.")] = True
+    redact_parameters: Annotated[
+        list[str],
+        note(
+            "Parameters of queries and forms whose value is replaced wherever an event shows it: in url, in header "
+            "fields and in excerpts of form bodies. In any case of letters, also percent-encoded."
+        ),
+    ] = []
 
 
 class Output(Section, frozen=True):
-    """Events as JSON Lines."""
+    """Events in files: JSON Lines, or Parquet."""
 
     path: Annotated[str, note('File that receives every event, one per line; "-" is standard output, "" is none.')] = ""
+    format: Annotated[
+        Literal["auto", "jsonl", "parquet"],
+        note(
+            'How events are written; "auto" is Parquet for a path that ends with .parquet. A Parquet file can be read '
+            "only when it is finished: live, it needs rotate_s.",
+            counter="appliance_output_open_events",
+        ),
+    ] = "auto"
+    rotate_bytes: Annotated[
+        int,
+        note(
+            "Size of a file; 0 is no limit.",
+            unit="bytes",
+            ge=0,
+            le=1 << 50,
+            reached="the file is closed under a name with the time in it, and a new one begins",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0
+    rotate_s: Annotated[
+        float,
+        note(
+            "Age of a file; files end at multiples of it: with 3600 at the full hour, UTC. 0 is no limit.",
+            unit="seconds",
+            ge=0,
+            le=31622400,
+            reached="the file is closed, if there is anything in it",
+            counter="appliance_output_rotations_total",
+        ),
+    ] = 0.0
+    compress: Annotated[
+        Literal["none", "zstd"],
+        note("What is done with closed files.", counter="appliance_output_compressed_files_total"),
+    ] = "none"
+    keep_files: Annotated[
+        int,
+        note(
+            "Closed files that are kept; 0 is all of them.",
+            unit="files",
+            ge=0,
+            le=1 << 30,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+    keep_bytes: Annotated[
+        int,
+        note(
+            "Space that closed files may take; 0 is all there is.",
+            unit="bytes",
+            ge=0,
+            le=1 << 60,
+            reached="the oldest is removed",
+            counter="appliance_output_removed_files_total",
+        ),
+    ] = 0
+
+    @property
+    def parquet(self) -> bool:
+        """Whether files are Parquet."""
+        return self.format == "parquet" or (self.format == "auto" and self.path.endswith(".parquet"))
+
+    @property
+    def opened(self) -> str:
+        """The file that is opened: a Parquet file gets its own name when it is whole."""
+        return f"{self.path}.part" if self.parquet else self.path
+
+    @property
+    def rotates(self) -> bool:
+        """Whether files are closed before the end."""
+        return bool(self.rotate_bytes or self.rotate_s)
 
 
 class Feed(Section, frozen=True):
@@ -446,13 +458,65 @@ class Feed(Section, frozen=True):
     subscriber_queue: Annotated[
         int,
         note(
-            "Messages that may wait for one subscriber.",
+            "Messages that may wait for one subscriber, each of up to about event_batch_bytes.",
             unit="messages",
             ge=1,
             le=1 << 24,
             reached="that subscriber, and no other, loses messages; it sees a hole in the sequence",
         ),
     ] = 1000
+    curve_key: Annotated[
+        str,
+        note(
+            "File with the feed's secret key, as `appliance keygen` makes it: then everything is encrypted, and only "
+            'keys in curve_clients may read, replay included. "" is no lock.',
+            counter="appliance_feed_refused_peers_total",
+        ),
+    ] = ""
+    curve_clients: Annotated[
+        str, note("Folder with the public keys (NAME.key) of those who may read; SIGHUP makes it be read again.")
+    ] = ""
+    anyone_may_read: Annotated[
+        bool,
+        note(
+            "The feed may be bound beyond this host without a lock: whoever reaches it reads everything. "
+            "Only behind a firewall."
+        ),
+    ] = False
+    replay_bytes: Annotated[
+        int,
+        note(
+            "Memory for messages that can be asked for again. The default holds a minute of 6,000 events a second.",
+            unit="bytes",
+            ge=0,
+            le=1 << 40,
+            reached="the oldest messages are forgotten; who asks for one is told that it is gone",
+            counter="appliance_feed_store_evicted_messages_total",
+        ),
+    ] = 268435456
+    replay_rate_bytes: Annotated[
+        int,
+        note(
+            "What answers to all such requests may take together, so that the past never delays the present. A "
+            "request by itself counts as a 2,000th of it.",
+            unit="bytes per second",
+            ge=1024,
+            le=1 << 40,
+            reached="answers go on later",
+            counter="appliance_feed_replay_pauses_total",
+        ),
+    ] = 134217728
+    replay_requests: Annotated[
+        int,
+        note(
+            "Such requests that may wait for their answers, of all clients; 8 of one.",
+            unit="requests",
+            ge=1,
+            le=1 << 20,
+            reached="further ones are refused, and may be repeated",
+            counter='appliance_feed_replay_requests_total{result="refused"}',
+        ),
+    ] = 256
     heartbeat_s: Annotated[
         float,
         note(
@@ -504,7 +568,7 @@ class Run(Section, frozen=True):
     ] = 5.0
     allow_remote: Annotated[
         bool,
-        note("Feed and metrics may be bound beyond this host. Neither asks who is there: use it behind a firewall."),
+        note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),
     ] = False
 
 
@@ -518,6 +582,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     workers: Workers = Workers()
     tcp: Tcp = Tcp()
     http: Http = Http()
+    bodies: Bodies = Bodies()
     output: Output = Output()
     feed: Feed = Feed()
     metrics: Metrics = Metrics()

@@ -36,6 +36,7 @@ cdef class Sharder:
     cdef Slot slots[MAX_WORKERS]
     cdef list buffers           # the bytearray behind each slot
     cdef list spare             # bytearrays to be used again
+    cdef list lent              # other memory to be used first: supply()
     cdef list sealed            # (worker, frames, memoryview)
     cdef uint64_t offered[MAX_WORKERS]
     cdef uint64_t rejected[<int>VERDICTS_END]

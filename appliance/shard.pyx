@@ -1,8 +1,9 @@
 # cython: language_level=3
 """Sharder: frames in, batches out, one open batch per worker.
 
-In: frames, as pointers that are valid during the call only. Out: sealed batches, each a memoryview over a buffer that is
-the caller's until it is handed back with recycle(). Per frame: locate, one hash, one copy; no Python object.
+In: frames, as pointers that are valid during the call only. Out: sealed batches, each a memoryview over memory that was
+supplied, or else over a buffer of our own, which is the caller's until it is handed back with recycle(). Per frame: locate,
+one hash, one copy; no Python object.
 A frame that holds no TCP segment goes nowhere: its verdict is counted. Fragments do neither, but the datagram that they
 make is treated as one more frame: frames + reassembled = sum(offered) + sum(rejected) + shed, always.
 An overloaded capture has whole new flows left out (shed): those whose place in 256 (flow.pxd) lies below the share of their
@@ -62,6 +63,7 @@ cdef class Sharder:
         self.shed_set = ShedSet(max_shed_flows, shed_timeout_ns, halves)
         self.buffers = [None] * workers
         self.spare = []
+        self.lent = []
         self.sealed = []
 
     cdef int add(self, uint64_t ts_ns, const uint8_t* frame, uint32_t caplen, uint32_t wirelen) except -1:
@@ -152,16 +154,20 @@ cdef class Sharder:
     cdef int open_slot(self, int worker, uint32_t need) except -1:
         """Makes room for `need` bytes: seals the open batch of the worker, if any, and starts another."""
         cdef Slot* slot = &self.slots[worker]
-        cdef bytearray buffer
+        cdef object buffer
+        cdef uint8_t[::1] view
         cdef uint32_t capacity = max(self.batch_bytes, HEADER_BYTES + need)
         if slot.data != NULL:
             self.seal_slot(worker, 0)
-        if self.spare and len(<bytearray>self.spare[-1]) >= capacity:
+        if self.lent and len(self.lent[-1]) >= capacity:
+            buffer = self.lent.pop()
+        elif self.spare and len(self.spare[-1]) >= capacity:
             buffer = self.spare.pop()
         else:
             buffer = bytearray(capacity)
         self.buffers[worker] = buffer
-        slot.data = <uint8_t*>buffer
+        view = buffer
+        slot.data = &view[0]
         slot.capacity = <uint32_t>len(buffer)
         slot.used = HEADER_BYTES
         slot.frames = 0
@@ -211,6 +217,15 @@ cdef class Sharder:
         for worker in range(self.workers):
             if self.slots[worker].data != NULL and now - self.slots[worker].opened_ns >= age_ns:
                 self.seal_slot(worker, 0)
+
+    def supply(self, buffer not None):
+        """Memory for one batch, writable and as long as a batch; it comes back in take(), and recycle() is not for it."""
+        self.lent.append(buffer)
+
+    @property
+    def supplied(self):
+        """How many of these wait to be used."""
+        return len(self.lent)
 
     def take(self):
         """[(worker, frames, message)] sealed so far, oldest first; each is stamped by the sender and then recycled."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Event = dict[str, Any]
+COLOURS = {"2": 32, "3": 36, "4": 33, "5": 31, "-": 35}  # by class of status: green, cyan, yellow, red, magenta
 HEADINGS = ("time", "client", "server", "method", "url", "status", "bytes", "ms")
 
 
@@ -50,11 +51,19 @@ def cells(event: Event) -> tuple[str, ...]:
     return tuple(safe(column) for column in columns)
 
 
-def line(event: Event) -> str:
-    """One line without its end: time, client > server, method, url, status, bytes, milliseconds."""
+def heading() -> str:
+    """What stands above the columns of `line`."""
+    return f"{'time':<26}  {'client':<21} > {'server':<21}  status  {'size':>9}    {'duration':>9}     method url"
+
+
+def line(event: Event, *, colours: bool = False) -> str:
+    """One line without its end: time, client > server, status, bytes, milliseconds, method, url."""
     time, client, server, method, url, status, size, ms = cells(event)
-    note = _doubt(event)
-    return f"{time}  {client} > {server}  {status:>3}  {size:>9} B  {ms:>10} ms  {method} {url}{note}"
+    shown = f"{status:>6}"
+    if colours and (colour := COLOURS.get(status[:1])):
+        shown = f"\x1b[{colour}m{shown}\x1b[0m"
+    ends = f"{client:<21} > {server:<21}"
+    return f"{time:<26}  {ends}  {shown}  {size:>9} B  {ms:>9} ms  {method} {url}{_doubt(event)}"
 
 
 def table(events: Iterable[Event], *, title: str = "") -> Table:

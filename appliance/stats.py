@@ -26,6 +26,7 @@ _SLOT = 8
 ABSENT, STARTING, READY, DRAINING, DONE = range(5)  # of the slot "state"
 
 TOPICS = ("http.1xx.", "http.2xx.", "http.3xx.", "http.4xx.", "http.5xx.", "http.none.")
+STORED_TOPICS = (*TOPICS, "status.")  # what the feed numbers and keeps for replay
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other")
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 RESPONSE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, "inf")  # upper bounds
@@ -62,6 +63,7 @@ CHECKSUM_FAULTS = ("bad", "offloaded", "unverified")
 MESSAGE_OUTCOMES = ("complete", "truncated", "failed")
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 DIRECTIONS = ("request", "response")
+BODY_OUTCOMES = ("plain", "decoded", "incomplete", "failed", "unknown", "limit")
 NOT_HTTP = ("other", "tls", "ssh", "smtp", "http2")
 ANOMALIES = (
     "length_and_chunked",
@@ -105,12 +107,15 @@ ANOMALIES = (
     "body_coding_unknown",
     "body_limit",
 )
+REFUSALS = ("key", "handshake")  # a key that is not allowed; whatever else did not come as far
+REPLAY_RESULTS = ("served", "gone", "invalid", "refused", "abandoned")
 
 PIPELINE_GAUGES = (
     "flows",
     "half_open",
     "pending_bytes",
     "messages.open",
+    "head_bytes",
 )  # of the living pipeline: they start at 0 in every process
 PIPELINE_COUNTERS = (
     "segments",
@@ -136,11 +141,13 @@ PIPELINE_COUNTERS = (
     "messages.started",
     *(f"messages.{outcome}" for outcome in MESSAGE_OUTCOMES),
     "messages.open",
+    "head_bytes",
     *(f"requests.{method}" for method in METHODS),
     *(f"responses.{status}" for status in STATUS_CLASSES),
     *(f"pairing.{pairing}" for pairing in PAIRINGS),
     "parse_errors",
     "resyncs",
+    "retracted",
     *(f"not_http_streams.{kind}" for kind in NOT_HTTP),
     "not_http_bytes",
     "skipped_bytes",
@@ -148,6 +155,8 @@ PIPELINE_COUNTERS = (
     "tunnel_bytes",
     *(f"anomalies.{anomaly}" for anomaly in ANOMALIES),
     *(f"body_bytes.{direction}" for direction in DIRECTIONS),
+    *(f"bodies.{outcome}" for outcome in BODY_OUTCOMES),
+    "decoded_bytes",
     *(f"response_seconds.le.{bound}" for bound in RESPONSE_BUCKETS_S),  # each value in one bucket: not cumulative
     "response_seconds.sum_ns",
 )
@@ -200,16 +209,13 @@ def feed_layout(workers: int) -> list[str]:
     names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in ("received", "lost", "ended"))]
     names += [f"{name}.{topic}" for topic in TOPICS for name in ("published", "published_messages", "published_bytes")]
     names += ["crash_lost", "invalid_messages", "written_events", "written_bytes", "write_errors", "dropped_output"]
-    return [
-        *names,
-        "output_closed",
-        "subscribers",
-        "replay_served",
-        "replay_gone",
-        "replay_invalid",
-        "heartbeats",
-        "epoch",
-    ]
+    names += ["rotations", "rotation_errors", "archive_errors", "compressed_files", "removed_files", "torn_bytes"]
+    names += ["open_events"]
+    names += [f"replay_{result}" for result in REPLAY_RESULTS]
+    names += ["replay_messages", "replay_bytes", "replay_pauses", "store_messages", "store_bytes", "store_evicted"]
+    names += [f"sequence.{topic}" for topic in STORED_TOPICS]  # the last number of each, in this epoch
+    names += [f"refused.{reason}" for reason in REFUSALS]
+    return [*names, "clients_allowed", "reloads", "output_closed", "subscribers", "heartbeats", "epoch"]
 
 
 def supervisor_layout(workers: int, captures: int) -> list[str]:

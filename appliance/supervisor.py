@@ -77,8 +77,8 @@ class Supervisor:
             try:
                 self._reserve_port()
                 if config.output.path not in ("", "-"):
-                    prepare_output(config.output.path, replace=config.lossless)
-                self._has_reader = bool(config.output.path) and not _is_file(config.output.path)
+                    prepare_output(config.output.opened, replace=config.lossless)
+                self._has_reader = bool(config.output.path) and not _is_file(config.output.opened)
                 self._prepare(home.path, lifeline)
                 self._selector.register(stop, selectors.EVENT_READ)
                 for child in self.children:
@@ -201,7 +201,10 @@ class Supervisor:
         self.report.tick(now)
 
     def _signalled(self, number: int) -> None:
-        if self._stopped_by:
+        if number == signal.SIGHUP and self.config.feed.curve_clients:
+            if self.feed.page["state"] >= READY:  # before, it reads the folder of allowed keys anyway
+                self.feed.send(signal.SIGHUP)
+        elif self._stopped_by:
             self.report.warn("killing everything at the second signal")
             self._failed = True
             self._kill_everything()

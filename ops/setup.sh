@@ -101,15 +101,18 @@ if [ "$want" = test ]; then
     # A root's tools may be outside an ordinary user's PATH.
     # tshark asks who may capture unless its installation is noninteractive, as it is here; it brings dumpcap and editcap.
     for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump tshark:tshark \
-        ethtool:ethtool; do
+        ethtool:ethtool nats-server:nats-server; do
         case "$packages " in *" ${pair##*:} "*) continue ;; esac
         PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || packages="$packages ${pair##*:}"
     done
+    [ -e /usr/include/zmq.h ] || packages="$packages libzmq3-dev"
     # shellcheck disable=SC2086
     if [ -n "$packages" ] && ! install $packages; then
         say "not installed:$packages; the tests that need them will be skipped"
-    elif [ -n "$packages" ] && [ -z "${packages##*prometheus*}" ]; then
-        ! have systemctl || $as_root systemctl disable --quiet prometheus.service >/dev/null 2>&1 || :
+    elif have systemctl; then
+        for service in prometheus nats-server; do
+            case "$packages" in *$service*) $as_root systemctl disable --quiet $service.service >/dev/null 2>&1 || : ;; esac
+        done
     fi
 fi
 
@@ -123,6 +126,13 @@ fi
 if ! $python -m pip --version >/dev/null 2>&1; then
     say "putting pip into $venv"
     $python -m ensurepip --default-pip >/dev/null || fail "no pip for $venv: remove $venv and repeat"
+fi
+
+# For the example in JavaScript; its test is skipped without.
+if [ "$want" = test ] && have npm && [ ! -d build/node/node_modules/zeromq ]; then
+    say "installing the npm package zeromq for an example"
+    mkdir -p build/node
+    npm install --silent --no-audit --no-fund --prefix build/node zeromq@6 >/dev/null 2>&1 || say "npm could not install zeromq"
 fi
 
 pyproject() { $python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$1, sep='\n')"; }

@@ -225,7 +225,7 @@ def differences(outcome: Outcome) -> dict[str, int]:
         out[f"payload, {when}"] = counts["payload_bytes"] - placed
         ended = sum(counts[f"messages.{name}"] for name in ("complete", "truncated", "failed", "open"))
         out[f"messages, {when}"] = counts["messages.started"] - ended
-    for name in ("pending_bytes", "messages.open", "flows"):
+    for name in ("pending_bytes", "messages.open", "head_bytes", "flows"):
         out[f"{name}, end"] = outcome.counts[name]
     made = sum(value for name, value in outcome.counts.items() if name.startswith("made."))
     out["events"] = made - len(outcome.events)

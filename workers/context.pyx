@@ -8,8 +8,9 @@ from workers.tally cimport Tally
 cdef class Context:
     """Limits, counters, the recent past, the clock."""
 
-    def __init__(self, Limits limits not None):
+    def __init__(self, Limits limits not None, bodies=None):
         self.limits = limits
         self.tally = Tally()
         self.history = History()
+        self.bodies = bodies
         self.out = []

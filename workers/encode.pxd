@@ -24,11 +24,16 @@ cdef class Encoder:
     cdef list interfaces                # JSON text of each interface's name
     cdef bint all_headers
     cdef frozenset headers              # lower-case names to report, as bytes
+    cdef object parameters              # Parameters whose values are hidden
+    cdef bint hiding                    # … there are some
+    cdef uint32_t max_headers
+    cdef bint sniffed                   # mime_type comes from the content
     cdef frozenset redacted             # lower-case names whose values are hidden, as bytes
     cdef uint64_t second                # the second that second_text shows
     cdef uint8_t[20] second_text        # "2026-11-22T10:00:00"
 
     cdef int write(self, Transaction transaction, Tally tally) except -1
+    cdef int hide(self, Message message) except -1
     cdef bytes connection_json(self, Flow flow)
     cdef bytes headers_json(self, Message message)
     cdef uint8_t* time(self, uint8_t* out, uint64_t ns) noexcept

@@ -3,10 +3,6 @@
 
 The contract is workers/events.py: what is written here decodes as its Event, and a test keeps it so. About 1 µs an event.
 
-Text from the wire is UTF-8 as it stands. A byte that is not is written as the four characters \\xNN, and so that this can be
-undone, a backslash of the wire that stands before x and two hexadecimal digits is written as \\x5c. Control characters, DEL,
-C1 controls and the line separators U+2028 and U+2029 are JSON escapes: an event is one line and never moves a terminal.
-
 Length proof: write() adds up the longest that an event can become (six bytes for each byte of text, BOILERPLATE for all
 keys and numbers) and makes that much room before it writes; the functions below it only append.
 """
@@ -18,18 +14,20 @@ import socket
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcpy, strlen
+from libc.string cimport memchr, memcpy
 
 from appliance.flow cimport FlowKey, HashKey, siphash
 from workers.message cimport AMBIGUOUS_FRAMING, Message, Span
 from workers.tally cimport CLASSES_END, Tally
+from workers.text cimport put, put_bytes, put_text
 from workers.transaction cimport METHOD_CONNECT, Flow, Transaction, opens_tunnel
 
-from workers.message import FRAMINGS, anomaly_names
+from workers.message import FRAMINGS, anomalies_json
+from workers.redact import REDACTED, Parameters
 from workers.tally import PAIRINGS
+from workers.text import text_json
 
 ALWAYS_REDACTED = ("authorization", "proxy-authorization", "cookie", "set-cookie")
-REDACTED = b"[redacted]"
 
 cdef enum:
     BOILERPLATE = 8192          # more than all literals and numbers of one event
@@ -38,20 +36,6 @@ cdef enum:
 cdef const char* HEX = b"0123456789abcdef"
 cdef list FRAMING_TEXT = [name.encode() for name in FRAMINGS]
 cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
-cdef uint8_t[256] PLAIN         # bytes that stand for themselves in a JSON string
-for c in range(32, 127):
-    PLAIN[c] = chr(c) not in '"\\'
-
-
-cdef inline uint8_t* put(uint8_t* out, const char* literal) noexcept nogil:
-    cdef size_t size = strlen(literal)
-    memcpy(out, literal, size)
-    return out + size
-
-
-cdef inline uint8_t* put_bytes(uint8_t* out, bytes text) noexcept:
-    memcpy(out, PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-    return out + PyBytes_GET_SIZE(text)
 
 
 cdef uint8_t* put_number(uint8_t* out, uint64_t value) noexcept nogil:
@@ -71,109 +55,18 @@ cdef inline uint8_t* put_bool(uint8_t* out, bint value) noexcept nogil:
     return put(out, b"true" if value else b"false")
 
 
-cdef inline bint is_hex(uint8_t c) noexcept nogil:
-    return 48 <= c <= 57 or 97 <= (c | 0x20) <= 102
-
-
-cdef size_t utf8_length(const uint8_t* p, size_t size) noexcept nogil:
-    """Bytes of the well-formed UTF-8 sequence at p (RFC 3629), 0 if there is none; p[0] >= 0x80."""
-    cdef uint8_t c = p[0]
-    cdef uint8_t low = 0x80, high = 0xBF
-    cdef size_t n, i
-    if 0xC2 <= c <= 0xDF:
-        n = 2
-    elif 0xE0 <= c <= 0xEF:
-        n = 3
-        if c == 0xE0:
-            low = 0xA0
-        elif c == 0xED:
-            high = 0x9F
-    elif 0xF0 <= c <= 0xF4:
-        n = 4
-        if c == 0xF0:
-            low = 0x90
-        elif c == 0xF4:
-            high = 0x8F
-    else:
-        return 0
-    if n > size or not low <= p[1] <= high:
-        return 0
-    for i in range(2, n):
-        if p[i] & 0xC0 != 0x80:
-            return 0
-    return n
-
-
-cdef uint8_t* put_text(uint8_t* out, const uint8_t* p, size_t size) noexcept nogil:
-    """The inside of a JSON string; at most six bytes for each one of p."""
-    cdef size_t at = 0, n
-    cdef uint8_t c
-    while at < size:
-        c = p[at]
-        if PLAIN[c]:
-            out[0] = c
-            out += 1
-            at += 1
-            continue
-        if c < 0x80:
-            if c == 92 and at + 3 < size and p[at + 1] == 120 and is_hex(p[at + 2]) and is_hex(p[at + 3]):
-                out = put(out, b"\\\\x5c")
-            elif c == 92 or c == 34:
-                out[0] = 92
-                out[1] = c
-                out += 2
-            else:
-                out = put(out, b"\\u00")
-                out[0] = HEX[c >> 4]
-                out[1] = HEX[c & 15]
-                out += 2
-            at += 1
-            continue
-        n = utf8_length(p + at, size - at)
-        if n == 0:
-            out = put(out, b"\\\\x")
-            out[0] = HEX[c >> 4]
-            out[1] = HEX[c & 15]
-            out += 2
-            at += 1
-        elif c == 0xC2 and p[at + 1] < 0xA0:            # C1 controls
-            out = put(out, b"\\u00")
-            out[0] = HEX[p[at + 1] >> 4]
-            out[1] = HEX[p[at + 1] & 15]
-            out += 2
-            at += 2
-        elif c == 0xE2 and p[at + 1] == 0x80 and (p[at + 2] == 0xA8 or p[at + 2] == 0xA9):
-            out = put(out, b"\\u2028" if p[at + 2] == 0xA8 else b"\\u2029")
-            at += 3
-        else:
-            memcpy(out, p + at, n)
-            out += n
-            at += n
-    return out
-
-
 cdef inline uint8_t* put_span(uint8_t* out, Message message, Span span) noexcept:
     return put_text(out, <const uint8_t*>PyBytes_AS_STRING(message.head) + span.at, span.length)
-
-
-def text_json(bytes text not None):
-    """The JSON string (with its quotes) in which these bytes of the wire appear in an event."""
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, 6 * len(text) + 2)
-    cdef uint8_t* start = <uint8_t*>PyBytes_AS_STRING(out)
-    cdef uint8_t* end
-    start[0] = 34
-    end = put_text(start + 1, <const uint8_t*>PyBytes_AS_STRING(text), len(text))
-    end[0] = 34
-    return out[:end + 1 - start]
 
 
 cdef class Encoder:
     """Encodes the transactions of one pipeline, one growing body per topic.
 
-    observer: name of this sensor. interfaces: names by capture index. http: the configuration's section.
+    observer: name of this sensor. interfaces: names by capture index. http: the configuration's section. sniffed: mime_type
+    comes from the content, or is absent.
     """
 
-    def __init__(self, str observer not None, interfaces, http):
+    def __init__(self, str observer not None, interfaces, http, sniffed=False):
         self.observer = json.dumps(observer).encode()
         self.interfaces = [json.dumps(name).encode() for name in interfaces]
         names = [name.lower().encode() for name in http.headers]
@@ -181,6 +74,10 @@ cdef class Encoder:
         self.headers = frozenset(names)
         hidden = (*ALWAYS_REDACTED, *http.redact) if http.redaction else http.redact
         self.redacted = frozenset(name.lower().encode() for name in hidden)
+        self.parameters = Parameters(http.redact_parameters)
+        self.hiding = bool(self.parameters)
+        self.max_headers = http.max_headers
+        self.sniffed = sniffed
 
     def __dealloc__(self):
         cdef int i
@@ -217,6 +114,11 @@ cdef class Encoder:
         cdef HashKey key
         if response is not None and 1 <= response.status // 100 <= CLASSES_END:
             topic = response.status // 100 - 1
+        if self.hiding:
+            if request is not None:
+                self.hide(request)
+            if response is not None:
+                self.hide(response)
         if flow.json is None:
             flow.json = self.connection_json(flow)
         bound += PyBytes_GET_SIZE(flow.json) + PyBytes_GET_SIZE(self.observer)
@@ -225,11 +127,15 @@ cdef class Encoder:
             if self.headers:
                 request_headers = self.headers_json(request)
                 bound += PyBytes_GET_SIZE(request_headers)
+            if request.body is not None:
+                bound += tell_body(request)
         if response is not None:
             bound += 6 * PyBytes_GET_SIZE(response.head)
             if self.headers:
                 response_headers = self.headers_json(response)
                 bound += PyBytes_GET_SIZE(response_headers)
+            if response.body is not None:
+                bound += tell_body(response)
         if transaction.informational is not None:
             bound += 4 * len(transaction.informational)
         output = &self.outputs[topic]
@@ -294,6 +200,26 @@ cdef class Encoder:
         output.events += 1
         self.events += 1
         tally.made[topic] += 1
+        return 0
+
+    cdef int hide(self, Message message) except -1:
+        """Takes the values of the named parameters out of the head: the target, and every line on its own."""
+        cdef bytes head = message.head
+        cdef Span target = message.target
+        cdef Message again
+        cdef bytes first = b"", rest = head
+        if self.parameters.hide(head) is head:
+            return 0
+        if message.is_request:
+            first = head[:target.at] + self.parameters.hide(head[target.at:target.at + target.length])
+            rest = head[target.at + target.length:]
+        again = Message.__new__(Message)
+        again.head = first + b"\n".join(map(self.parameters.hide, rest.split(b"\n")))
+        again.parse(self.max_headers)
+        message.head = again.head
+        message.method, message.target, message.reason = again.method, again.target, again.reason
+        message.host, message.user_agent = again.host, again.user_agent
+        message.referrer, message.content_type = again.referrer, again.content_type
         return 0
 
     cdef bytes connection_json(self, Flow flow):
@@ -436,7 +362,7 @@ cdef class Encoder:
             out = put(out, b'"referrer":"')
             out = put_span(out, request, request.referrer)
             out = put(out, b'",')
-        return put_sizes(out, request, headers)
+        return put_sizes(out, request, headers, self.sniffed)
 
     cdef uint8_t* response(self, uint8_t* out, Message response, bytes headers) noexcept:
         out = put(out, b',"response":{')
@@ -448,7 +374,7 @@ cdef class Encoder:
             out = put(out, b'"reason":"')
             out = put_span(out, response, response.reason)
             out = put(out, b'",')
-        return put_sizes(out, response, headers)
+        return put_sizes(out, response, headers, self.sniffed)
 
     cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies) except NULL:
         """What is ours: how sure the event is, and its timing."""
@@ -485,18 +411,52 @@ cdef class Encoder:
             out = put(out, b'"}')
         if anomalies:
             out = put(out, b',"anomalies":')
-            out = put_bytes(out, json.dumps(anomaly_names(anomalies), separators=(",", ":")).encode())
+            out = put_bytes(out, <bytes>anomalies_json(anomalies))
         if transaction.informational is not None:
             out = put(out, b',"informational":')
             out = put_bytes(out, json.dumps(transaction.informational, separators=(",", ":")).encode())
         return put(out, b"}")
 
 
-cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:
+cdef size_t tell_body(Message message) except? 0:
+    """Makes message.body what its facts look like in an event; how long that is. A body that goes on has no facts yet."""
+    facts = message.body.facts
+    if facts is None:
+        return 0
+    message.body = told_body(facts)
+    return sum(map(len, message.body))
+
+
+cdef tuple told_body(facts):
+    """(what is Elastic's, what is ours, the type): pieces of an event, empty where nothing is known."""
+    own = {name: value for name, value in (("sha256", facts.sha256), ("md5", facts.md5)) if value is not None}
+    if facts.codings:
+        own["decoded_bytes"] = facts.size
+        own["codings"] = list(facts.codings)
+    if facts.base64 is not None:
+        own["content_base64"] = facts.base64
+    return (
+        b',"content":%b' % text_json(facts.text) if facts.text is not None else b"",
+        b',"body":%b' % json.dumps(own, separators=(",", ":")).encode() if own else b"",
+        b'"mime_type":%b,' % text_json(facts.mime_type.encode()) if facts.mime_type is not None else b"",
+    )
+
+
+cdef uint8_t* put_told(uint8_t* out, Message message, int place) noexcept:
+    """One of the pieces that tell_body() made; nothing without a body."""
+    if type(message.body) is tuple:
+        out = put_bytes(out, <bytes>(<tuple>message.body)[place])
+    return out
+
+
+cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers, bint sniffed) noexcept:
     """The part that requests and responses share: type, sizes, headers; closes the object."""
     cdef Span mime = message.content_type
     cdef const uint8_t* head = <const uint8_t*>PyBytes_AS_STRING(message.head)
     cdef const uint8_t* mark = NULL
+    if sniffed:
+        mime.length = 0
+        out = put_told(out, message, 2)
     if mime.length:
         mark = <const uint8_t*>memchr(head + mime.at, 59, mime.length)
         if mark != NULL:
@@ -511,6 +471,7 @@ cdef uint8_t* put_sizes(uint8_t* out, Message message, bytes headers) noexcept:
     out = put_number(out, message.bytes)
     out = put(out, b',"body":{"bytes":')
     out = put_number(out, message.body_bytes)
+    out = put_told(out, message, 0)
     out = put(out, b"}")
     if headers is not None:
         out = put(out, b',"headers":')
@@ -530,6 +491,7 @@ cdef uint8_t* put_completeness(uint8_t* out, const char* start, Message message)
             out = put_bytes(out, <bytes>FRAMING_TEXT[<int>message.framing])
             out = put(out, b'","other_framings":')
             out = put_bytes(out, framings_json(others))
+    out = put_told(out, message, 1)
     return put(out, b"}")
 
 

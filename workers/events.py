@@ -138,6 +138,9 @@ class UserAgent(_Part, kw_only=True):
 
 class Body(_Part, kw_only=True):
     bytes: Annotated[int, Meta(ge=0, description="of the body without chunk framing, missing bytes included")]
+    content: Annotated[str, Meta(description="the beginning of the decoded content, if it is UTF-8")] | UnsetType = (
+        UNSET
+    )
 
 
 class Request(_Part, kw_only=True):
@@ -172,6 +175,16 @@ class OtherFraming(_Part, kw_only=True):
     body_bytes: Annotated[int, Meta(ge=0, description="of a length")] | UnsetType = UNSET
 
 
+class Content(_Part, kw_only=True):
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")] | UnsetType = UNSET
+    md5: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")] | UnsetType = UNSET
+    decoded_bytes: Annotated[int, Meta(ge=0, description="as far as it was decoded")] | UnsetType = UNSET
+    codings: Annotated[list[str], Meta(description="that were undone, in this order")] | UnsetType = UNSET
+    content_base64: (
+        Annotated[str, Meta(description="the beginning of the decoded content, if it is not UTF-8")] | UnsetType
+    ) = UNSET
+
+
 class Completeness(_Part, kw_only=True):
     complete: Annotated[bool, Meta(description="the end of the message is known")]
     missing_bytes: Annotated[int, Meta(ge=0, description="bytes of the message that were not captured")]
@@ -182,6 +195,7 @@ class Completeness(_Part, kw_only=True):
     other_framings: Annotated[list[OtherFraming], Meta(description="the other readings of that head")] | UnsetType = (
         UNSET
     )
+    body: Annotated[Content, Meta(description="what the body contains; by the options of [bodies]")] | UnsetType = UNSET
 
 
 class Tunnel(_Part, kw_only=True):
@@ -212,7 +226,9 @@ class Appliance(_Part, kw_only=True):
         | UnsetType
     ) = UNSET
     anomalies: list[Anomaly] | UnsetType = UNSET
-    informational: Annotated[list[int], Meta(description="1xx responses before the final one")] | UnsetType = UNSET
+    informational: (
+        Annotated[list[int], Meta(description="1xx responses before the final one, the first 16")] | UnsetType
+    ) = UNSET
 
 
 class Event(_Part, kw_only=True, rename={"timestamp": "@timestamp"}):

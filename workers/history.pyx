@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The recent past of all streams of a data path: no copy is made for it.
 
-In-order payload lies in the batch that brought it. The last BATCHES batches are kept alive, and each delivered piece
+In-order payload lies in the batch that brought it. The last KEPT batches are kept alive, and each delivered piece
 leaves a 32-byte note of where its bytes lie; the notes of a stream form a chain, newest first. A retransmission of bytes
 that are already delivered is compared with what the chain still reaches. That costs some 5 ns per delivered piece; an
 attack that sends another version of a request must come within these batches and pieces, or its bytes can only be
@@ -11,10 +11,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
+from appliance.batch cimport KEPT
+
 from collections import deque
 
 cdef enum:
-    BATCHES = 16                # kept: at most 16 MiB by default
     OWNED_BYTES = 4 << 20       # of pieces that had waited, which have bytes of their own
     OWNED_PIECES = 4096
     STEPS = 1024                # along a chain: bounds the work that one segment can ask for
@@ -99,7 +100,7 @@ cdef class History:
     cdef int keep(self, message) except -1:
         """A batch begins: its bytes stay readable while it is among the last ones."""
         self.batches.append((message, self.serial + 1))
-        if len(self.batches) > BATCHES:
+        if len(self.batches) > KEPT:
             self.batches.popleft()
             self.oldest = self.batches[0][1]
         return 0

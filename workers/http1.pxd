@@ -53,13 +53,14 @@ cdef class MessageReader:
     cdef bint doubtful          # … it was found by looking for it after a loss
     cdef bint junk              # … bytes that start no message stood before it
     cdef bint line_seen         # of this head: the first line was whole, and good
-    cdef bint versionless       # … it is an HTTP/0.9 request, if no header field follows
+    cdef bint versionless       # … it is an HTTP/0.9 request, if nothing follows
     cdef uint32_t scanned       # of partial, bytes known not to hold the end of the head
     cdef uint64_t remaining     # body or chunk bytes still to come
     cdef uint32_t digits        # of the chunk size, or bytes of the trailer line
     cdef uint32_t section       # bytes of extensions and trailers of this message
     cdef bint padded            # blanks came behind the chunk size
     cdef bint after_cr          # the last byte of the chunk framing was a CR
+    cdef size_t held            # bytes of partial that its owner has counted
     cdef bytearray partial      # bytes from earlier pieces: of a head, or while LOST of what may be one
     cdef int64_t partial_at     # while LOST: offset of its first byte, time, and what its frame acknowledged
     cdef uint64_t partial_ns
@@ -78,7 +79,9 @@ cdef class MessageReader:
     cdef Step step(self, Input* source, Limits limits, Tally tally) except <Step>-1
     cdef int begin(self, int64_t start, uint64_t ts_ns, int64_t peer_ack) except -1
     cdef int use(self, Input* source, uint64_t count) except -1
+    cdef int show(self, const uint8_t* p, uint64_t count) except -1
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1
+    cdef Step too_long(self, Limits limits, Tally tally) except <Step>-1
     cdef Step bare(self, int64_t end, Tally tally) except <Step>-1
     cdef Step handed(self, Tally tally) except <Step>-1
     cdef Step salvage(self, Limits limits, Tally tally) except <Step>-1

@@ -9,11 +9,13 @@ its first LOOKED bytes, and after that only where a piece begins like a message.
 
 A head that lies in one piece is copied once, into Message.head; a head over several pieces is gathered in `partial`, and
 the search for its end goes on where it stopped, so that the work is linear in bytes however they are split. Body bytes are
-counted, never touched.
+counted and not touched, unless Message.body wants to see them.
 
 Length proof: source.p <= source.end always; every read of *p stands behind p < end.
 """
 cimport cython
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
@@ -65,6 +67,8 @@ cdef class MessageReader:
             if self.state == LENGTH or self.state == CHUNK_DATA:
                 room = min(room, self.remaining)
                 self.message.body_bytes += room
+                if self.message.body is not None:
+                    self.show(source.p, room)
                 self.use(source, room)
                 self.remaining -= room
                 if self.remaining == 0:
@@ -91,6 +95,8 @@ cdef class MessageReader:
                     return said
             elif self.state == UNTIL_CLOSE:
                 self.message.body_bytes += room
+                if self.message.body is not None:
+                    self.show(source.p, room)
                 self.use(source, room)
             elif self.state == TUNNEL:
                 if self.http:
@@ -134,13 +140,17 @@ cdef class MessageReader:
         self.message.last_ns = max(self.message.last_ns, source.ts_ns)
         return 0
 
+    cdef int show(self, const uint8_t* p, uint64_t count) except -1:
+        """Bytes of the body, to who wants to see them; valid until it returns."""
+        self.message.body.take(PyMemoryView_FromMemory(<char*>p, <Py_ssize_t>count, PyBUF_READ))
+        return 0
+
     cdef Step in_head(self, Input* source, Limits limits, Tally tally) except <Step>-1:
         """Looks for the end of the head in what was gathered and in the input; gathers at most max_head_bytes."""
         cdef Message message = self.message
         cdef uint32_t room = <uint32_t>min(<int64_t>(source.end - source.p), <int64_t>limits.max_head_bytes)
         cdef uint32_t size, before = 0
         cdef bytes first
-        cdef Step said
         if self.partial is None:
             size = head_end(source.p, room, &self.scanned)
             if size:
@@ -156,10 +166,12 @@ cdef class MessageReader:
             before = <uint32_t>len(self.partial)
             room = min(room, limits.max_head_bytes - before)
             self.partial.extend(source.p[:room])
+            self.versionless = False                # if it was, more follows
             size = head_end(<const uint8_t*>self.partial, <uint32_t>len(self.partial), &self.scanned)
         if self.headless and not begins_status_line(<const uint8_t*>self.partial, len(self.partial)):
             self.use(source, room)
             message.body_bytes = message.bytes
+            message.body = bytes(self.partial)      # for who will look into the body
             self.partial = None
             return self.bare(message.start, tally)
         if not self.line_seen and memchr(source.p, LF, room) != NULL:
@@ -179,7 +191,12 @@ cdef class MessageReader:
         self.use(source, room)
         if len(self.partial) < <Py_ssize_t>limits.max_head_bytes:
             return NEED_MORE
-        message.anomalies |= HEAD_TOO_LONG
+        return self.too_long(limits, tally)
+
+    cdef Step too_long(self, Limits limits, Tally tally) except <Step>-1:
+        """No more of this head is gathered."""
+        cdef Step said
+        self.message.anomalies |= HEAD_TOO_LONG
         said = self.salvage(limits, tally)
         if said == NEED_MORE:
             self.partial = None
@@ -191,10 +208,11 @@ cdef class MessageReader:
     cdef bint line_is_good(self) except -1:
         """Is the first line, now that it is whole, a request line or a status line?"""
         cdef Message trial = Message.__new__(Message)
-        trial.head = bytes(self.partial[:self.partial.find(b"\n") + 1])
+        cdef Py_ssize_t size = self.partial.find(b"\n") + 1
+        trial.head = bytes(self.partial[:size])
         if not is_good(trial, 0):
             return False
-        self.versionless = trial.is_request and trial.major == 0
+        self.versionless = trial.is_request and trial.major == 0 and size == len(self.partial)
         return True
 
     cdef Step handed(self, Tally tally) except <Step>-1:
@@ -213,7 +231,7 @@ cdef class MessageReader:
 
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1:
         """The other side speaks: a request line without a version is then all there is of a request."""
-        if self.state == IN_HEAD and self.versionless and self.partial.endswith(b"\n") and self.partial.count(b"\n") == 1:
+        if self.state == IN_HEAD and self.versionless:
             self.message.head = bytes(self.partial)
             is_good(self.message, limits.max_headers)
             self.message.head_end = self.message.start + len(self.partial)
@@ -511,6 +529,8 @@ cdef class MessageReader:
             self.message.bytes += count
             self.message.body_bytes += count
             self.message.end_lost = True
+            if self.message.body is not None:
+                self.message.body.gap()
             if self.state != UNTIL_CLOSE:
                 self.remaining -= count
                 if self.remaining == 0:
@@ -545,6 +565,8 @@ cdef class MessageReader:
         self.message.bytes += known
         self.message.body_bytes += known if self.state == LENGTH else 0
         self.message.end_lost = True
+        if self.message.body is not None:
+            self.message.body.gap()
         self.cut = True
         self.state = ENDING
         return NEED_MORE

@@ -22,5 +22,6 @@ cdef class Limits:
     cdef readonly uint64_t max_total_pending_bytes
     cdef readonly uint32_t max_pending_segments
     cdef readonly uint32_t max_head_bytes
+    cdef readonly uint64_t max_total_head_bytes
     cdef readonly uint32_t max_headers
     cdef readonly uint32_t max_pipelined

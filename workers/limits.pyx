@@ -20,5 +20,6 @@ cdef class Limits:
         self.max_total_pending_bytes = tcp.max_total_pending_bytes
         self.max_pending_segments = tcp.max_pending_segments
         self.max_head_bytes = http.max_head_bytes
+        self.max_total_head_bytes = http.max_total_head_bytes
         self.max_headers = http.max_headers
         self.max_pipelined = http.max_pipelined

@@ -94,6 +94,7 @@ cdef class Message:
     cdef list other_lengths     # [int]: Content-Length values that do not decide the framing; None: there are none
     cdef Framing framing        # once frame() has decided
     cdef bint end_lost          # its last bytes were not captured, so nobody knows when they came
+    cdef object body            # its BodyReader while and after it passes by; None: nobody asks for its content
     cdef uint64_t anomalies
     cdef uint64_t first_ns      # time of the frame with its first byte
     cdef uint64_t last_ns       # … with its last byte so far

@@ -8,9 +8,12 @@ sections 2 to 5, RFC 9110 section 5.
 Length proof: every function gets offsets start <= end <= len(head) and reads p[i] only for start <= i < end.
 """
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, memcpy
+
+import json
+from functools import lru_cache
 
 from appliance.stats import ANOMALIES, METHODS
 
@@ -25,7 +28,6 @@ REGISTERED = COMMON | frozenset(    # the other methods of IANA's registry
     b"ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF "
     b"MKWORKSPACE MOVE ORDERPATCH PRI PROPFIND PROPPATCH QUERY REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE "
     b"UPDATEREDIRECTREF VERSION-CONTROL".split())
-CODINGS = (b"identity", b"gzip", b"x-gzip", b"deflate", b"compress", b"x-compress")
 
 cdef extern from *:
     """
@@ -113,16 +115,49 @@ cdef bint in_capitals(const uint8_t* p, size_t size) noexcept nogil:
     return size >= 3
 
 
+cdef bint is_coding(const uint8_t* p, size_t size) noexcept nogil:
+    """Is this a transfer coding of RFC 9112 section 7 other than chunked, or identity?"""
+    if size == 4:
+        return same_word(p, b"gzip", 4)
+    if size == 6:
+        return same_word(p, b"x-gzip", 6)
+    if size == 7:
+        return same_word(p, b"deflate", 7)
+    if size == 8:
+        return same_word(p, b"compress", 8) or same_word(p, b"identity", 8)
+    return size == 10 and same_word(p, b"x-compress", 10)
+
+
 cdef bytes unfolded(bytes head):
     """The head with every folded line joined to its field by one space (RFC 9112 section 5.2)."""
-    lines = []
-    for number, line in enumerate(head.split(b"\n")):
-        line = line.removesuffix(b"\r")
-        if number > 1 and line[:1] in (b" ", b"\t"):
-            lines.append(b" " + line.strip(b" \t"))
-        else:
-            lines.append(b"\r\n" + line if number else line)
-    return b"".join(lines)
+    cdef size_t size = PyBytes_GET_SIZE(head), at = 0, start, end, lines = 0
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, 2 * size)      # a line grows by a CR at most, and has a LF
+    cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(head)
+    cdef uint8_t* first = <uint8_t*>PyBytes_AS_STRING(out)
+    cdef uint8_t* put = first
+    cdef const uint8_t* lf
+    while at <= size:
+        lf = <const uint8_t*>memchr(p + at, 10, size - at)
+        start = at
+        end = <size_t>(lf - p) if lf != NULL else size
+        at = end + 1
+        if end > start and p[end - 1] == 13:
+            end -= 1
+        if lines > 1 and start < end and is_blank(p[start]):
+            while start < end and is_blank(p[start]):
+                start += 1
+            while end > start and is_blank(p[end - 1]):
+                end -= 1
+            put[0] = 32
+            put += 1
+        elif lines:
+            put[0] = 13
+            put[1] = 10
+            put += 2
+        memcpy(put, p + start, end - start)
+        put += end - start
+        lines += 1
+    return out[:put - first]
 
 
 @cython.final
@@ -286,7 +321,7 @@ cdef class Message:
             self.anomalies |= SPACES_IN_TARGET
             odd = 0
             for i in range(at, stop):
-                odd |= not is_blank(p[i]) and odd_target(p + i, 1)
+                odd |= (p[i] < 32 and p[i] != 9) or p[i] >= 127 or p[i] == 35
         if odd or stop == at or (p[at] != 47 and not self.good_form(p + at, stop - at)):
             self.anomalies |= ODD_TARGET
         return 1
@@ -424,10 +459,9 @@ cdef class Message:
                 if self.chunked:
                     self.anomalies |= CHUNKED_NOT_LAST
                     self.chunked = False
-                coding = bytes(p[at:stop]).lower()
-                if coding not in CODINGS:
+                if not is_coding(p + at, stop - at):
                     self.anomalies |= UNKNOWN_CODING
-                if coding != b"identity":
+                if not (stop - at == 8 and same_word(p + at, b"identity", 8)):
                     self.coded = True
             while stop < end and p[stop] != 44:
                 stop += 1
@@ -439,6 +473,7 @@ cdef class Message:
         return 0
 
 
-def anomaly_names(uint64_t bits):
-    """The names of the anomaly bits, in the order of the list."""
-    return [name for i, name in enumerate(ANOMALIES) if bits >> i & 1]
+@lru_cache(1024)        # of so many combinations: most events have none or one of a few
+def anomalies_json(uint64_t bits):
+    """The names of the anomaly bits as JSON, in the order of the list."""
+    return json.dumps([name for i, name in enumerate(ANOMALIES) if bits >> i & 1], separators=(",", ":")).encode()

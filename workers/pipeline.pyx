@@ -24,6 +24,15 @@ from workers.transaction cimport Transaction
 from appliance.batch import BadBatch
 
 
+def bodies_of(config):
+    """Who looks into bodies; None if nobody asks. Its libraries are loaded only then."""
+    wanted = config.bodies
+    if not (wanted.hashes or wanted.mime_type or wanted.excerpt_bytes):
+        return None
+    from workers.body import Bodies
+    return Bodies(wanted, config.http.redact_parameters)
+
+
 cdef class HttpTable(Table):
     cdef Connection make(self, const FlowKey* key, int capture):
         return HttpConnection.__new__(HttpConnection)
@@ -32,8 +41,8 @@ cdef class HttpTable(Table):
 cdef class Pipeline:
     """One worker's data path.
 
-    config: the resolved Config; its tcp, http, run and source sections matter here. Not thread-safe. A batch that is not one
-    raises BadBatch; anything the wire can carry does not raise.
+    config: the resolved Config; its tcp, http, bodies, run and source sections matter here. Not thread-safe. A batch that is
+    not one raises BadBatch; anything the wire can carry does not raise.
     """
 
     cdef Context cx
@@ -42,9 +51,9 @@ cdef class Pipeline:
     cdef int captures
 
     def __init__(self, config):
-        self.cx = Context(Limits(config.tcp, config.http))
+        self.cx = Context(Limits(config.tcp, config.http), bodies_of(config))
         self.table = HttpTable(self.cx)
-        self.encoder = Encoder(config.run.observer, config.interface_names, config.http)
+        self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.bodies.mime_type)
         self.captures = len(config.interface_names)
 
     def feed(self, message not None):

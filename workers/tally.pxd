@@ -9,6 +9,7 @@ cdef enum:
     BUCKETS_END = 14
     TOPICS_END = 6
     KINDS_END = 5
+    BODIES_END = 6
     ANOMALIES_END = 40
 
 
@@ -61,12 +62,14 @@ cdef class Tally:
     cdef uint64_t complete
     cdef uint64_t truncated
     cdef uint64_t failed
+    cdef uint64_t head_bytes            # gathered of heads that are not whole, now
     cdef uint64_t requests[METHODS_END]
     cdef uint64_t responses[CLASSES_END]
     cdef uint64_t pairings[PAIRINGS_END]
     cdef uint64_t parse_errors
     cdef uint64_t[ANOMALIES_END] anomalies  # transactions that have one, by its bit
     cdef uint64_t resyncs
+    cdef uint64_t retracted             # complete messages that were text in a body, and are in no event
     cdef uint64_t[KINDS_END] not_http   # streams, by start.pxd's Kind
     cdef uint64_t not_http_bytes        # of these streams
     cdef uint64_t skipped_bytes         # of HTTP streams, outside every message
@@ -74,6 +77,8 @@ cdef class Tally:
     cdef uint64_t tunnel_bytes
     cdef uint64_t body_request
     cdef uint64_t body_response
+    cdef uint64_t[BODIES_END] bodies    # that were looked into, by stats.BODY_OUTCOMES
+    cdef uint64_t decoded               # bytes that their codings were undone to
     cdef uint64_t response_buckets[BUCKETS_END]
     cdef uint64_t response_sum_ns
     cdef uint64_t made[TOPICS_END]

@@ -2,7 +2,7 @@
 """The Tally's names: those of the worker's stats page (appliance/stats.py, PIPELINE_COUNTERS)."""
 from libc.stdint cimport uint64_t
 
-from appliance.stats import ANOMALIES, METHODS, NOT_HTTP, RESPONSE_BUCKETS_S, TOPICS
+from appliance.stats import ANOMALIES, BODY_OUTCOMES, METHODS, NOT_HTTP, RESPONSE_BUCKETS_S, TOPICS
 
 PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -10,13 +10,13 @@ CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 cdef uint64_t[BUCKETS_END] BOUNDS_NS
 for place, bound in enumerate(RESPONSE_BUCKETS_S[:-1]):
     BOUNDS_NS[place] = int(bound * 1e9)
-if (len(METHODS), len(RESPONSE_BUCKETS_S), len(TOPICS), len(NOT_HTTP), len(ANOMALIES)) != (
-        METHODS_END, BUCKETS_END, TOPICS_END, KINDS_END, ANOMALIES_END):
+if (len(METHODS), len(RESPONSE_BUCKETS_S), len(TOPICS), len(NOT_HTTP), len(ANOMALIES), len(BODY_OUTCOMES)) != (
+        METHODS_END, BUCKETS_END, TOPICS_END, KINDS_END, ANOMALIES_END, BODIES_END):
     raise ImportError("workers/tally.pxd and appliance/stats.py disagree about how many names of a kind there are")
 
 
 cdef class Tally:
-    """Counts of one pipeline since it was made; flows, pending_bytes and messages.open are as of now."""
+    """Counts of one pipeline since it was made; flows, pending_bytes, head_bytes and messages.open are as of now."""
 
     cdef void odd(self, uint64_t anomalies) noexcept nogil:
         """A transaction leaves with these anomalies."""
@@ -77,14 +77,17 @@ cdef class Tally:
             "messages.truncated": self.truncated,
             "messages.failed": self.failed,
             "messages.open": self.started - self.complete - self.truncated - self.failed,
+            "head_bytes": self.head_bytes,
             "parse_errors": self.parse_errors,
             "resyncs": self.resyncs,
+            "retracted": self.retracted,
             "not_http_bytes": self.not_http_bytes,
             "skipped_bytes": self.skipped_bytes,
             "tunnels": self.tunnels,
             "tunnel_bytes": self.tunnel_bytes,
             "body_bytes.request": self.body_request,
             "body_bytes.response": self.body_response,
+            "decoded_bytes": self.decoded,
             "response_seconds.sum_ns": self.response_sum_ns,
         }
         for i, name in enumerate(METHODS):
@@ -93,6 +96,8 @@ cdef class Tally:
             counts[f"responses.{name}"] = self.responses[i]
         for i, name in enumerate(ANOMALIES):
             counts[f"anomalies.{name}"] = self.anomalies[i]
+        for i, name in enumerate(BODY_OUTCOMES):
+            counts[f"bodies.{name}"] = self.bodies[i]
         for i, name in enumerate(NOT_HTTP):
             counts[f"not_http_streams.{name}"] = self.not_http[i]
         for i, name in enumerate(PAIRINGS):

@@ -1,19 +1,26 @@
 # cython: language_level=3
 """Pairing: which response answers which request (RFC 9112 section 9.3.2), by order, and checked by TCP's own numbers.
 
-What the numbers prove. A response's frame acknowledges the request it answers, so it answers none that ends behind that
-acknowledgement; and if that acknowledgement reaches no further than one request, it answers no later one, captured or not.
-A request's frame acknowledges what its client had received, so when responses were lost, a client that sent request B after
-more of the server's bytes than request A had its answer to A among them: a response that starts behind that point is not A's.
-What is left after these is one request (verified), or several sent without waiting (pipelined: the first is meant, by order,
-unless something was lost between: uncertain). Behind lost requests their answers may come first: all is uncertain, until a
-response that answers none of the known requests, or a client that never pipelines and has all its answers, ends the doubt.
+As long as nothing that may hold messages was lost, order decides, and the numbers only confirm it: a response's frame
+acknowledges the request it answers; if it acknowledges no further than that, it answers no later one.
+
+After a loss order decides nothing. What does, depends on how the client was seen to talk:
+
+- It takes turns (no request was sent while an answer was outstanding). Then a response answers the newest request that its
+  frame acknowledges. If it acknowledges more than that, it answers one that was not captured.
+- It pipelines in batches: requests that acknowledge the same bytes of the server were sent together, and all of them are
+  answered before the next batch begins. Behind the loss, requests and responses are held until that happens; then they are
+  counted, from the batch's begin up to the first loss and from its end back to the last one. Between those, nothing is paired.
+- It keeps several requests outstanding all the time (sliding): then only the end of the connection can be counted from.
+
+A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after some of
+them came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
 """
 cimport cython
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from workers.limits cimport Limits
-from workers.message cimport Message
+from workers.message cimport BY_LENGTH, EXTRA_BYTES, RESYNCHRONISED, Message
 from workers.tally cimport Tally
 
 
@@ -37,18 +44,31 @@ cdef bint opens_tunnel(Message response, Message request) noexcept:
 
 
 cdef enum:
+    MOST_INFORMATIONAL = 16     # of one transaction that are listed
     BLANK = 8                   # bytes of blank lines between two requests, at most
+    SHORTEST = 30               # bytes of a response, at least: a status line and a field
+    ENOUGH = 4                  # to believe in batches: one of three requests, or four of two
+    FEW = 32                    # places in front of `waiting` that are not worth moving the others for
+
+cdef uint64_t FOUND = RESYNCHRONISED | EXTRA_BYTES      # of a message that was looked for
+cdef int64_t END_OF_ALL = <int64_t>1 << 62
+
+
+cdef int64_t known_end(Message request) noexcept:
+    """Offset behind what is certainly the request's own."""
+    cdef int64_t end = request.start + <int64_t>request.bytes
+    if request.complete:
+        return end
+    if request.framing == BY_LENGTH:
+        return request.head_end + <int64_t>request.content_length
+    return end - <int64_t>request.missing       # a gap that ended it may hold other requests
 
 
 cdef bint alone(Transaction first, Transaction second, Message response) noexcept:
     """Do the acknowledgements leave only `first` to be answered by this response?"""
-    cdef Message request = first.request
-    cdef int64_t end = request.start + <int64_t>request.bytes
     if response.peer_ack < 0:
         return False
-    if not request.complete:
-        end -= request.missing      # a gap that ended it may hold other requests
-    if response.peer_ack <= end + BLANK:
+    if response.peer_ack <= known_end(first.request) + BLANK:
         return True
     if second is None or second.after_loss:
         return False            # the server had more requests than were captured
@@ -72,27 +92,89 @@ cdef class Pairer:
     def __init__(self, Flow flow not None):
         self.flow = flow
         self.waiting = []
-        self.doubt_from = self.answered = -1
+        self.in_order = True
+        self.answered = self.asked_ack = self.fresh_from = -1
 
-    cdef int request_head(self, Message message, bint after_loss, Limits limits, Tally tally, list out) except -1:
-        """A request begins. after_loss: bytes between it and the one before are missing."""
-        cdef Transaction transaction = begin(self.flow, REQUEST_ONLY), last
+    cdef int request_head(self, Message message, bint after_loss, int64_t answers_lost, Limits limits, Tally tally,
+                          list out) except -1:
+        """A request begins. after_loss: bytes between it and the one before are missing.
+
+        answers_lost: bytes of the server that its client had, and that may have held responses, but were lost.
+        """
+        cdef Transaction transaction
+        cdef bint fresh = message.peer_ack > self.asked_ack
+        cdef bint idle = not self.waiting and self.answering is None and self.in_order     # all is answered
+        if fresh and idle and self.together > 1 and (not after_loss or self.answered <= self.asked_to + BLANK):
+            self.proofs += (self.together - 1) ** 2
+        if not (fresh and idle) or after_loss:
+            self.study(message, after_loss, answers_lost, tally, out)
+        self.together = 1 if fresh else self.together + 1
+        transaction = begin(self.flow, REQUEST_ONLY)
         transaction.request = message
         transaction.after_loss = after_loss
-        if after_loss:
-            if self.doubt_from < 0 and (self.pipelines or self.answered < message.start - BLANK):
-                self.doubt_from = transaction.index
-        elif not self.waiting and self.answering is None and not self.pipelines:
-            self.doubt_from = -1
-        if self.waiting:
-            last = self.waiting[-1]
-            self.pipelines = self.pipelines or message.peer_ack <= last.request.peer_ack
+        self.asked_ack = message.peer_ack
         self.asking = transaction
+        if len(self.waiting) - self.first >= limits.max_pipelined:
+            self.make_room(tally, out)
         self.waiting.append(transaction)
         tally.requests[message.method_number] += 1
-        if len(self.waiting) > limits.max_pipelined:
-            self.emit(self.waiting.pop(0), tally, out)
         return 0
+
+    cdef int make_room(self, Tally tally, list out) except -1:
+        """Too many requests wait."""
+        if self.loose is not None:
+            self.release(tally, out)
+        else:
+            self.dropped += 1
+            self.emit(self.pop(), tally, out)
+        return 0
+
+    cdef int study(self, Message message, bint after_loss, int64_t answers_lost, Tally tally, list out) except -1:
+        """What a request tells that is not the only one, or comes after a loss: how its client talks, and what is decided."""
+        cdef bint fresh = message.peer_ack > self.asked_ack
+        cdef bint waits = len(self.waiting) != 0
+        cdef Message response
+        if message.peer_ack < 0:
+            return 0
+        if not fresh:
+            self.pipelines = self.pipelines or self.asked_ack >= 0      # its client received nothing in between
+        elif self.answering is not None:
+            response = self.answering.response
+            if message.peer_ack <= response.start + <int64_t>response.bytes:
+                self.pipelines = self.slides = True                     # sent with a response half received
+        elif waits and not answers_lost:
+            self.pipelines = True
+            self.slides = self.slides or (self.in_order and not self.oldest().after_loss)   # sent with some of the answers there
+        if after_loss and self.answered < message.start - BLANK and self.in_order \
+                and answers_lost < SHORTEST * (<int64_t>len(self.waiting) - self.first + 1) \
+                and not (self.midstream and self.flow.transactions == 0):
+            self.pipelines = True           # what was lost was not answered when this one was sent
+        if fresh and self.pipelines and not self.slides and self.doubt():
+            self.settle(message.peer_ack, after_loss, answers_lost > 0, False, tally, out)
+        return 0
+
+    cdef bint doubt(self) except -1:
+        """Does order not decide whom the next response answers?"""
+        return not self.in_order or self.loose is not None or (len(self.waiting) != 0 and self.oldest().after_loss)
+
+    cdef Transaction oldest(self):
+        return self.waiting[self.first]
+
+    cdef Transaction pop(self):
+        """The oldest waiting request waits no longer."""
+        cdef Transaction transaction
+        if len(self.waiting) == self.first + 1:
+            transaction = self.waiting.pop()
+            del self.waiting[:]
+            self.first = 0
+            return transaction
+        transaction = self.waiting[self.first]
+        self.waiting[self.first] = None
+        self.first += 1
+        if self.first >= FEW and 2 * self.first > len(self.waiting):
+            del self.waiting[:self.first]
+            self.first = 0
+        return transaction
 
     cdef int request_end(self, Tally tally, list out) except -1:
         """The request being read is over."""
@@ -101,6 +183,7 @@ cdef class Pairer:
         if transaction is None:
             return 0
         transaction.request_done = True
+        self.asked_to = transaction.request.start + <int64_t>transaction.request.bytes
         tally.body_request += transaction.request.body_bytes
         if transaction.response_done:
             self.emit(transaction, tally, out)
@@ -111,58 +194,196 @@ cdef class Pairer:
 
         An informational response leaves the transaction waiting; 101 is final (RFC 9110 section 15.2).
         """
-        cdef Transaction transaction
-        if after_loss:
-            self.responses_lost = True
-        transaction = self.choose(message, tally, out)
+        cdef Transaction transaction = None
+        cdef bint final = message.status < 100 or message.status >= 200 or message.status == 101
+        if after_loss and not (message.start == self.fresh_from and self.waiting
+                               and self.oldest().request.peer_ack == message.start):
+            self.in_order = False
         if 1 <= message.status // 100 <= 5:
             tally.responses[message.status // 100 - 1] += 1
-        if 100 <= message.status < 200 and message.status != 101:
+        if not self.doubt():
+            transaction = self.next_in_order(message)
+        elif not self.pipelines:
+            transaction = self.turn(message, tally, out)
+        else:
+            return self.hold(message, after_loss, final)
+        if not final:
             if transaction is not None:
                 if transaction.informational is None:
                     transaction.informational = []
-                transaction.informational.append(message.status)
+                if len(transaction.informational) < MOST_INFORMATIONAL:
+                    transaction.informational.append(message.status)
             self.answering = None
             return transaction
+        self.answered = max(self.answered, message.peer_ack)
         if transaction is None:
+            self.dropped -= self.dropped > 0
             transaction = begin(self.flow, RESPONSE_ONLY)
             transaction.request_done = True
-            self.doubt_from = -1
-            self.answered = message.peer_ack
         else:
-            self.waiting.remove(transaction)
+            self.pop()
         transaction.response = message
         self.answering = transaction
         return transaction
 
-    cdef Transaction choose(self, Message response, Tally tally, list out):
-        """The waiting transaction that this response answers, with its pairing decided; None if it answers none of them."""
+    cdef Transaction next_in_order(self, Message response):
+        """Nothing was lost: the oldest request, with its pairing decided; None if the server cannot have seen it."""
         cdef Transaction first, second
-        while self.responses_lost and len(self.waiting) > 1:
-            first = self.waiting[0]
-            second = self.waiting[1]
-            if first.request.peer_ack < 0 or second.request.peer_ack <= first.request.peer_ack:
-                break
-            if second.request.peer_ack > response.start:
-                break
-            self.waiting.pop(0)             # its client had the answer before it sent the next: that answer was lost
-            self.emit(first, tally, out)
-        if not self.waiting:
+        if not self.waiting or self.dropped:
             return None
-        first = self.waiting[0]
+        first = self.oldest()
         if response.peer_ack >= 0 and response.peer_ack < first.request.head_end:
-            return None                     # the server had not seen this request yet
-        second = self.waiting[1] if len(self.waiting) > 1 else None
-        if 0 <= self.doubt_from <= first.index:
-            first.pairing = UNCERTAIN
-        elif alone(first, second, response):
+            return None
+        second = self.waiting[self.first + 1] if len(self.waiting) > self.first + 1 else None
+        if alone(first, second, response):
             first.pairing = VERIFIED
-            self.responses_lost = False
-        elif self.responses_lost:
-            first.pairing = UNCERTAIN
         else:
             first.pairing = ORDERED
+        if first.request.complete and response.peer_ack > known_end(first.request) + BLANK:
+            self.pipelines = True           # the server had more before it answered this one
         return first
+
+    cdef Transaction turn(self, Message response, Tally tally, list out):
+        """Something was lost, and the client takes turns: the newest request that the server had; None if it had a newer one."""
+        cdef Transaction transaction
+        cdef Message request
+        cdef Py_ssize_t at = len(self.waiting)
+        cdef bint exact, opening, explained
+        while True:
+            at -= 1
+            if at < self.first:
+                return None
+            transaction = self.waiting[at]
+            request = transaction.request
+            if request.head_end <= response.peer_ack and request.peer_ack <= response.start:
+                break
+        explained = not transaction.after_loss or self.answered >= request.start - BLANK
+        exact = response.peer_ack <= known_end(request) + BLANK
+        opening = response.start == request.peer_ack    # it is the first that came behind this request
+        while self.oldest() is not transaction:
+            self.emit(self.pop(), tally, out)           # its answer was lost
+        if not exact and not (opening and explained):
+            self.emit(self.pop(), tally, out)           # so was this one's
+            return None
+        self.pipelines = not exact and request.complete
+        self.in_order = True
+        self.dropped = 0
+        transaction.after_loss = False
+        transaction.pairing = VERIFIED if exact and explained else UNCERTAIN
+        return transaction
+
+    cdef Transaction hold(self, Message message, bint after_loss, bint final):
+        """A response of a client that pipelines, behind a loss: whom it answers is decided later, by settle()."""
+        cdef Transaction transaction = None
+        self.in_order = False
+        self.answering = None
+        if final:
+            self.answered = max(self.answered, message.peer_ack)
+            transaction = Transaction.__new__(Transaction)
+            transaction.flow = self.flow
+            transaction.pairing = RESPONSE_ONLY
+            transaction.request_done = True
+            transaction.held = True
+            transaction.after_loss = after_loss
+            transaction.response = message
+            transaction.informational = self.interim
+            self.interim = None
+            if self.loose is None:
+                self.loose = []
+            self.loose.append(transaction)
+            self.answering = transaction
+        elif self.interim is None:
+            self.interim = [message.status]
+        else:
+            self.interim.append(message.status)
+        return transaction
+
+    cdef int settle(self, int64_t until, bint asked_lost, bint said_lost, bint last, Tally tally, list out) except -1:
+        """A batch begins that had `until` of the server's bytes, so what is held was answered before: pairs it by counting.
+
+        asked_lost, said_lost: behind the last request (response) held, others may have been lost. last: the connection ended.
+        """
+        cdef list asked = self.waiting[self.first:]
+        cdef list said = self.loose if self.loose is not None else []
+        cdef list batches = []
+        cdef Py_ssize_t i = 0, j = 0, k, n
+        cdef int64_t start, stop
+        cdef Batch batch
+        while i < len(asked):
+            start = (<Transaction>asked[i]).request.peer_ack
+            k = i
+            while k < len(asked) and (<Transaction>asked[k]).request.peer_ack <= start:
+                k += 1
+            stop = (<Transaction>asked[k]).request.peer_ack if k < len(asked) else until
+            while j < len(said) and (<Transaction>said[j]).response.start < start:
+                j += 1
+            n = j
+            while n < len(said) and (<Transaction>said[n]).response.start < stop:
+                n += 1
+            batch = Batch(asked[i:k], said[j:n], start,
+                          (<Transaction>asked[k]).after_loss if k < len(asked) else asked_lost,
+                          (<Transaction>said[n]).after_loss if n < len(said) else said_lost)
+            batches.append(batch)
+            if batch.whole():
+                self.proofs += <uint32_t>((k - i - 1) ** 2)
+            i, j = k, n
+        if self.proofs >= ENOUGH and not self.slides:
+            for batch in batches:
+                if not batch.pair():
+                    self.slides = True
+                    break
+        elif last:                          # however it pipelined: at the end, all is answered
+            Batch(asked, said, -1, asked_lost, said_lost).pair()
+        if not last and (self.slides or self.proofs < ENOUGH):
+            return 0                        # it has not been seen yet that its batches end
+        self.release(tally, out)
+        self.in_order = True
+        self.fresh_from = until
+        return 0
+
+    cdef int release(self, Tally tally, list out) except -1:
+        """What waits or is held leaves as it is."""
+        cdef Transaction transaction
+        cdef list asked = self.waiting[self.first:]
+        cdef list said = self.loose
+        del self.waiting[:]
+        self.first = self.dropped = 0
+        self.loose = self.interim = None
+        for transaction in asked:
+            if transaction.response is None or transaction.response_done:
+                self.emit(transaction, tally, out)
+            else:
+                self.answering = transaction
+        if said is not None:
+            for transaction in said:
+                if transaction.response is not None:
+                    transaction.index = self.flow.transactions
+                    self.flow.transactions += 1
+                    transaction.held = False
+                    if transaction.response_done:
+                        self.emit(transaction, tally, out)
+        return 0
+
+    cdef int retract(self, bint request, int64_t end) except -1:
+        """What was found after a loss and ended here was text in a body: no message follows. If it still is here, it goes."""
+        cdef Transaction transaction
+        if request and self.waiting and self.asking is None:
+            transaction = self.waiting[-1]
+            if transaction.request.anomalies & FOUND and transaction.request.start + <int64_t>transaction.request.bytes == end:
+                self.retracted += 1
+                if len(self.waiting) == self.first + 1:
+                    self.pop()
+                else:
+                    self.waiting.pop()
+        elif not request and self.loose is not None:
+            transaction = self.loose[-1]
+            if transaction.response.anomalies & FOUND \
+                    and transaction.response.start + <int64_t>transaction.response.bytes == end:
+                self.retracted += 1
+                self.loose.pop()
+                if not self.loose:
+                    self.loose = None
+        return 0
 
     cdef int response_end(self, Tally tally, list out) except -1:
         """The response being read is over; an informational one ends nothing."""
@@ -172,7 +393,7 @@ cdef class Pairer:
             return 0
         transaction.response_done = True
         tally.body_response += transaction.response.body_bytes
-        if transaction.request_done:
+        if transaction.request_done and not transaction.held:
             self.emit(transaction, tally, out)
         return 0
 
@@ -185,21 +406,82 @@ cdef class Pairer:
         out.append(transaction)
         return 0
 
-    cdef int finish(self, Tally tally, list out) except -1:
-        """The connection is over: what still waits leaves as it is."""
-        cdef Transaction transaction
-        open_ = list(self.waiting)
-        for transaction in (self.asking, self.answering):
-            if transaction is not None and transaction not in open_ \
-                    and not (transaction.request_done and transaction.response_done):
-                open_.append(transaction)
-        self.waiting = []
+    cdef int finish(self, bint asked_lost, bint said_lost, Tally tally, list out) except -1:
+        """The connection is over: what still waits leaves as it is. Of both sides: may messages at the end be missing?"""
+        cdef Transaction asking = self.asking, answering = self.answering, last
+        if self.loose is not None and self.waiting:
+            last = self.loose[-1]
+            said_lost = said_lost or last.response.close or not last.response.complete
+            self.settle(END_OF_ALL, asked_lost, said_lost, True, tally, out)
+        tally.retracted += self.retracted
+        self.retracted = 0
         self.asking = self.answering = None
-        for transaction in sorted(open_, key=index_of):
-            self.emit(transaction, tally, out)
-        return 0
+        if asking is not None and asking.response is not None:
+            self.emit(asking, tally, out)
+        if answering is not None and answering is not asking and not answering.held:
+            self.emit(answering, tally, out)
+        return self.release(tally, out)
 
 
-def index_of(Transaction transaction):
-    """Its place in its connection."""
-    return transaction.index
+@cython.final
+cdef class Batch:
+    """Requests that were sent together, and the responses that came before the next ones."""
+
+    def __init__(self, list asked, list said, int64_t start, bint asked_lost, bint said_lost):
+        self.asked = asked
+        self.said = said
+        self.start = start
+        self.asked_lost = asked_lost
+        self.said_lost = said_lost
+
+    cdef bint behind_loss(self, Py_ssize_t place) except -1:
+        """May responses of this batch be missing before that one?"""
+        cdef Transaction one = self.said[place]
+        return one.after_loss and not (place == 0 and one.response.start == self.start)
+
+    cdef bint whole(self) except -1:
+        """Is there a response to each request, and nothing missing?"""
+        cdef Py_ssize_t place
+        if len(self.asked) != len(self.said) or self.asked_lost or self.said_lost:
+            return False
+        for place in range(len(self.said)):
+            if (<Transaction>self.asked[place]).after_loss or self.behind_loss(place) \
+                    or not (<Transaction>self.said[place]).response.complete:
+                return False
+        return True
+
+    cdef bint pair(self) except -1:
+        """Pairs from the begin up to the first loss, from the end back to the last one. False: the numbers contradict."""
+        cdef Py_ssize_t asked = len(self.asked), said = len(self.said), most = min(asked, said), front = 0, back = 0
+        cdef Transaction request, response
+        cdef list pairs = []
+        while front < most and self.start >= 0:
+            request, response = self.asked[front], self.said[front]
+            if request.after_loss or self.behind_loss(front):
+                break
+            pairs.append((request, response))
+            front += 1
+            if not response.response.complete:          # more may stand in what could not be framed
+                break
+        if not self.asked_lost and not self.said_lost:
+            if self.start >= 0 and front == most and asked != said and (
+                    front == 0 or (<Transaction>self.said[front - 1]).response.complete):
+                return False                        # nothing was lost, and yet there are more of one
+            while front + back < most:
+                request, response = self.asked[asked - back - 1], self.said[said - back - 1]
+                if not response.response.complete:
+                    break
+                pairs.append((request, response))
+                back += 1
+                if request.after_loss or self.behind_loss(said - back):
+                    break
+        for request, response in pairs:
+            if 0 <= response.response.peer_ack < request.request.head_end:
+                return False
+        for request, response in pairs:
+            request.response = response.response
+            request.informational = response.informational
+            request.pairing = UNCERTAIN
+            request.response_done = response.response_done
+            response.response = None
+        return True

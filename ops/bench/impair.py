@@ -47,3 +47,16 @@ def drop(frames: Sequence[Frame], p: float, seed: int = 0) -> list[Frame]:
     """Lose frames with probability `p`."""
     rng = random.Random(seed)
     return [frame for frame in frames if rng.random() >= p]
+
+
+def drop_bursts(frames: Sequence[Frame], p: float, seed: int = 0, length: int = 8) -> list[Frame]:
+    """Lose runs of frames, `length` long in the mean, so that each frame is lost with probability `p`."""
+    rng = random.Random(seed)
+    begins = p / (1 - p) / length
+    kept = []
+    losing = False
+    for frame in frames:
+        losing = rng.random() >= 1 / length if losing else rng.random() < begins
+        if not losing:
+            kept.append(frame)
+    return kept

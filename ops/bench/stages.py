@@ -5,16 +5,22 @@
 read       libpcap alone
 shard      libpcap, locate, flow hash, copied into batches, the batches dropped
 pipeline   batches from memory through reassembly and HTTP to encoded events
-link       batches from memory over ZeroMQ ipc to another process that drops them
+tcp        the same batches, but each payload begins like TLS: its bytes are reassembled and counted, and not read
+http       pipeline less tcp, in every round: heads, framing, pairing and events, and what only they keep in the caches
+link       batches from memory into slots of the link, and to another process that lets them go
+
+Processor time of this process; of the link, the time until the other process has all.
 """
 
 from __future__ import annotations
 
 import argparse
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -26,13 +32,19 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from appliance import pcap  # noqa: E402
+from appliance.batch import KEPT_BATCHES, header  # noqa: E402
+from appliance.bus import Bus, FrameInlet, FrameOutlet, Waiter  # noqa: E402
 from appliance.config import resolve  # noqa: E402
+from appliance.options import Config  # noqa: E402
 from appliance.shard import Sharder  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402
 
 _KEY = bytes(range(16))
 _STEP = 8192  # frames read between two looks at the sealed batches
-_QUEUE = 64  # batches on the link
+_HEADER_BYTES, _RECORD_BYTES = 64, 40  # batch.pxd
+_PLACES, _PLACES_AT = struct.Struct("<IIIHH"), 24  # of a record: caplen, wirelen, tcp_length, net, tcp
+_WORD = struct.Struct(">H")
+_TLS = 0x1603
 _PATIENCE_MS = 30_000  # without a message: the other process died
 
 
@@ -79,49 +91,79 @@ def pipeline(file: Path, batches: Sequence[bytes]) -> int:
     return events + sum(count for _, count, _ in line.take())
 
 
-def link(batches: Sequence[bytes]) -> float:
-    """Seconds to send the batches to another process, until it says that it has them all; its start does not count."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory, zmq.Context() as context:
-        endpoint = f"ipc://{directory}/link"
-        with context.socket(zmq.PUSH) as out, context.socket(zmq.PULL) as back:
-            out.sndhwm = _QUEUE
-            for socket in (out, back):
-                socket.linger = 0
-                socket.rcvtimeo = socket.sndtimeo = _PATIENCE_MS
-            back.bind(f"{endpoint}-back")
-            out.connect(endpoint)
-            child = subprocess.Popen([sys.executable, __file__, "--sink", endpoint, str(len(batches))])
+def not_http(batches: Sequence[bytes]) -> list[bytes]:
+    """The batches with each TCP payload begun like a TLS record, its checksum put right: nothing in them is HTTP."""
+    out = []
+    for batch in batches:
+        made = bytearray(batch)
+        at = _HEADER_BYTES
+        for _ in range(header(batch).frames):
+            caplen, _, tcp_length, _, tcp = _PLACES.unpack_from(batch, at + _PLACES_AT)
+            segment = at + _RECORD_BYTES + tcp
+            payload = segment + (batch[segment + 12] >> 4) * 4
+            if payload + 2 <= min(segment + tcp_length, at + _RECORD_BYTES + caplen):
+                (old,), (total,) = _WORD.unpack_from(batch, payload), _WORD.unpack_from(batch, segment + 16)
+                total = (total ^ 0xFFFF) + (old ^ 0xFFFF) + _TLS
+                total = (total & 0xFFFF) + (total >> 16)
+                total = (total & 0xFFFF) + (total >> 16)
+                _WORD.pack_into(made, payload, _TLS)
+                _WORD.pack_into(made, segment + 16, total ^ 0xFFFF)
+            at += _RECORD_BYTES + (caplen + 7 & ~7)
+        out.append(bytes(made))
+    return out
+
+
+def link(config: Config, batches: Sequence[bytes]) -> float:
+    """Seconds to bring the batches to another process, until it says that it has them all; its start does not count."""
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory, zmq.Context() as context:
+        bus = Bus()
+        outlet = FrameOutlet(bus, config, Path(directory), 0, time.time_ns())
+        with context.socket(zmq.PULL) as back:
+            back.rcvtimeo = _PATIENCE_MS
+            back.bind(f"ipc://{directory}/back")
+            child = subprocess.Popen([sys.executable, __file__, "--sink", directory, str(len(batches))])
             try:
                 back.recv()
                 begun = time.perf_counter()
                 for batch in batches:
-                    out.send(batch, copy=False)
+                    slot = outlet.lend()
+                    while slot is None or not outlet.wait(0, 1):
+                        slot = slot or outlet.lend()
+                    slot[: len(batch)] = batch  # as the sharder writes its frames
+                    outlet.send(0, slot[: len(batch)])
                 back.recv()
                 return time.perf_counter() - begun
             finally:
                 child.kill()  # it has said all it had to say
                 child.wait()
+                bus.close()
 
 
-def sink(endpoint: str, messages: int) -> int:
-    """The other process of link(): takes what comes and drops it."""
-    with zmq.Context() as context, context.socket(zmq.PULL) as source, context.socket(zmq.PUSH) as back:
-        source.rcvhwm = _QUEUE
-        source.rcvtimeo = _PATIENCE_MS
-        source.bind(endpoint)
-        back.connect(f"{endpoint}-back")
+def sink(directory: Path, messages: int) -> int:
+    """The other process of link(): takes what comes and lets it go, the last few later, as a worker does."""
+    bus, kept = Bus(), deque[object](maxlen=KEPT_BATCHES)
+    inlet = FrameInlet(bus, resolve(None, {"source.file": "none"}), directory, 0)
+    waiter = Waiter()
+    waiter.watch(inlet.socket, read=True)
+    with zmq.Context() as context, context.socket(zmq.PUSH) as back:
+        back.connect(f"ipc://{directory}/back")
         back.send(b"ready")
-        for _ in range(messages):
-            source.recv(copy=False)
+        while messages:
+            message = inlet.receive()
+            if message is None:
+                waiter.wait(1)
+                continue
+            kept.append(message)
+            messages -= 1
         back.send(b"done")
     return 0
 
 
 def timed(action: Callable[[], object]) -> tuple[float, object]:
-    """Seconds an action took, and what it gave."""
-    begun = time.perf_counter()
+    """Seconds of processor time an action took, and what it gave."""
+    begun = time.process_time()
     given = action()
-    return time.perf_counter() - begun, given
+    return time.process_time() - begun, given
 
 
 def report(file: Path, frames: int, rounds: int) -> None:
@@ -129,15 +171,18 @@ def report(file: Path, frames: int, rounds: int) -> None:
     batches: list[bytes] = []
     held = shard(file, frames, lambda message: batches.append(bytes(message)))
     total = read(file)
-    seconds: dict[str, list[float]] = {"read": [], "shard": [], "pipeline": [], "link": []}
+    seconds: dict[str, list[float]] = {"read": [], "shard": [], "pipeline": [], "tcp": [], "http": [], "link": []}
     events = 0
+    unread = not_http(batches)
     for _ in range(rounds):
         seconds["read"].append(timed(lambda: read(file))[0] * held / total)
         seconds["shard"].append(timed(lambda: shard(file, frames))[0])
         spent, made = timed(lambda: pipeline(file, batches))
         events = int(str(made))
         seconds["pipeline"].append(spent)
-        seconds["link"].append(link(batches))
+        seconds["tcp"].append(timed(lambda: pipeline(file, unread))[0])
+        seconds["http"].append(spent - seconds["tcp"][-1])
+        seconds["link"].append(link(resolve(None, {"source.file": str(file), "workers.count": 1}), batches))
     size = sum(map(len, batches))
     print(f"\n{file.name}: {held:,} frames in {len(batches):,} batches, {size / 1e6:,.0f} MB; {events:,} events")
     print(f"{'stage':10}{'ns/frame':>10}{'us/trans':>10}{'Gbit/s':>8}{'min ns':>8}{'max ns':>8}")
@@ -147,12 +192,13 @@ def report(file: Path, frames: int, rounds: int) -> None:
         least, most = min(values) / held * 1e9, max(values) / held * 1e9
         rate = size * 8 / middle / 1e9
         print(f"{stage:10}{middle / held * 1e9:>10.0f}{each:>10}{rate:>8.1f}{least:>8.0f}{most:>8.0f}", flush=True)
+    print("tcp: the same frames with payloads that are not HTTP; http: pipeline less tcp (heads, pairing, events)")
 
 
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
     if arguments[:1] == ["--sink"]:
-        return sink(arguments[1], int(arguments[2]))
+        return sink(Path(arguments[1]), int(arguments[2]))
     parser = argparse.ArgumentParser(prog="stages.py", description="What each stage of the data path costs.")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--frames", type=int, default=500_000, help="at most so many, for they are held in memory")

@@ -12,6 +12,7 @@ from cover import Exact
 from appliance.batch import header
 from appliance.options import Config
 from appliance.shard import Sharder
+from appliance.stats import PAIRINGS
 from workers import events
 from workers.pipeline import Pipeline
 
@@ -32,7 +33,7 @@ CONFIGS = (
             "max_connections": 16,
             "max_half_open": 16,
         },
-        http={"max_head_bytes": 256, "max_pipelined": 2, "headers": ["all"]},
+        http={"max_head_bytes": 256, "max_total_head_bytes": 300, "max_pipelined": 2, "headers": ["all"]},
     ),
     config(
         tcp={
@@ -50,6 +51,18 @@ CONFIGS = (
         http={"max_head_bytes": 1024, "headers": ["all"], "redaction": False},
     ),
     config(tcp={"checksums": "drop", "overlap": "last", "max_connections": 16, "max_pending_segments": 1}),
+    config(
+        http={"headers": ["all"], "redact_parameters": ["q", "b"]},
+        bodies={
+            "hashes": ["sha256", "md5"],
+            "mime_type": True,
+            "excerpt_bytes": 100,
+            "excerpt_types": ["*"],
+            "max_decoded_bytes": 4096,
+            "max_bombs": 1,
+            "max_memory_bytes": 1 << 20,
+        },
+    ),
 )
 
 
@@ -72,6 +85,7 @@ def singles(message: memoryview | bytes) -> Iterator[bytes]:
 def within_limits(counts: dict[str, int], config: Config) -> None:
     """What a pipeline holds is bounded, whatever came."""
     assert counts["pending_bytes"] <= config.tcp.max_total_pending_bytes, counts
+    assert counts["head_bytes"] <= config.http.max_total_head_bytes, counts
     assert counts["flows"] <= config.tcp.max_connections, counts
 
 
@@ -97,11 +111,27 @@ def pipe(
 
 
 def settled(outcome: Outcome) -> None:
-    """The ledger closes, and every event is one."""
+    """The ledger closes, every event is one, and every message that was started is in one of them."""
     missing = differences(outcome)
     assert missing == {}, missing
     for line in outcome.lines:
         events.decode(line)
+    counts, made = outcome.counts, outcome.events
+    requests = sum(value for name, value in counts.items() if name.startswith("requests."))
+    asked = sum("request" in event["http"] for event in made)
+    answers = [event["http"]["response"].get("status_code", 0) for event in made if "response" in event["http"]]
+    pairings = Counter(event["appliance"]["pairing"] for event in made)
+    assert all(counts[f"pairing.{name}"] == pairings[name] for name in PAIRINGS), pairings
+    assert len(made) - pairings["response_only"] == asked, pairings
+    assert len(made) - pairings["request_only"] == len(answers), pairings
+    interim = counts["responses.1xx"] - answers.count(101)
+    taken_back = requests - asked
+    for status in range(2, 6):
+        taken_back += counts[f"responses.{status}xx"] - sum(answer // 100 == status for answer in answers)
+    assert 0 <= taken_back <= counts["retracted"], (taken_back, counts)
+    # Beside these: what was dropped because both sides ask, or both answer.
+    begun = requests + interim + len(answers) + counts["retracted"] - (requests - asked)
+    assert 0 <= counts["messages.started"] - begun <= counts["messages.failed"], counts
 
 
 def through(

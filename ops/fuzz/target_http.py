@@ -1,7 +1,9 @@
-"""HTTP that is damaged, in hostile splits, losses and order; and law 1: a split alone changes no event."""
+"""HTTP that is damaged, in hostile splits, losses and order. A split alone changes no event, and neither does which
+port the client has."""
 
 from __future__ import annotations
 
+import gzip
 import struct
 
 from builders import MILLISECOND, START_NS, Outcome, get, post, timeless
@@ -14,6 +16,7 @@ from wire import ACK, FIN, RST
 
 (AS_IT_IS, LOST, TWICE, LATER, CUT, OTHERWISE, BEFORE, FORGED, NO_ACK, ENDS, RESETS, AGAIN) = range(12)
 LONGEST = 60_000
+GZIP = [("Content-Encoding", "gzip")]
 
 WORDS = [
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\n\n", b" ", b"\t", b":", b",", b"0\r\n\r\n", b"\0", b"\xff", b"\xc2\x85",
@@ -25,6 +28,8 @@ WORDS = [
     b"Connection: upgrade\r\nUpgrade: websocket\r\n", b"Host: a.example\r\n", b"Expect: 100-continue\r\n",
     b"User-Agent: x\r\n", b"Referer: http://b/\r\n", b"Content-Type: text/html\r\n", b"Cookie: a=b\r\n",
     b"http://user@[::1]:99999/p?q#f", b"18446744073709551615", b"9999999999999999999", b"-1", b"+1", b"1_0", b"0x10",
+    b"Content-Encoding: gzip, br\r\n", b"Content-Encoding: zstd, deflate\r\n", b"HTTP/1.1 206 OK\r\n", b"?q=1&b=2",
+    b"\x1f\x8b\x08\0\0\0\0\0\0\x03", b"\x78\x9c", b"\x28\xb5\x2f\xfd\x00\x88", b"\x50\x2a\x4d\x18", b"PK\3\4",
     b"ffffffffffffffff\r\n", b"7fffffffffffffff\r\n", b"1;x=y\r\n", b"\r\n folded", b"A" * 300,
 ]  # fmt: skip
 
@@ -61,12 +66,14 @@ def seeds() -> list[Case]:
         [exchange("CONNECT", "a.example:443", framing="close", body=b"\x16\x03\x01\0")],
         [exchange("GET", "/ws", status=101, request_headers=[("Upgrade", "websocket")], framing="close")],
         [exchange("OPTIONS", "*", version="1.0"), exchange("BREW", "http://u@a.example:8080/p?q=1#f", host="")],
+        [get(1, body=gzip.compress(b"z" * 9000, mtime=0), response_headers=GZIP, framing="chunked", chunk=9)],
+        [get(2, body=gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), response_headers=GZIP * 2)],
         [get(n) for n in range(6)],
     ]  # fmt: skip
     cases = []
     for place, scene in enumerate(scenes):
         for split in (0, 1, 7, 100):
-            knobs = [place % 4, 1 if place % 3 else 0, split % 2, place, place, place, split == 7]
+            knobs = [place % len(CONFIGS), 1 if place % 3 else 0, split % 2, place, place, place, (split == 7) + 2 * (split == 1)]
             cases.append(Case(knobs, pieces(scene, split)))
         for fate in range(12):
             damaged = pieces(scene, 40)
@@ -78,8 +85,10 @@ def seeds() -> list[Case]:
     return cases
 
 
-def frames_of(case: Case, split: bool = True) -> list[Wired]:
-    """The frames of one connection in which both sides say their items, each in pieces of its `split` bytes."""
+def frames_of(case: Case, split: bool = True, turn: bool = False) -> list[Wired]:
+    """The frames of one connection in which both sides say their items, each in pieces of its `split` bytes.
+
+    turn: the side that opened the connection answers, and the other one asks."""
     client, server = ((1_000_000, 2_000_000), (0xFFFFFFFF, 0xFFFFFF00), (0x7FFFFF00, 0))[case.knob(3, 3)]
     flow = case.knob(4, 16)
     now = START_NS
@@ -94,7 +103,7 @@ def frames_of(case: Case, split: bool = True) -> list[Wired]:
             send(frame)
     at = [client + 1, server + 1]
     for (back, fate, size, ack, idle), data in case.items:
-        back &= 1
+        back = (back ^ turn) & 1
         now += idle * 1000
         step = max(size, len(data) // 400) if size and split else LONGEST
         for start in range(0, len(data), step):
@@ -138,16 +147,28 @@ def run(case: Case) -> int:
     frames = frames_of(case)
     outcome = through(frames, config, exact=case.knob(2, 2) == 1, later_ns=case.knob(5, 3) * 500 * MILLISECOND)
     if (
-        case.knob(6, 2) == 0
+        case.knob(6, 3) == 0
         or case.knob(0, len(CONFIGS)) != 0
         or any(numbers[1] != AS_IT_IS for numbers, _ in case.items)
     ):
         return len(frames)
+    if case.knob(6, 3) == 2:
+        turned = through(frames_of(case, turn=True), config, later_ns=case.knob(5, 3) * 500 * MILLISECOND)
+        if case.knob(1, 3) == 1 and case.knob(5, 4) in (0, 3):
+            assert nowhere(outcome) == nowhere(turned), "another port, other events"
+        return 2 * len(frames)
     whole = through(frames_of(case, split=False), config)
     # Once a reader has lost its place, it looks for the next message where a segment starts, and nowhere else.
     if not lost(outcome) and not lost(whole):
         assert timeless(outcome.events) == timeless(whole.events), "law 1: another split, other events"
     return 2 * len(frames)
+
+
+def nowhere(outcome: Outcome) -> list[str]:
+    """Its events without their addresses."""
+    for event in outcome.events:
+        del event["source"], event["destination"]
+    return timeless(outcome.events)
 
 
 def lost(outcome: Outcome) -> bool:

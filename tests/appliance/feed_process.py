@@ -1,7 +1,8 @@
-"""A real feed process on a run directory of its own, with workers played by the test."""
+"""A real feed process on a run directory of its own, with workers played by the test; and a feed played by the test."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import IO, Any
 import msgspec
 
 from appliance.bus import EVENT_END, Bus, EventLink, EventMessage, pack_events
+from appliance.channels import HEARTBEAT, FeedSocket
 from appliance.config import save_resolved
 from appliance.options import Config, Feed, Source, Workers
 from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout
@@ -118,6 +120,33 @@ class FeedProcess:
         if self.process.returncode is None:
             self.process.kill()
         self._reap()
+
+
+class FakeFeed:
+    """Publishes what it is told, numbered as it is told."""
+
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:*") -> None:
+        self.bus = Bus()
+        self.socket = FeedSocket(self.bus, endpoint, 1000)
+        self.endpoint = self.socket.endpoint
+
+    def subscribed(self, count: int = 1, meanwhile: Callable[[], object] = lambda: None) -> None:
+        def known() -> bool:
+            meanwhile()
+            self.socket.read_subscriptions()
+            return self.socket.subscribers >= count
+
+        eventually(known, "the subscription arrives")
+
+    def say(self, topic: str, sequence: int, *events: bytes, epoch: int = 1) -> None:
+        self.socket.publish(topic, (epoch, sequence, len(events)), b"\n".join(events))
+
+    def beat(self, epoch: int = 1, **last: int) -> None:
+        numbers = {f"http.{name.removeprefix('_')}.": number for name, number in last.items()}
+        self.say(HEARTBEAT, 1, json.dumps({"epoch": epoch, "last": numbers}).encode(), epoch=epoch)
+
+    def close(self) -> None:
+        self.bus.close()
 
 
 def feed_config(*, workers: int = 1, file: bool = False, **feed: Any) -> Config:

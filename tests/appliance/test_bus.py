@@ -7,31 +7,31 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import zmq
 from feed_process import PATIENCE_S, ROOT, eventually
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.arena import ArenaError
+from appliance.batch import KEPT_BATCHES
 from appliance.bus import (
     EVENT_HEADER,
-    FEED_HEADER,
     BadMessage,
     Bus,
     BusError,
     EventInlet,
     EventLink,
     EventMessage,
-    FeedClient,
-    FeedSocket,
     FrameInlet,
-    FrameLink,
-    ReplaySocket,
-    Waiter,
+    FrameOutlet,
     pack_events,
     queue_length,
     unpack_events,
 )
+from appliance.channels import FEED_HEADER, FeedClient, FeedSocket, ReplaySocket
 from appliance.options import Config, Shard, Source
 
 SMALL = Config(
@@ -47,10 +47,12 @@ from appliance.options import Config, Shard, Source
 config = Config(source=Source(interfaces=["lo"]), shard=Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4))
 inlet, waiter = FrameInlet(Bus(), config, Path(sys.argv[1]), 0), Waiter()
 waiter.watch(inlet.socket, read=True)
+kept = []
 print("ready", flush=True)
 while True:
     waiter.wait(1.0)
     while (message := inlet.receive()) is not None:
+        kept += [message] * len(sys.argv[2:])
         print(int.from_bytes(message[:8], "little"), flush=True)
 """
 
@@ -68,9 +70,15 @@ def bus() -> Iterator[Bus]:
     made.close()
 
 
-def receiver(run_dir: Path) -> subprocess.Popen[str]:
+def next_of(inlet: FrameInlet) -> memoryview:
+    got: list[memoryview] = []
+    eventually(lambda: (message := inlet.receive()) is not None and (got.append(message) or True), "a batch")
+    return got[0]
+
+
+def receiver(run_dir: Path, *, keep: bool = False) -> subprocess.Popen[str]:
     process = subprocess.Popen(
-        [sys.executable, "-c", RECEIVER, str(run_dir)],
+        [sys.executable, "-c", RECEIVER, str(run_dir), *["keep"] * keep],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -89,34 +97,49 @@ def numbered(number: int) -> bytearray:
     return bytearray(number.to_bytes(8, "little") + bytes(4000))
 
 
-def test_frames_arrive_in_order_in_another_process(run_dir: Path, bus: Bus) -> None:
-    link = FrameLink(bus, SMALL, run_dir, 0)
+def outlet(bus: Bus, run_dir: Path, capture: int = 0, epoch: int = 1) -> FrameOutlet:
+    return FrameOutlet(bus, SMALL, run_dir, capture, epoch)
+
+
+def lent(made: FrameOutlet, number: int) -> memoryview:
+    """A batch that is written where it will be read."""
+    slot = made.lend()
+    assert slot is not None
+    slot[:4008] = numbered(number)
+    return slot[:4008]
+
+
+@pytest.mark.parametrize(
+    "batch", [lent, lambda _, number: numbered(number)], ids=["written in a slot", "copied into one"]
+)
+def test_frames_arrive_in_order_in_another_process(run_dir: Path, bus: Bus, batch: Any) -> None:
+    made = outlet(bus, run_dir)
     with receiver(run_dir) as process:
         for number in range(200):
-            assert link.wait(PATIENCE_S)
-            assert link.send(numbered(number))
+            assert made.wait(0, PATIENCE_S)
+            assert made.send(0, batch(made, number))
         assert [said(process) for _ in range(200)] == list(range(200))
         process.kill()
 
 
-def test_the_buffer_is_free_after_send(run_dir: Path, bus: Bus) -> None:
-    link, buffer = FrameLink(bus, SMALL, run_dir, 0), numbered(0)
+def test_a_batch_that_was_copied_is_its_owners_again(run_dir: Path, bus: Bus) -> None:
+    made, buffer = outlet(bus, run_dir), numbered(0)
     for number in range(4):
         buffer[:8] = number.to_bytes(8, "little")
-        assert link.send(buffer)
+        assert made.send(0, buffer)
     with receiver(run_dir) as process:
         assert [said(process) for _ in range(4)] == list(range(4))
         process.kill()
 
 
-def test_the_queue_of_a_killed_worker_goes_to_the_next_one(run_dir: Path, bus: Bus) -> None:
-    link = FrameLink(bus, SMALL, run_dir, 0)
+def test_what_a_killed_worker_had_not_received_goes_to_the_next_one(run_dir: Path, bus: Bus) -> None:
+    made = outlet(bus, run_dir)
     with receiver(run_dir) as process:
-        assert link.send(numbered(0))
+        assert made.send(0, numbered(0))
         assert said(process) == 0
         process.kill()
     for number in range(1, 5):
-        assert link.send(numbered(number))
+        assert made.send(0, numbered(number))
     with receiver(run_dir) as process:
         # What the dead process's socket had swallowed is gone, nothing else; the rest comes in order.
         last, got = -1, []
@@ -127,57 +150,105 @@ def test_the_queue_of_a_killed_worker_goes_to_the_next_one(run_dir: Path, bus: B
         process.kill()
 
 
-def test_a_full_link_refuses_at_once_and_stays_usable(run_dir: Path, bus: Bus) -> None:
-    link = FrameLink(bus, SMALL, run_dir, 0)
+def test_a_worker_has_no_more_than_its_quota_and_the_link_refuses_at_once(run_dir: Path, bus: Bus) -> None:
+    made = outlet(bus, run_dir)
     taken = 0
-    while link.send(numbered(taken)):
+    while made.send(0, numbered(taken)):
         taken += 1
-    assert taken == queue_length(SMALL.shard.link_bytes // 2, SMALL.shard.batch_bytes) == 8
-    assert not link.wait(0)
+    assert taken == made.quota == KEPT_BATCHES + queue_length(SMALL.shard.link_bytes, SMALL.shard.batch_bytes)
+    assert not made.wait(0, 0)
+    assert made.lend() is not None  # the capture goes on filling
     with receiver(run_dir) as process:
         assert [said(process) for _ in range(taken)] == list(range(taken))
-        assert link.wait(PATIENCE_S)
-        assert link.send(numbered(taken))
+        assert made.wait(0, PATIENCE_S)
+        assert made.send(0, numbered(taken))
         assert said(process) == taken
         process.kill()
 
 
+def test_a_batch_stays_as_it_is_until_its_reader_lets_it_go(run_dir: Path, bus: Bus) -> None:
+    inlet, made = FrameInlet(bus, SMALL, run_dir, 0), outlet(bus, run_dir)
+    assert made.send(0, numbered(7))
+    held = next_of(inlet)
+    for number in range(5 * made.quota):
+        assert made.wait(0, PATIENCE_S)
+        assert made.send(0, numbered(number))
+        assert bytes(next_of(inlet)[:8]) == number.to_bytes(8, "little")
+    assert bytes(held) == bytes(numbered(7))
+    with pytest.raises(TypeError, match="read-only"):
+        held[0] = 1
+
+
+def test_a_killed_worker_gives_everything_back_through_its_successor(run_dir: Path, bus: Bus) -> None:
+    made = outlet(bus, run_dir)
+    with receiver(run_dir, keep=True) as process:
+        for number in range(made.quota):
+            assert made.send(0, numbered(number))
+        assert [said(process) for _ in range(made.quota)] == list(range(made.quota))
+        assert not made.wait(0, 0.01)  # it keeps them all
+        process.kill()
+    with receiver(run_dir) as process:
+        eventually(lambda: made.wait(0, 0.01), "room")
+        assert made.send(0, numbered(99))
+        assert said(process) == 99
+        process.kill()
+
+
 def test_a_batch_from_each_capture_meets_in_one_inlet(run_dir: Path, bus: Bus) -> None:
-    inlet = FrameInlet(bus, SMALL, run_dir, 3)
-    first, second = FrameLink(bus, SMALL, run_dir, 3), FrameLink(bus, SMALL, run_dir, 3)
-    assert first.send(b"one")
-    assert second.send(b"two")
-    got: set[bytes] = set()
-    waiter = Waiter()
-    waiter.watch(inlet.socket, read=True)
-    while len(got) < 2:
-        assert waiter.wait(PATIENCE_S) == {inlet.socket}
-        while (message := inlet.receive()) is not None:
-            got.add(bytes(message))
-    assert got == {b"one", b"two"}
+    inlet = FrameInlet(bus, SMALL, run_dir, 0)
+    for capture in range(2):
+        assert outlet(bus, run_dir, capture).send(0, numbered(capture))
+    assert {bytes(next_of(inlet)) for _ in range(2)} == {bytes(numbered(0)), bytes(numbered(1))}
 
 
-def test_a_message_larger_than_the_limit_is_not_delivered(run_dir: Path, bus: Bus) -> None:
-    inlet, link = FrameInlet(bus, SMALL, run_dir, 0), FrameLink(bus, SMALL, run_dir, 0)
-    assert link.send(bytes(SMALL.shard.batch_bytes + SMALL.capture.snaplen + (1 << 20) + 1))
-    assert link.send(b"fits")
-    got: list[bytes] = []
-    eventually(lambda: (message := inlet.receive()) is not None and (got.append(bytes(message)) or True), "a message")
-    assert got == [b"fits"]
+def test_a_capture_that_starts_again_has_new_memory_and_the_old_batches_stay_readable(run_dir: Path, bus: Bus) -> None:
+    inlet = FrameInlet(bus, SMALL, run_dir, 0)
+    assert outlet(bus, run_dir, epoch=1).send(0, numbered(1))
+    first = next_of(inlet)
+    assert outlet(bus, run_dir, epoch=2).send(0, numbered(2))
+    assert bytes(next_of(inlet)) == bytes(numbered(2))
+    assert bytes(first) == bytes(numbered(1))
+    assert [path.name for path in run_dir.glob("frames-0-*")] == ["frames-0-2"]
 
 
-def test_close_lets_the_queue_leave(run_dir: Path) -> None:
+def test_a_batch_whose_memory_is_gone_is_passed_over(run_dir: Path, bus: Bus) -> None:
+    assert outlet(bus, run_dir, epoch=1).send(0, numbered(1))
+    assert outlet(bus, run_dir, epoch=2).send(0, numbered(2))
+    assert bytes(next_of(FrameInlet(bus, SMALL, run_dir, 0))) == bytes(numbered(2))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"HCH1", b"x" * 44, b"HCH1\xff\xff\xff\xff\0\0\0\0" + b"\xff" * 32],
+    ids=["empty", "short", "other", "too long for a slot"],
+)
+def test_what_announces_no_batch_is_refused(run_dir: Path, bus: Bus, said: bytes) -> None:
+    inlet, stranger = FrameInlet(bus, SMALL, run_dir, 0), bus.socket(zmq.PUSH)
+    stranger.connect(f"ipc://{run_dir}/shard-0")
+    outlet(bus, run_dir, 0xFFFFFFFF, (1 << 64) - 1)  # the file that the last one names
+    stranger.send(said)
+    with pytest.raises((BadMessage, ArenaError)):
+        eventually(inlet.receive, "the message")
+
+
+def test_a_run_directory_without_room_is_named(run_dir: Path, bus: Bus) -> None:
+    (run_dir / "frames-0-1").mkdir()
+    with pytest.raises(BusError, match="choose another run directory"):
+        outlet(bus, run_dir)
+
+
+def test_close_lets_what_was_said_leave(run_dir: Path) -> None:
     bus, other = Bus(), Bus()
-    inlet, link = FrameInlet(other, SMALL, run_dir, 0), FrameLink(bus, SMALL, run_dir, 0)
-    assert link.send(b"for somebody")
+    inlet, made = FrameInlet(other, SMALL, run_dir, 0), outlet(bus, run_dir)
+    assert made.send(0, numbered(0))
     bus.close(linger_s=PATIENCE_S)
-    eventually(lambda: inlet.receive() is not None, "the message of a process that ended")
+    assert bytes(next_of(inlet)) == bytes(numbered(0))
     other.close()
 
 
 def test_close_does_not_wait_for_nobody(run_dir: Path) -> None:
     bus = Bus()
-    assert FrameLink(bus, SMALL, run_dir, 0).send(b"for nobody")
+    assert outlet(bus, run_dir).send(0, numbered(0))
     bus.close()
 
 
@@ -234,7 +305,9 @@ def test_the_feed_reaches_a_subscriber_as_three_parts(bus: Bus) -> None:
     eventually(subscribed, "the subscription")
     feed.publish("other.", (1, 1, 1), b"not asked for")
     feed.publish("http.2xx.", (1, 2, 3), memoryview(b"body"))
-    assert client.receive(PATIENCE_S) == [b"http.2xx.", FEED_HEADER.pack(1, 2, 3), b"body"]
+    eventually(lambda: client.socket.poll(0), "the message")
+    assert client.take() == [b"http.2xx.", FEED_HEADER.pack(1, 2, 3), b"body"]
+    assert client.take() is None
 
 
 def test_strangers_on_the_feed_port_do_no_harm(bus: Bus) -> None:
@@ -250,7 +323,7 @@ def test_strangers_on_the_feed_port_do_no_harm(bus: Bus) -> None:
     def arrived() -> bool:
         feed.read_subscriptions()
         feed.publish("http.2xx.", (1, 1, 1), b"still here")
-        return client.receive(0.01) is not None
+        return client.take() is not None
 
     eventually(arrived, "a message after the garbage")
 

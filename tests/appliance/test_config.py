@@ -128,6 +128,7 @@ def test_an_unknown_key_is_answered_with_the_one_that_was_meant(toml, text, mean
         ("tcp.idle_timeout_s", float("inf")),
         ("http.headers", "host"),
         ("http.headers", [1]),
+        ("bodies.hashes", ["sha1"]),
         ("source.filter", 80),
         ("source.filter", "tcp\0"),
     ],
@@ -140,6 +141,11 @@ def test_a_fault_says_what_would_be_right():
     told = only_fault(None, {**ETH, "capture.snaplen": 63})
     assert "must be a whole number from 64 to" in told
     assert "bytes" in told
+
+
+def test_a_fault_in_a_list_of_choices_says_which_there_are():
+    told = only_fault(None, {**ETH, "bodies.hashes": ["sha256", "crc"]})
+    assert 'must be a list of some of "md5", "sha256"' in told
 
 
 def test_a_refused_value_does_not_cause_a_second_fault():
@@ -200,6 +206,7 @@ def test_a_link_holds_two_batches():
 
 
 def test_all_streams_together_may_hold_what_one_may():
+    assert "http.max_total_head_bytes" in only_fault(None, {**ETH, "http.max_total_head_bytes": 65535})
     assert "tcp.max_total_pending_bytes" in only_fault(None, {**ETH, "tcp.max_total_pending_bytes": 2048})
 
 
@@ -219,12 +226,24 @@ def test_a_header_name_is_a_token(name):
         {"feed.bind": "tcp://[::]:5556"},
         {"feed.replay": "tcp://192.0.2.1:5557"},
         {"feed.bind": "tcp://sensor.example:5556"},
-        {"metrics.bind": "0.0.0.0:9470"},
     ],
 )
-def test_nothing_is_bound_beyond_this_host_unless_it_is_allowed(options):
-    assert "set run.allow_remote = true" in only_fault(None, {**ETH, **options})
-    resolve(None, {**ETH, **options, "run.allow_remote": True})
+def test_a_feed_beyond_this_host_needs_a_lock_or_words_that_there_is_none(options):
+    remote = {**ETH, **options}
+    assert "set feed.anyone_may_read = true" in only_fault(None, {**remote, "run.allow_remote": True})
+    resolve(None, {**remote, "feed.anyone_may_read": True})
+    resolve(None, {**remote, "feed.curve_key": "server.key_secret", "feed.curve_clients": "clients"})
+
+
+def test_a_lock_without_those_who_may_read_is_refused():
+    assert "belong together" in only_fault(None, {**ETH, "feed.curve_key": "server.key_secret"})
+    assert "belong together" in only_fault(None, {**ETH, "feed.curve_clients": "clients"})
+
+
+def test_metrics_are_not_bound_beyond_this_host_unless_it_is_allowed():
+    remote = {**ETH, "metrics.bind": "0.0.0.0:9470"}
+    assert "set run.allow_remote = true" in only_fault(None, {**remote, "feed.anyone_may_read": True})
+    resolve(None, {**remote, "run.allow_remote": True})
 
 
 @pytest.mark.parametrize(

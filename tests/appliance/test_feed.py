@@ -6,8 +6,10 @@ import json
 import os
 import resource
 import subprocess
+import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,8 +17,10 @@ import zmq
 from feed_process import PATIENCE_S, FeedProcess, eventually, feed_config
 
 from appliance.bus import EventMessage, pack_events
+from appliance.channels import FEED_HEADER
 from appliance.options import Feed, Output, Run
 from appliance.stats import DONE, READY, TOPICS
+from appliance.store import OVERHEAD
 from appliance.subscriber import Subscriber
 
 EVENT = b'{"n":%d}'
@@ -139,24 +143,30 @@ def test_garbage_on_the_events_socket_is_counted(tmp_path: Path, garbage: bytes)
 # -- heartbeat -------------------------------------------------------------------------------------------------------
 
 
+def heartbeat(feed: FeedProcess) -> dict[str, Any]:
+    """The next one."""
+    context = zmq.Context()
+    socket = context.socket(zmq.SUB)
+    socket.subscribe("heartbeat.")
+    socket.connect(feed.endpoint)
+    assert socket.poll(PATIENCE_S * 1000)
+    topic, header, body = socket.recv_multipart()
+    context.destroy(linger=0)
+    beat: dict[str, Any] = json.loads(body)
+    assert topic == b"heartbeat."
+    epoch, _sequence, events = FEED_HEADER.unpack(header)
+    assert (epoch, events) == (beat["epoch"], 1)
+    return beat
+
+
 def test_the_heartbeat_says_the_last_number_of_every_topic(tmp_path: Path) -> None:
     with FeedProcess(tmp_path, feed_config()) as feed:
         feed.workers[0].send(1, EVENT % 1, EVENT % 2)
         feed.workers[0].send(1, EVENT % 3)
         feed.workers[0].send(5, EVENT % 4)
         eventually(lambda: feed.published() == 4, "four events published")
-        context = zmq.Context()
-        socket = context.socket(zmq.SUB)
-        socket.subscribe("heartbeat.")
-        socket.connect(feed.endpoint)
-        assert socket.poll(PATIENCE_S * 1000)
-        topic, header, body = socket.recv_multipart()
-        context.destroy(linger=0)
-        beat = json.loads(body)
-        assert topic == b"heartbeat."
-        assert len(header) == 24
-        assert beat["epoch"] == feed.page["epoch"] == int.from_bytes(header[:8], "big")
-        assert int.from_bytes(header[16:], "big") == 1
+        beat = heartbeat(feed)
+        assert beat["epoch"] == feed.page["epoch"]
         assert beat["last"] == {**dict.fromkeys(TOPICS, 0), "http.2xx.": 2, "http.none.": 1, "status.": 1}
         assert beat["events"] == {**dict.fromkeys(TOPICS, 0), "http.2xx.": 3, "http.none.": 1, "status.": 1}
         assert msgspec.convert(beat["time"], type=__import__("datetime").datetime).tzinfo is not None
@@ -289,38 +299,199 @@ def test_an_output_that_cannot_be_opened_is_unusable(tmp_path: Path) -> None:
 # -- replay ----------------------------------------------------------------------------------------------------------
 
 
-def ask(feed: FeedProcess, question: bytes, *, answers: int = 2) -> list[dict[str, object]]:
+Answer = tuple[str, int, bytes] | dict[str, Any]  # a stored message (topic, sequence, body), or a word
+
+
+def ask(feed: FeedProcess, question: bytes, *more: bytes) -> list[Answer]:
+    """All that comes back, to as many ends as there are questions."""
     context = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.connect(feed.replay)
-    socket.send_multipart([b"", question])
-    got = []
-    for _ in range(answers):
+    for asked in (question, *more):
+        socket.send_multipart([b"", asked])
+    got: list[Answer] = []
+    while sum(isinstance(answer, dict) and "end" in answer for answer in got) < 1 + len(more):
         assert socket.poll(PATIENCE_S * 1000)
-        delimiter, answer = socket.recv_multipart()
+        delimiter, *answer = socket.recv_multipart()
         assert delimiter == b""
-        got.append(json.loads(answer))
+        if len(answer) == 1:
+            got.append(json.loads(answer[0]))
+        else:
+            epoch, sequence, _events = FEED_HEADER.unpack(answer[1])
+            assert epoch == feed.page["epoch"]
+            got.append((answer[0].decode(), sequence, answer[2]))
     context.destroy(linger=0)
     return got
 
 
-def test_replay_says_what_is_gone(tmp_path: Path) -> None:
-    wanted = {"topic": "http.2xx.", "epoch": 1, "from": 2, "to": 3}
+def question(feed: FeedProcess, first: int, last: int, topic: str = "http.2xx.", epoch: int | None = None) -> bytes:
+    wanted = {"topic": topic, "epoch": feed.page["epoch"] if epoch is None else epoch, "from": first, "to": last}
+    return json.dumps(wanted).encode()
+
+
+def filled(feed: FeedProcess, messages: int, body: bytes = b"x" * 1000) -> None:
+    """Messages 1 to `messages` of http.2xx., published."""
+    for _ in range(messages):
+        feed.workers[0].send(1, body)
+    eventually(lambda: feed.published() == messages, "everything is published")
+
+
+def test_replay_sends_stored_messages_again(tmp_path: Path) -> None:
     with FeedProcess(tmp_path, feed_config()) as feed:
-        gone, end = ask(feed, json.dumps(wanted).encode())
-        assert gone["gone"] == wanted
-        assert gone["reason"]
-        assert end == {"end": True}
+        for number in range(1, 6):
+            feed.workers[0].send(1, EVENT % number, EVENT % number)
+        eventually(lambda: feed.published() == 10, "ten events")
+        wanted = question(feed, 2, 4)
+        assert ask(feed, wanted) == [
+            *(("http.2xx.", number, b"\n".join([EVENT % number] * 2)) for number in (2, 3, 4)),
+            {"end": True, **json.loads(wanted)},
+        ]
+        eventually(lambda: feed.page["replay_served"] == 1, "the answer is counted")
+        assert feed.page["replay_messages"] == 3
+
+
+def test_replay_ends_where_the_feed_does(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed:
+        filled(feed, 3)
+        *messages, end = ask(feed, question(feed, 3, 1000))
+        assert [message[1] for message in messages] == [3]
+        assert isinstance(end, dict)
+        assert end["to"] == 3
+
+
+def test_replay_says_what_the_store_had_no_room_for(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config(replay_bytes=10 * (1000 + OVERHEAD))) as feed:
+        filled(feed, 50)
+        gone, *messages, _end = ask(feed, question(feed, 5, 50))
+        kept = [message[1] for message in messages]
+        assert kept == list(range(kept[0], 51))
+        assert isinstance(gone, dict)
+        assert gone["gone"] == {"topic": "http.2xx.", "epoch": feed.page["epoch"], "from": 5, "to": kept[0] - 1}
+        assert feed.page["store_bytes"] <= 10 * (1000 + OVERHEAD)
+        assert feed.page["store_messages"] + feed.page["store_evicted"] == 51  # the status message is one of them
+
+
+def test_replay_of_another_run_of_the_feed_is_gone(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed:
+        wanted = question(feed, 2, 3, epoch=1)
+        assert ask(feed, wanted) == [
+            {"gone": json.loads(wanted), "reason": "it is of another run of the feed"},
+            {"end": True, **json.loads(wanted)},
+        ]
         eventually(lambda: feed.page["replay_gone"] == 1, "the answer is counted")
 
 
-@pytest.mark.parametrize(
-    "question",
-    [b"", b"{", b"[]", b'{"topic":"http."}', b'{"topic":1,"epoch":1,"from":1,"to":1}', b"\xff\xfe", b"[" * 50_000],
-)
-def test_replay_answers_a_bad_question_with_an_error(tmp_path: Path, question: bytes) -> None:
+def test_the_heartbeat_says_what_can_be_asked_for_and_where(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config(replay_bytes=10 * (1000 + OVERHEAD))) as feed:
+        filled(feed, 50)
+        beat = heartbeat(feed)
+        assert beat["replay"] == feed.replay
+        _gone, first, *_ = ask(feed, question(feed, 1, 50))
+        assert beat["first"]["http.2xx."] == first[1]
+        assert beat["first"]["http.5xx."] == 1
+
+
+def test_a_killed_feed_tells_how_its_last_life_ended(tmp_path: Path) -> None:
     with FeedProcess(tmp_path, feed_config()) as feed:
-        error, end = ask(feed, question)
+        filled(feed, 7)
+        first = feed.page["epoch"]
+        feed.kill()
+        feed.start()
+        assert heartbeat(feed)["before"] == [
+            {"epoch": first, "last": {**dict.fromkeys(TOPICS, 0), "http.2xx.": 7, "status.": 1}}
+        ]
+        second = feed.page["epoch"]
+        feed.kill()
+        feed.start()
+        assert [life["epoch"] for life in heartbeat(feed)["before"]] == [first, second]
+
+
+def test_more_questions_than_one_client_may_ask_are_refused(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config(replay_rate_bytes=200_000)) as feed:
+        filled(feed, 50)
+        got = ask(feed, *[question(feed, 1, 50)] * 12)
+        errors = [answer for answer in got if isinstance(answer, dict) and "error" in answer]
+        assert 1 <= len(errors) <= 4
+        assert feed.page["replay_refused"] == len(errors)
+        assert len(got) == 50 * (12 - len(errors)) + len(errors) + 12
+
+
+def test_replay_keeps_to_its_rate(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config(replay_rate_bytes=100_000)) as feed:
+        filled(feed, 50)
+        began = time.monotonic()
+        ask(feed, question(feed, 1, 50))
+        assert time.monotonic() - began > 50_000 * 0.7 / 100_000
+        assert feed.page["replay_pauses"] > 0
+
+
+def test_a_client_that_does_not_read_its_answer_holds_up_nobody(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed:
+        filled(feed, 300, b"x" * 200_000)
+        context = zmq.Context()
+        deaf = context.socket(zmq.DEALER)
+        deaf.rcvhwm = 1
+        deaf.connect(feed.replay)
+        for _ in range(8):
+            deaf.send_multipart([b"", question(feed, 1, 300)])
+        eventually(lambda: feed.page["replay_messages"] > 16, "it is being answered")
+        assert len(ask(feed, question(feed, 300, 300))) == 2
+        with subscribe(feed, "http.") as subscriber:
+            feed.workers[0].send(1, EVENT % 1)
+            assert subscriber.receive(PATIENCE_S)
+        context.destroy(linger=0)
+        eventually(lambda: feed.page["replay_abandoned"] == 8, "what it left unread is given up")
+
+
+def test_a_flood_of_questions_is_read_at_a_bounded_rate(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed, subscribe(feed, "http.") as subscriber:
+        context = zmq.Context()
+        flood = [context.socket(zmq.DEALER) for _ in range(4)]
+        for socket in flood:
+            socket.sndhwm = 10_000
+            socket.connect(feed.replay)
+            for _ in range(3000):
+                socket.send_multipart([b"", b"{"], zmq.DONTWAIT)
+        for number in range(1, 50):
+            feed.workers[0].send(1, EVENT % 1)
+            message = subscriber.receive(PATIENCE_S)
+            assert message is not None
+            assert message.sequence == number
+        eventually(lambda: feed.page["replay_invalid"] > 1000, "questions are read")
+        assert feed.page["replay_pauses"] > 0
+        context.destroy(linger=0)
+
+
+def test_who_missed_the_end_can_still_ask_for_it(tmp_path: Path) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed, subscribe(feed, "heartbeat.", "status.") as subscriber:
+        filled(feed, 20)
+        feed.workers[0].end()
+        while subscriber.receive(PATIENCE_S).events[0].find(b'"done"') < 0:
+            pass
+        assert len(ask(feed, question(feed, 1, 20))) == 21
+        assert feed.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"topic":"http."}',
+        b'{"topic":1,"epoch":1,"from":1,"to":1}',
+        b'{"topic":"heartbeat.","epoch":1,"from":1,"to":1}',
+        b'{"topic":"http.2xx.","epoch":1,"from":0,"to":1}',
+        b'{"topic":"http.2xx.","epoch":1,"from":2,"to":1}',
+        b'{"topic":"http.2xx.","epoch":1,"from":1,"to":99999999999999999999999}',
+        b"\xff\xfe",
+        b"[" * 4000,
+    ],
+)
+def test_replay_answers_a_bad_question_with_an_error(tmp_path: Path, asked: bytes) -> None:
+    with FeedProcess(tmp_path, feed_config()) as feed:
+        error, end = ask(feed, asked)
+        assert isinstance(error, dict)
         assert error["error"]
         assert end == {"end": True}
         eventually(lambda: feed.page["replay_invalid"] == 1, "the question is counted")

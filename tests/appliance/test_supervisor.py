@@ -51,6 +51,12 @@ def life(kind):
             while not station.stopping and not all(page[n] for n in page.names if n.startswith("ended.")):
                 station.turn()
                 time.sleep(0.005)
+        elif word == "called":
+            heard = []
+            signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
+            while not heard:
+                station.turn()
+                time.sleep(0.005)
         elif word == "bye":
             to = [f"worker-{w}" for w in range(2)] if kind == "capture" else ["feed"]
             for other in to:
@@ -140,6 +146,18 @@ def test_sigterm_drains_a_live_run(scene: Scene, capfd: pytest.CaptureFixture[st
     scene.live()
     assert scene.run((0.8, signal.SIGTERM)) == 143
     assert "capturing on eth0" in capfd.readouterr().err
+
+
+def test_a_hangup_is_passed_on_to_a_feed_with_a_lock(scene: Scene) -> None:
+    scene.options |= {"feed.curve_key": "server.key_secret", "feed.curve_clients": "clients"}
+    scene.live(feed=["ready, called, set reloads=1, hear, exit 0"])
+    assert scene.run((1.0, signal.SIGHUP), (1.6, signal.SIGTERM)) == 143
+    assert scene.page("feed")["reloads"] == 1
+
+
+def test_a_hangup_ends_a_run_without_a_lock(scene: Scene) -> None:
+    scene.live()
+    assert scene.run((0.8, signal.SIGHUP)) == 129
 
 
 def test_ctrl_c_drains_a_file(scene: Scene) -> None:

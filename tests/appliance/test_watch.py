@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import zmq
+from feed_process import FeedProcess, eventually, feed_config
+
+from appliance.watch import since
 
 ROOT = Path(__file__).resolve().parents[2]
 EVENT = {"url": {"original": "/a\u001b[31m", "domain": "a.example"}, "http": {"response": {"status_code": 200}}}
@@ -29,12 +34,12 @@ class Stage:
         self.port = self.socket.bind_to_random_port("tcp://127.0.0.1")
         self.processes: list[subprocess.Popen[str]] = []
 
-    def events(self, *arguments: str) -> subprocess.Popen[str]:
+    def events(self, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """Starts the command and waits until it has subscribed."""
         known = os.environ.get("PYTHONPATH")
         process = subprocess.Popen(
             [sys.executable, "-m", "appliance", "events", "--connect", f"tcp://127.0.0.1:{self.port}", *arguments],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
@@ -74,7 +79,7 @@ def test_a_line_per_transaction_until_there_are_enough(stage: Stage) -> None:
     assert len(out.splitlines()) == 3
     assert "a.example/a\\x1b[31m" in out
     assert "\x1b" not in out
-    assert err == "appliance: 3 events shown, 4 received, 0 messages lost\n"
+    assert err == "appliance: 3 events shown, 4 received, 0 messages recovered, 0 messages lost\n"
 
 
 def test_json_is_passed_on_as_it_is(stage: Stage) -> None:
@@ -85,7 +90,7 @@ def test_json_is_passed_on_as_it_is(stage: Stage) -> None:
 
 
 def test_gaps_are_reported(stage: Stage) -> None:
-    process = stage.events("-n", "2")
+    process = stage.events("-n", "2", "--replay", "off")
     stage.publish(5, EVENT)
     stage.publish(9, EVENT)
     _, err = process.communicate(timeout=20)
@@ -133,6 +138,66 @@ def test_nothing_there_is_said_once(stage: Stage) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
     assert err.count("nothing heard") == 1
+
+
+def test_only_events_that_are_asked_for(stage: Stage) -> None:
+    process = stage.events("--json", "-n", "1", "--where", "host = b.example")
+    stage.publish(1, EVENT, {**EVENT, "url": {"domain": "b.example"}})
+    out, _ = process.communicate(timeout=20)
+    assert [json.loads(line)["url"]["domain"] for line in out.splitlines()] == ["b.example"]
+
+
+def test_events_of_the_past_come_from_the_store(tmp_path: Path) -> None:
+    def event(time: str) -> bytes:
+        return json.dumps({**EVENT, "@timestamp": f"2026-11-22T{time}.000000000Z"}).encode()
+
+    with FeedProcess(tmp_path, feed_config()) as feed:
+        feed.workers[0].send(1, event("09:00:00"), event("10:00:00"))
+        feed.workers[0].send(1, event("11:00:00"))
+        eventually(lambda: feed.published() == 3, "three events")
+        done = appliance("events", "--connect", feed.endpoint, "--since", "2026-11-22T10:00", "--json", "-n", "2")
+    assert [json.loads(line)["@timestamp"][11:13] for line in done.stdout.splitlines()] == ["10", "11"]
+    assert done.stderr.endswith("2 events shown, 3 received, 2 messages recovered, 0 messages lost\n")
+
+
+def test_colours_and_headings_are_for_terminals(stage: Stage) -> None:
+    ours, theirs = pty.openpty()
+    process = stage.events("-n", "1", stdout=theirs)
+    os.close(theirs)
+    stage.publish(1, EVENT)
+    assert process.wait(20) == 0
+    shown = os.read(ours, 65536).decode().splitlines()
+    os.close(ours)
+    assert shown[0].split()[0] == "time"
+    assert "\x1b[32m   200\x1b[0m" in shown[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("90s", "2026-11-22T09:58:30.000000000Z"),
+        ("10m", "2026-11-22T09:50:00.000000000Z"),
+        ("2h", "2026-11-22T08:00:00.000000000Z"),
+        ("1d", "2026-11-21T10:00:00.000000000Z"),
+        ("2026-11-22T09:30", "2026-11-22T09:30:00.000000000Z"),
+        ("2026-11-22T09:30:00.5+01:00", "2026-11-22T08:30:00.500000000Z"),
+    ],
+)
+def test_since_is_a_time_or_how_long_ago(text: str, moment: str) -> None:
+    assert since(text, datetime(2026, 11, 22, 10, tzinfo=UTC)) == moment
+
+
+@pytest.mark.parametrize("arguments", [["--since", "yesterday"], ["--since", "9999999d"], ["--where", "color = red"]])
+def test_what_is_not_understood_is_said(arguments: list[str]) -> None:
+    done = appliance("events", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"appliance: {arguments[0]} ")
+    assert "Traceback" not in done.stderr
+
+
+def appliance(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "appliance", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
 
 
 def test_an_impossible_endpoint() -> None:

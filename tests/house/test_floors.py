@@ -9,15 +9,29 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FLOORS = {
     "appliance": [
-        {"config", "options", "stats", "books", "station", "flow", "protocols", "locate", "batch", "endpoints"},
+        {
+            "config",
+            "options",
+            "notes",
+            "option_bodies",
+            "option_shedding",
+            "stats",
+            "books",
+            "station",
+            "flow",
+            "protocols",
+            "locate",
+            "batch",
+            "endpoints",
+        },
         {"packet", "defragment", "shard", "shedding", "ledger", "metrics"},
-        {"pcap", "bus", "exporter"},
-        {"capture", "feed", "subscriber"},
+        {"pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
+        {"capture", "feed", "subscriber", "forward"},
         {"supervisor", "cli"},
     ],
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
-        {"stream", "http1", "start", "message"},
+        {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "text", "body"},
         {"connection", "http_connection", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "worker"},
@@ -29,15 +43,16 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram", "shedset"), 1),
+        **dict.fromkeys(("fragment", "datagram", "shedset", "store", "follower", "where", "window", "columns"), 1),
         **dict.fromkeys(PACKET, 1),
-        **dict.fromkeys(PCAP, 2),
-        **dict.fromkeys(("output", "inject", "packets"), 3),
+        **dict.fromkeys((*PCAP, "arena"), 2),
+        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
     "workers": {"delivery": 3, "reader_stream": 3},
 }
 BORDER = {
+    "option_bodies",
     "options",
     "config",
     "stats",
@@ -143,8 +158,11 @@ def test_the_core_knows_no_socket_file_or_clock(room):
 @pytest.mark.parametrize(
     ("module", "only"),
     [
-        ("zmq", {"bus.py"}),
+        ("zmq", {"bus.py", "channels.py", "curve.py"}),
         ("prometheus_client", {"exporter.py"}),
+        ("nats", {"jetstream.py"}),
+        ("confluent_kafka", {"kafka.py"}),
+        ("pyarrow", {"parquet.py"}),
         ("pylibpcap", {"libpcap.pxd"}),
         (r"appliance\.libpcap", {f"{room}.pyx" for room in PCAP[2:] if room != "pending"} | {"pcap.pyx", *PXD}),
     ],

@@ -21,7 +21,14 @@ OF_HTTP = (
     *("messages.", "requests.", "responses.", "pairing.", "response_seconds.", "made.", "body_bytes."),
     *("not_http_streams.", "anomalies."),
 )
-OF_HTTP_TOO = {"parse_errors", "resyncs", "not_http_bytes", "skipped_bytes", "tunnels", "tunnel_bytes"}
+OF_HTTP_TOO = {"head_bytes", "retracted"} | {
+    "parse_errors",
+    "resyncs",
+    "not_http_bytes",
+    "skipped_bytes",
+    "tunnels",
+    "tunnel_bytes",
+}
 
 segments = st.lists(st.tuples(st.integers(0, SIZE - 1), st.integers(1, 60), st.booleans()), max_size=30)
 numbers = st.integers(0, 2**32 - 1)

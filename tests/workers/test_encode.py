@@ -14,8 +14,8 @@ from exchange import exchange
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from workers.encode import text_json
 from workers.events import decode, wire_bytes
+from workers.text import text_json
 
 OK = response(b"200 OK", b"Content-Length: 0")
 INSIDE = [byte for byte in range(256) if byte != 10]  # a line feed ends the line
