@@ -44,7 +44,7 @@ def close_capture(page: Page, workers: int) -> None:
     page["fragments.held"] = 0
     _close(page, "rejected.fragment", under(page.snapshot(), "fragments"), "fragments.crash")
     seen = page.snapshot()
-    judged = under(seen, "offered") + under(seen, "rejected")
+    judged = under(seen, "offered") + under(seen, "rejected") + seen["shed_frames"]
     page["reassembled"] = min(seen["reassembled"], judged)
     page["frames"] = judged - page["reassembled"]
     if seen["kernel_received"]:

@@ -1,9 +1,10 @@
 """The capture process: one source, its frames spread over the workers.
 
 `python -m appliance.capture RUN_DIR INDEX` opens interface INDEX of the configuration (or its file) and sends every TCP
-frame to the worker that its flow belongs to. A live capture never blocks: what a worker does not take is dropped and
-counted. Reading a file never drops: it waits. Every count is in the stats page before the thing it counts can be lost,
-so that a killed process leaves an account that its successor can close.
+frame to the worker that its flow belongs to. A live capture never blocks: it leaves out whole new connections while
+the machine is not enough (appliance.shedding), and what a worker does not take all the same is dropped and counted.
+Reading a file never drops: it waits. Every count is in the stats page before the thing it counts can be lost, so that a
+killed process leaves an account that its successor can close.
 Ends with 0 when all is sent, 1 when the source failed on the way, 2 when it could not be opened as asked.
 """
 
@@ -25,6 +26,7 @@ from appliance.bus import Bus, BusError, FrameOutlet
 from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.shard import Sharder
+from appliance.shedding import RING_S, Shedder, refusal
 from appliance.station import Station
 from appliance.stats import DONE, DRAINING, READY, Page
 
@@ -102,8 +104,10 @@ class Capture:
         self.backlog_limit = config.shard.link_bytes // 2 // config.capture_count
         self.sharder = self._sharder(ETHERNET)  # replaced when the source says what its frames are
         self.handle: pcap.Handle | None = None
+        self.filter = ""  # as it was set
         self.input = -1  # descriptor of the file being read
         self.stats_at = 0.0
+        self.shedder = Shedder(config, run_dir, index, page) if self.live and config.shedding.enabled else None
         self.received_before = 0  # kernel_received − kernel_dropped of this process at the last reading
 
     def _sharder(self, link_type: int) -> Sharder:
@@ -120,6 +124,9 @@ class Capture:
             max_fragment_bytes=config.capture.max_fragment_bytes,
             fragment_timeout_ns=round(config.capture.fragment_timeout_s * 1e9),
             vlans=config.capture.vlan_in_flow,
+            max_shed_flows=config.shedding.max_flows,
+            shed_timeout_ns=round(config.shedding.flow_timeout_s * 1e9),
+            halves=config.capture_count > 1,
         )
 
     # -- the source --------------------------------------------------------------------------------------------------
@@ -145,7 +152,7 @@ class Capture:
         if handle.warning:
             tell(handle.warning)
         if source.filter:
-            self._filter(handle, source.filter)
+            self.filter = self._filter(handle, source.filter)
         self.page["link_type"] = handle.link_type
         self.sharder = self._sharder(handle.link_type)
         return handle
@@ -158,14 +165,16 @@ class Capture:
         except OSError as error:
             raise pcap.NotACapture(f"{path}: {error.strerror}") from error
 
-    def _filter(self, handle: pcap.Handle, text: str) -> None:
+    def _filter(self, handle: pcap.Handle, text: str) -> str:
+        """Sets it, and says what was set."""
         if self.config.capture.vlan_aware and handle.link_type == ETHERNET:
             try:
                 handle.set_filter(vlan_aware(text))
-                return
+                return vlan_aware(text)
             except pcap.PcapError:
                 pass  # not every expression may stand behind `vlan`; if it is wrong by itself, the next line says so
         handle.set_filter(text)
+        return text
 
     def run(self) -> int:
         """The whole life of the process; its exit code."""
@@ -210,14 +219,37 @@ class Capture:
             frames = handle.shard(self.sharder, TURN_FRAMES)
             self.sharder.seal(age_ns)
             self._pass_on()
-            if time.monotonic() >= self.stats_at:
+            now = time.monotonic()
+            if now >= self.stats_at:
                 self._kernel_stats(handle)
+            if self.shedder is not None and now >= self.shedder.next_look:
+                if frames >= TURN_FRAMES or now >= self.shedder.next_ring:  # fewer: all that was there was read
+                    self.shedder.see_ring(handle.stats(), self.sharder, mirror=self._mirror)
+                    self.shedder.next_ring = now + RING_S
+                refused = self.shedder.refused
+                self.shedder.look(now, [count / self.backlog_limit for count in self.backlog_bytes], self.sharder)
+                if self.shedder.refused != refused:
+                    self._refuse(handle, self.shedder.refused)
             if frames == 0:
                 waiting.poll(self.config.shard.batch_age_ms)
         self.station.state(DRAINING)
         self.deadline = time.monotonic() + self.config.run.drain_s
         handle.stop_accepting()
         self._drain_ring(handle, waiting)
+
+    def _refuse(self, handle: pcap.Handle, steps: int) -> None:
+        """Has the kernel refuse the frames of this share of all flows, if its filter can be changed without a loss."""
+        assert self.shedder is not None
+        try:
+            if not handle.seamless:
+                raise pcap.BadFilter("the filter of this interface cannot be changed")
+            handle.set_filter(refusal(self.sharder.salt, steps, self.filter) if steps else self.filter)
+        except pcap.BadFilter as reason:
+            self.shedder.spare_kernel()
+            tell(f"{handle.source}: the kernel's buffer overflows, and nothing can be refused there: {reason}")
+        else:
+            if self.page["kernel_shed_ns"] == 0:
+                tell(f"{handle.source}: the kernel's buffer overflows; it refuses a share of all connections, unseen")
 
     def _drain_ring(self, handle: pcap.Handle, waiting: select.poll) -> None:
         settings = self.config.capture
@@ -363,6 +395,8 @@ class Capture:
         self.station.state(DRAINING)
         if self.deadline is None and self.live:
             self.deadline = time.monotonic() + self.config.run.drain_s
+        if self.shedder is not None:
+            self.shedder.rest()
         self.sharder.settle()
         self.sharder.seal()
         self._pass_on()

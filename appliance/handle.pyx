@@ -159,6 +159,11 @@ cdef class Handle(BasePcap):
         cdef const char* name = pcap_datalink_val_to_name(self.link_type)
         return name.decode() if name != NULL else str(self.link_type)
 
+    @property
+    def seamless(self):
+        """Whether the filter can be changed so that no frame is refused or uncounted meanwhile."""
+        return self.direct and self.begun
+
     def fileno(self):
         """A descriptor that poll() reports readable when frames wait; -1 if the source has none (a regular file)."""
         self.check_open()

@@ -17,7 +17,7 @@ from appliance.stats import EVENT_DROPS, LINK_DROPS, MESSAGE_OUTCOMES, PAYLOAD_O
 
 TITLES = {
     "L1": "kernel: received by the kernel = read + dropped by it",
-    "L2": "capture: read + reassembled = offered to workers + rejected; fragments = sum of their outcomes",
+    "L2": "capture: read + reassembled = offered to workers + rejected + shed; fragments = sum of their outcomes",
     "L3": "link: offered = sent + dropped; sent = received + lost",
     "L4": "worker: received = segments + rejected + lost in a crash",
     "L5": "bytes: payload = delivered + not delivered, by reason",
@@ -100,10 +100,11 @@ def _capture(captures: Sequence[Counts]) -> Identity:
     parts = []
     for page in captures:
         entered = page["frames"] + page["reassembled"]
-        parts.append(entered - _under(page, "offered") - _under(page, "rejected"))
+        parts.append(entered - _under(page, "offered") - _under(page, "rejected") - page["shed_frames"])
         parts.append(page["rejected.fragment"] - _under(page, "fragments"))
     terms = {name: _total(captures, [name]) for name in ("frames", "reassembled")}
     terms["offered"] = sum(_under(page, "offered") for page in captures)
+    terms["shed_frames"] = _total(captures, ["shed_frames"])
     return _identity(parts, terms | _each(captures, "rejected") | _each(captures, "fragments"))
 
 

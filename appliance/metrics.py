@@ -157,6 +157,7 @@ def _outcomes(view: View) -> Rows:
     captures = view.pages.captures
     for verdict in dict.fromkeys(verdict for page in captures for verdict, _ in _verdicts(page)):
         yield ["capture", verdict, ""], sum(page[f"rejected.{verdict}"] for page in captures)
+    yield ["capture", "shed", ""], sum(page["shed_frames"] for page in captures)
     for w, worker in enumerate(view.pages.workers):
         for reason in LINK_DROPS:
             yield ["link", reason, str(w)], sum(page[f"{reason}.{w}"] for page in captures)
@@ -176,6 +177,12 @@ def _sent(slot: str) -> Callable[[View], Rows]:
     return lambda view: [
         ([str(w)], sum(page[f"{slot}.{w}"] for page in view.pages.captures)) for w in range(len(view.pages.workers))
     ]
+
+
+def _shed_ratio(view: View) -> Rows:
+    """By worker: of what its captures want, the largest is what all of them do."""
+    captures = view.pages.captures
+    return [([str(w)], max(page[f"shed_steps.{w}"] for page in captures) / 256) for w in range(len(view.pages.workers))]
 
 
 def _queue(view: View) -> Rows:
@@ -291,6 +298,18 @@ FAMILIES = (
            _by_interface("truncated_frames")),
     Family("capture_looped_frames", _C, "Second copies of loopback frames, which libpcap throws away.", _IFACE,
            _by_interface("looped_frames")),
+    Family("capture_shed_frames", _C, "Frames of connections left out as a whole, because the machine is not enough.",
+           _IFACE, _by_interface("shed_frames")),
+    Family("capture_shed_bytes", _C, "Bytes of those frames as captured.", _IFACE, _by_interface("shed_bytes")),
+    Family("capture_shed_flows", _C, "Connections left out.", _IFACE, _by_interface("shed_flows")),
+    Family("capture_shed_evicted_flows", _C, "Of these, forgotten before they ended, for want of room.", _IFACE,
+           _by_interface("shed_evicted")),
+    Family("capture_shed_ratio", _G, "Share of the new connections of the worker that is left out now.", _WORKER,
+           _shed_ratio),
+    Family("capture_kernel_shed_ratio", _G, "Share of all connections whose frames the kernel refuses now, uncounted.",
+           _IFACE, _by_interface("kernel_shed_steps", 1 / 256)),
+    Family("capture_kernel_shed_seconds", _C, "Time during which the kernel refused any.", _IFACE,
+           _by_interface("kernel_shed_ns", 1e-9)),
     Family("capture_last_frame_timestamp_seconds", _G, "Time stamp of the last frame read.", _IFACE,
            _by_interface("last_frame_ns", 1e-9)),
     Family("capture_input_read_bytes", _C, "Bytes read of the capture file.", _IFACE,

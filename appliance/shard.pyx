@@ -5,18 +5,24 @@ In: frames, as pointers that are valid during the call only. Out: sealed batches
 supplied, or else over a buffer of our own, which is the caller's until it is handed back with recycle(). Per frame: locate,
 one hash, one copy; no Python object.
 A frame that holds no TCP segment goes nowhere: its verdict is counted. Fragments do neither, but the datagram that they
-make is treated as one more frame: frames + reassembled = sum(offered) + sum(rejected), always.
+make is treated as one more frame: frames + reassembled = sum(offered) + sum(rejected) + shed, always.
+An overloaded capture has whole new flows left out (shed): those whose place in 256 (flow.pxd) lies below the share of their
+worker. Which are new, and what becomes of the others, is in appliance.shedset.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from appliance.batch cimport FLAG_END, HEADER_BYTES, RECORD_AMBIGUOUS, RECORD_BYTES, Header, Record
+from appliance.batch cimport FLAG_END, HEADER_BYTES, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_SHED, Header, Record
 from appliance.defragment cimport Defragmenter, Whole
-from appliance.flow cimport FlowKey, flow_hash, flow_key, hash_key
+from appliance.flow cimport FlowKey, flow_hash, flow_key, flow_place, hash_key
 from appliance.locate cimport BAD_IP_HEADER, FOUND, FRAGMENT, Location, Verdict, locate, locate_datagram
+from appliance.shedset cimport ShedSet
 
 from appliance.locate import VERDICTS
+
+cdef enum:
+    FLAGS = 13                  # offset of the flags in a TCP header
 
 MAX_SPARE = 64                  # buffers kept for reuse; the rest go back to the allocator
 
@@ -32,12 +38,14 @@ cdef class Sharder:
 
     key: 16 secret bytes, the same in every capture of a run. batch_bytes: a batch is sealed when the next frame does not
     fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered.
-    vlans: whether VLAN ids tell flows apart. The limits of fragments are those of appliance.defragment.Defragmenter.
+    vlans: whether VLAN ids tell flows apart. The limits of fragments are those of appliance.defragment.Defragmenter, those of
+    flows left out, and halves, those of appliance.shedset.ShedSet.
     """
 
     def __init__(self, bytes key not None, int workers, int batch_bytes=1 << 20, uint64_t epoch=0, int capture=0,
                  int link_type=1, int max_tunnels=4, max_fragmented_datagrams=16384, max_fragment_bytes=1 << 25,
-                 fragment_timeout_ns=30000000000, bint vlans=True):
+                 fragment_timeout_ns=30000000000, bint vlans=True, max_shed_flows=1 << 20, shed_timeout_ns=60000000000,
+                 bint halves=False):
         if not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers: 1 to {MAX_WORKERS}, not {workers}")
         if batch_bytes < 4096:
@@ -51,6 +59,8 @@ cdef class Sharder:
         self.settings.max_tunnels = max_tunnels
         self.settings.vlans = vlans
         self.defragmenter = Defragmenter(key, max_fragmented_datagrams, max_fragment_bytes, fragment_timeout_ns)
+        self.salt = <uint32_t>self.key.k0 | 0x80000001      # high, or a small range of ports would have few places
+        self.shed_set = ShedSet(max_shed_flows, shed_timeout_ns, halves)
         self.buffers = [None] * workers
         self.spare = []
         self.lent = []
@@ -85,6 +95,10 @@ cdef class Sharder:
         hash = flow_hash(&self.key, &flow)
         worker = <int>(((hash >> 32) * <uint64_t>self.workers) >> 32)
         slot = &self.slots[worker]
+        if slot.shed_most != 0 and self.leave_out(slot, &flow, hash, ts_ns, frame[place.tcp + FLAGS], &marks):
+            self.shed_frames += 1
+            self.shed_bytes += caplen
+            return 0
         need = RECORD_BYTES + ((caplen + 7) & ~<uint32_t>7)
         if slot.data == NULL or slot.used + need > slot.capacity:
             self.open_slot(worker, need)
@@ -103,6 +117,16 @@ cdef class Sharder:
         slot.last_ts_ns = ts_ns
         self.offered[worker] += 1
         return 0
+
+    cdef bint leave_out(self, Slot* slot, const FlowKey* flow, uint64_t hash, uint64_t ts_ns, uint8_t flags,
+                        uint64_t* marks) except -1:
+        """Is this a frame of a flow that is shed? If not, and its flow begins here, `marks` says how many others are."""
+        cdef uint32_t place = flow_place(self.salt, flow)
+        if place < slot.shed_most and self.shed_set.holds(hash, ts_ns, flags, place < slot.shed):
+            return True
+        if self.shed_set.begins(flags):
+            marks[0] |= <uint64_t>slot.shed << RECORD_SHED
+        return False
 
     cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, Location* place, Whole* whole) except -1:
         """Takes a fragment; True when it completes a datagram with a TCP segment: both are in `whole`, and where in `place`.
@@ -175,6 +199,16 @@ cdef class Sharder:
         cdef uint32_t caplen = len(frame)
         self.add(ts_ns, &view[0], caplen, caplen if wirelen is None else wirelen)
 
+    def shed(self, int worker, int steps):
+        """Leaves out this many 256ths of the new flows of a worker from now on, and those already left out to their end.
+
+        With 0 nothing is left out any more: what still goes on of flows that were is picked up in the middle.
+        """
+        if not 0 <= worker < self.workers or not 0 <= steps < 256:
+            raise ValueError(f"worker {worker} of {self.workers}, {steps} steps of 255")
+        self.slots[worker].shed = steps
+        self.slots[worker].shed_most = max(<int>self.slots[worker].shed_most, steps) if steps else 0
+
     def seal(self, uint64_t age_ns=0):
         """Seals every open batch whose first frame came at least age_ns ago (0: every one)."""
         cdef int worker
@@ -226,6 +260,11 @@ cdef class Sharder:
         return self.settings.link_type
 
     @property
+    def taken(self):
+        """Frames and captured bytes taken so far."""
+        return self.frames, self.bytes
+
+    @property
     def ready(self):
         """How many sealed batches wait to be taken."""
         return len(self.sealed)
@@ -235,6 +274,9 @@ cdef class Sharder:
         counts = {"frames": self.frames, "bytes": self.bytes, "wire_bytes": self.wire_bytes,
                   "truncated_frames": self.truncated, "last_frame_ns": self.last_ts_ns, "reassembled": self.reassembled}
         counts.update(self.defragmenter.counts())
+        counts.update(self.shed_set.counts())
+        counts["shed_frames"] = self.shed_frames
+        counts["shed_bytes"] = self.shed_bytes
         for number, name in enumerate(VERDICTS, 1):
             counts[f"rejected.{name}"] = self.rejected[number]
         for worker in range(self.workers):

@@ -183,13 +183,16 @@ def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
     """The slots of a capture's page; verdicts: appliance.locate.VERDICTS. They count frames unless they say bytes.
 
     A fragment is a frame with the verdict "fragment" and with one of the outcomes, or it is held. A datagram made of
-    fragments is counted as reassembled, and offered or rejected like a frame."""
+    fragments is counted as reassembled, and offered, rejected or shed like a frame. shed_steps is the share of new
+    flows that this capture wants left out now, in 256ths; kernel_shed_steps what the kernel refuses of all flows, and
+    kernel_shed_ns how long it has refused any."""
     names = [*_COMMON, "kernel_received", "kernel_dropped", "kernel_if_dropped", "kernel_abandoned", "looped_frames"]
     names += ["frames", "bytes", "wire_bytes", "truncated_frames", "input_bytes_read", "input_bytes_total"]
     names += ["last_frame_ns", "link_type", *(f"rejected.{verdict}" for verdict in verdicts)]
     names += [*(f"fragments.{outcome}" for outcome in FRAGMENT_OUTCOMES), "fragments.held"]
-    names += ["reassembled", "fragment_conflicts"]
-    per_link = ("offered", "sent", "sent_batches", "sent_bytes", *LINK_DROPS)
+    names += ["reassembled", "fragment_conflicts", "shed_frames", "shed_bytes", "shed_flows", "shed_evicted"]
+    names += ["kernel_shed_steps", "kernel_shed_ns"]
+    per_link = ("offered", "sent", "sent_batches", "sent_bytes", *LINK_DROPS, "shed_steps")
     return names + [f"{name}.{worker}" for worker in range(workers) for name in per_link]
 
 

@@ -75,9 +75,11 @@ def progress(now: Snapshots, before: Snapshots, seconds: float, elapsed: float) 
 def status(now: Snapshots, before: Snapshots, seconds: float) -> str:
     """One line about live capture since `before`."""
     lost = dropped_frames(now) - dropped_frames(before)
+    left_out = now.total("shed_flows") - before.total("shed_flows")
     return (
         f"{rates(now, before, seconds)}, {now.events() - before.events():,} events, {now.events():,} in all, "
         f"{sum(page['flows'] for page in now.workers):,} connections, {lost:,} frames dropped"
+        f"{f', {left_out:,} connections left out' if left_out else ''}"
     )
 
 
@@ -116,6 +118,16 @@ def warnings(now: Snapshots, config: Config) -> list[str]:
         now.total("kernel_if_dropped"),
         "frames dropped by the interface or its driver",
         "raise its ring: ethtool -G IFACE rx N",
+    )
+    say(
+        now.total("shed_flows"),
+        f"connections ({now.total('shed_frames'):,} frames) left out as a whole because the machine was not enough",
+        f"raise --workers (now {config.worker_count}) or narrow --filter",
+    )
+    say(
+        -(-now.total("kernel_shed_ns") // 10**9),
+        "seconds in which the kernel refused a share of all connections, unseen",
+        "narrow --filter, or raise --ring",
     )
     say(
         _matching(now.captures, "dropped_backlog."),

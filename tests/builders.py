@@ -72,12 +72,17 @@ def batches_of(
     snaplen: int = 1 << 18,
     key: bytes = KEY,
     capture: int = 0,
+    shed: int = 0,
     **how: Any,
 ) -> tuple[list[list[bytes]], Counter[str]]:
-    """Each worker's batches, END included, and the capture's counters; `how` as for Sharder."""
+    """Each worker's batches, END included, and the capture's counters; `how` as for Sharder.
+
+    shed: 256ths of the new flows that are left out."""
     sharder = Sharder(key, workers, batch_bytes, 7, capture, link_type, **how)
     out: list[list[bytes]] = [[] for _ in range(workers)]
     sent = [0] * workers
+    for worker in range(workers):
+        sharder.shed(worker, shed)
     for ts_ns, frame in frames:
         sharder.push(ts_ns, frame[:snaplen], len(frame))
     for worker, count, message in sharder.end():
@@ -209,7 +214,7 @@ def differences(outcome: Outcome) -> dict[str, int]:
     capture = outcome.capture
     offered = sum(value for name, value in capture.items() if name.startswith("offered."))
     rejected = sum(value for name, value in capture.items() if name.startswith("rejected."))
-    out["frames"] = capture["frames"] + capture["reassembled"] - offered - rejected
+    out["frames"] = capture["frames"] + capture["reassembled"] - offered - rejected - capture["shed_frames"]
     fragments = sum(value for name, value in capture.items() if name.startswith("fragments."))
     out["fragments"] = capture["rejected.fragment"] - fragments
     out["fragments held"] = capture["fragments.held"]

@@ -50,6 +50,8 @@ cdef class Connection:
     cdef uint32_t slot          # its place in the table
     cdef uint16_t capture       # which interface it was first seen on
     cdef uint8_t ending         # Ending
+    cdef uint8_t shed           # share of the new flows that the capture left out when this one began, in 256ths
+    cdef uint8_t next_shed      # the same of a SYN that came later: of the connection that may follow on these ports
     cdef uint8_t queued         # the table will call expire() soon
     cdef uint8_t opening        # the table counts it among the half-open
     cdef uint8_t proven         # both ends were seen to take part, or one sends on and on

@@ -161,6 +161,7 @@ cdef class Connection:
         cdef Early early
         cdef list kept = before.early
         before.early = None
+        self.shed = before.next_shed
         if before.reopening:
             anchor(&self.streams[before.reopening - 1], before.reopen_seq, cx)
         if kept is not None:

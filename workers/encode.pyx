@@ -402,6 +402,8 @@ cdef class Encoder:
             out = put_number(out, response.last_ns - response.first_ns)
         out = put(out, b'},"midstream":')
         out = put_bool(out, transaction.flow.midstream)
+        if transaction.flow.shed:
+            out = put_bytes(out, b',"sampling":%b' % json.dumps((256 - transaction.flow.shed) / 256).encode())
         if response is not None and opens_tunnel(response, request):
             out = put(out, b',"tunnel":{"protocol":"')
             name = tunnel_protocol(request, response)

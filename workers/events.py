@@ -218,6 +218,13 @@ class Appliance(_Part, kw_only=True):
     timing: Timing
     tunnel: Annotated[Tunnel, Meta(description="HTTP ended behind this transaction")] | UnsetType = UNSET
     midstream: Annotated[bool, Meta(description="the connection was open before the capture saw it")]
+    sampling: (
+        Annotated[
+            float,
+            Meta(gt=0, lt=1, description="share of new connections that was kept when this one began; absent: all"),
+        ]
+        | UnsetType
+    ) = UNSET
     anomalies: list[Anomaly] | UnsetType = UNSET
     informational: (
         Annotated[list[int], Meta(description="1xx responses before the final one, the first 16")] | UnsetType

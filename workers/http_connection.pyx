@@ -220,6 +220,7 @@ cdef class HttpConnection(Connection):
             flow = Flow.__new__(Flow)
             flow.key = self.key
             flow.capture = self.capture
+            flow.shed = self.shed
             flow.client_low = self.client == LOW
             flow.midstream = self.streams[LOW].midstream or self.streams[HIGH].midstream
             self.pairer = Pairer(flow)

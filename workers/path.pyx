@@ -5,7 +5,7 @@
 """
 from libc.stdint cimport uint8_t
 
-from appliance.batch cimport VLAN_BITS, Record
+from appliance.batch cimport RECORD_SHED, VLAN_BITS, Record
 from appliance.flow cimport FlowKey, flow_key
 from workers.connection cimport HIGH, LOW, OPEN, Connection
 from workers.context cimport Context
@@ -40,6 +40,11 @@ cdef bint receive(Table table, const uint8_t* frame, const Record* record, int c
             tally.no_connection += 1        # the last ACK of a connection that is over, mostly
             return True
         connection = table.add(&key, record.hash, capture)
+    if record.vlans >> RECORD_SHED != 0:
+        if connection.opening:              # of several SYNs of one attempt all had to be let through: the largest share counts
+            connection.shed = max(connection.shed, <uint8_t>(record.vlans >> RECORD_SHED))
+        else:
+            connection.next_shed = <uint8_t>(record.vlans >> RECORD_SHED)
     tally.segments += 1
     if connection.ending == OPEN:
         connection.accept(&segment, side, cx)

@@ -24,6 +24,7 @@ cdef class Flow:                # what an event says about its connection
     cdef int capture            # which interface it was first seen on
     cdef bint client_low        # the client is the lower endpoint of the key
     cdef bint midstream
+    cdef int shed               # share of the new flows that was left out when it began, in 256ths
     cdef uint32_t transactions  # begun so far
     cdef bytes json             # the encoder's rendering of all this, made once
     cdef uint64_t[2] identity   # the encoder's digest of the endpoints, for event ids

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from builders import KEY, Outcome, collect, config, differences
 from cover import Exact
@@ -144,13 +144,21 @@ def through(
     max_tunnels: int = 4,
     exact: bool = True,
     later_ns: int = 0,
+    shed: Sequence[int] = (0,),
 ) -> Outcome:
-    """The whole data path over frames as they were captured."""
+    """The whole data path over frames as they were captured. shed: steps left out, each for four frames."""
     sharder = Sharder(
-        KEY, workers, batch_bytes, 7, 0, link_type, max_tunnels, max_fragmented_datagrams=16, max_fragment_bytes=1 << 17
+        *(KEY, workers, batch_bytes, 7, 0, link_type, max_tunnels),
+        max_fragmented_datagrams=16,
+        max_fragment_bytes=1 << 17,
+        max_shed_flows=8,
+        halves=shed[0] % 2 == 1,
     )
     links: list[list[bytes]] = [[] for _ in range(workers)]
-    for ts_ns, frame, wirelen in frames:
+    for place, (ts_ns, frame, wirelen) in enumerate(frames):
+        if place % 4 == 0:
+            for worker in range(workers):
+                sharder.shed(worker, shed[place // 4 % len(shed)])
         sharder.push(ts_ns, Exact(frame), wirelen)
         if sharder.ready:
             empty(sharder, sharder.take(), links)

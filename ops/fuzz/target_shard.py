@@ -13,6 +13,7 @@ from wire import ACK, FIN, PSH, SYN, link
 
 from appliance.locate import LINK_TYPES
 
+SHED = ((0,), (255,), (254, 10, 128, 0))
 LINKS = (1, *sorted(LINK_TYPES), 105)
 
 
@@ -29,6 +30,7 @@ def seeds() -> list[Case]:
         turned = fragmented(flow)
         turned[1:-1] = turned[-2:0:-1]
         out.append(Case([0, 2, 1, 4, 1, 0], [((1000, 0), frame) for frame in turned]))
+        out += [Case([0, 0, 1, 4, 1, 0, shed], [((1000, 0), frame) for frame in fragmented(flow)]) for shed in (1, 2)]
     return out
 
 
@@ -65,6 +67,7 @@ def run(case: Case) -> int:
         batch_bytes=(4096, 5000, 1 << 16)[case.knob(2, 3)],
         max_tunnels=case.knob(3, 17),
         exact=case.knob(2, 2) == 1,
+        shed=SHED[case.knob(6, len(SHED))],
     )
     return len(frames)
 

@@ -112,7 +112,7 @@ class Rig:
         return {
             "frames": page["frames"]
             + page["reassembled"]
-            - sum(n for name, n in page.items() if name.startswith(("offered.", "rejected."))),
+            - sum(n for name, n in page.items() if name.startswith(("offered.", "rejected.", "shed_frames"))),
             **{f"{w}": page[f"offered.{w}"] - page[f"sent.{w}"] - sum(page[f"{d}.{w}"] for d in drops) for w in (0, 1)},
         }
 

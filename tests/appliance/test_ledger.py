@@ -46,7 +46,8 @@ def flow_frames(pages: Pages, count: Any) -> None:
             dropped = {f"{reason}.{w}": count() for reason in stats.LINK_DROPS}
             capture |= dropped
             capture[f"offered.{w}"] = capture[f"sent.{w}"] + sum(dropped.values())
-        judged = sum(capture[f"rejected.{verdict}"] for verdict in VERDICTS)
+        capture["shed_frames"] = count()
+        judged = capture["shed_frames"] + sum(capture[f"rejected.{verdict}"] for verdict in VERDICTS)
         judged += sum(capture[f"offered.{w}"] for w in range(len(pages.workers)))
         capture["reassembled"] = min(count(), judged)
         capture["frames"] = judged - capture["reassembled"]
@@ -166,6 +167,15 @@ def test_a_datagram_made_of_fragments_counts_like_a_frame():
     assert "reassembled 1" in ledger.render(found)
 
 
+def test_frames_of_connections_left_out_are_accounted_for():
+    pages = still()
+    pages.captures[0] |= {"frames": 3, "shed_frames": 2, "offered.0": 1, "sent.0": 1}
+    pages.workers[0] |= {"received.0": 1, "segments": 1}
+    found = ledger.identities(pages)
+    assert ledger.unaccounted(found) == 0
+    assert "shed_frames 2" in ledger.render(found)
+
+
 def test_fragments_that_are_held_are_accounted_for():
     pages = still()
     pages.captures[0] |= {"frames": 3, "rejected.fragment": 3, "fragments.timeout": 1, "fragments.held": 2}
@@ -242,7 +252,7 @@ def test_the_file_holds_the_total_and_every_term(tmp_path, missing):
     assert written["unaccounted"] == missing
     assert written["identities"]["L2"]["difference"] == missing
     assert written["identities"]["L2"]["terms"] == {
-        "frames": 5 + missing, "reassembled": 0, "offered": 0, "rejected.truncated": 0, "rejected.not_ip": 0,
-        "rejected.fragment": 0, "rejected.not_tcp": 5,
+        "frames": 5 + missing, "reassembled": 0, "offered": 0, "shed_frames": 0, "rejected.truncated": 0,
+        "rejected.not_ip": 0, "rejected.fragment": 0, "rejected.not_tcp": 5,
         **{f"fragments.{name}": 0 for name in (*stats.FRAGMENT_OUTCOMES, "held")},
     }  # fmt: skip

@@ -14,6 +14,8 @@ FLOORS = {
             "options",
             "notes",
             "option_bodies",
+            "option_output",
+            "option_shedding",
             "stats",
             "books",
             "station",
@@ -23,7 +25,7 @@ FLOORS = {
             "batch",
             "endpoints",
         },
-        {"packet", "defragment", "shard", "ledger", "metrics"},
+        {"packet", "defragment", "shard", "shedding", "ledger", "metrics"},
         {"pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
         {"capture", "feed", "subscriber", "forward"},
         {"supervisor", "cli"},
@@ -42,7 +44,7 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram", "store", "follower", "where", "window", "columns"), 1),
+        **dict.fromkeys(("fragment", "datagram", "shedset", "store", "follower", "where", "window", "columns"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys((*PCAP, "arena"), 2),
         **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
