@@ -26,6 +26,7 @@ cdef class Pairer:
     cdef uint32_t together      # requests since the client last waited
     cdef uint64_t retracted     # messages that were taken back, and the tally does not know of yet
     cdef bint pipelines         # its client was seen to send a request without waiting for an answer
+    cdef bint turned            # … and once to have got the answer to the only one that was outstanding
     cdef bint sends_on          # … and that was no text in a body
     cdef uint32_t proofs        # … so many times, and to wait for all answers then
     cdef bint slides            # … and not to wait for all

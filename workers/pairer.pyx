@@ -13,7 +13,7 @@ After a loss order decides nothing. What does, depends on how the client was see
   counted, from the batch's begin up to the first loss and from its end back to the last one. Between those, nothing is paired.
 - It keeps several requests outstanding all the time (sliding): then only the end of the connection can be counted from.
 
-A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after some of
+Until a client was seen to take turns, a pair behind a loss is UNCERTAIN. A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after some of
 them came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
 """
 cimport cython
@@ -212,6 +212,7 @@ cdef class Pairer:
         second = self.waiting[self.first + 1] if len(self.waiting) > self.first + 1 else None
         if alone(first, second, response):
             first.pairing = VERIFIED
+            self.turned = True
         else:
             first.pairing = ORDERED
         if first.request.complete and response.peer_ack > known_end(first.request) + BLANK:
@@ -233,8 +234,8 @@ cdef class Pairer:
             if request.head_end <= response.peer_ack and request.peer_ack <= response.start:
                 break
         explained = not transaction.after_loss or self.answered >= request.start - BLANK
-        exact = response.peer_ack <= known_end(request) + BLANK
         opening = response.start == request.peer_ack    # it is the first that came behind this request
+        exact = response.peer_ack <= known_end(request) + BLANK and (opening or transaction.informational is not None)
         while self.oldest() is not transaction:
             self.emit(self.pop(), tally, out)           # its answer was lost
         if not exact and not (opening and explained):
@@ -244,7 +245,7 @@ cdef class Pairer:
         self.in_order = True
         self.dropped = 0
         transaction.after_loss = False
-        transaction.pairing = VERIFIED if exact and explained else UNCERTAIN
+        transaction.pairing = VERIFIED if exact and explained and self.turned else UNCERTAIN
         return transaction
 
     cdef Transaction hold(self, Message message, bint after_loss, bint final):
