@@ -13,8 +13,9 @@ After a loss order decides nothing. What does, depends on how the client was see
   counted, from the batch's begin up to the first loss and from its end back to the last one. Between those, nothing is paired.
 - It keeps several requests outstanding all the time (sliding): then only the end of the connection can be counted from.
 
-Until a client was seen to take turns, a pair behind a loss is UNCERTAIN. A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after some of
-them came whole. UNCERTAIN are pairs by counting, and those whose turn follows a loss that nothing explains.
+A way of talking is only believed after it was seen: a client that pipelines is held to pipeline in batches after some of
+them came whole. UNCERTAIN are pairs by counting, those whose turn follows a loss that nothing explains, and those behind a
+loss of a client that was not yet seen to take turns.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t
