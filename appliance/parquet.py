@@ -29,7 +29,7 @@ import pyarrow.parquet
 
 from appliance.archive import Archive
 from appliance.bus import Buffer
-from appliance.columns import BOOL, COLUMNS, FRAMINGS, INT, INTS, JSON, NANOSECONDS, TEXT, TEXTS, TIME, Column
+from appliance.columns import BOOL, COLUMNS, FLOAT, FRAMINGS, INT, INTS, JSON, NANOSECONDS, TEXT, TEXTS, TIME, Column
 from appliance.options import Output as Options
 from appliance.output import OutputError
 from appliance.stats import Page
@@ -48,6 +48,7 @@ def _types() -> dict[str, Any]:
     return {
         TEXT: arrow.string(),
         INT: arrow.int64(),
+        FLOAT: arrow.float64(),
         BOOL: arrow.bool_(),
         TEXTS: arrow.list_(arrow.string()),
         INTS: arrow.list_(arrow.int64()),
