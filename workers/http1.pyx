@@ -121,7 +121,7 @@ cdef class MessageReader(Finder):
     cdef bint before_all(self, Input* source, Tally tally) except -1:
         """A header of the PROXY protocol may stand before the first message; it belongs to none. False: there is none."""
         cdef size_t room = <size_t>(source.end - source.p), before = 0, length
-        if self.http or self.midstream:
+        if self.state != PREFACE and (self.http or self.midstream):
             return False
         if self.state == PREFACE:
             before = len(self.partial)

@@ -173,3 +173,10 @@ def test_a_method_that_begins_like_one_is_a_method(method, cut):
 def test_a_header_of_the_proxy_protocol_before_tls_changes_nothing(cut):
     outcome = outcome_of(turns(PROXY["1"] + TLS_HELLO, b"\x16\x03\x03", cut=cut).frames)
     assert (outcome.events, kinds(outcome)) == ([], {"tls": 2})
+
+
+def test_an_answer_while_the_first_bytes_may_still_be_a_proxy_header_holds_nothing_up():
+    said = Conversation().handshake().client_sends(b"P").idle(MILLISECOND)
+    said.server_sends(response(b"200 OK", b"Content-Length: 0")).idle(MILLISECOND)
+    said.client_sends(b"OST / HTTP/1.1\r\nHost: a.example\r\n\r\n").close()
+    assert summaries(outcome_of(said.frames).events) == [(None, 200, "response_only"), ("/", None, "request_only")]
