@@ -54,6 +54,7 @@ cdef class Connection:
     cdef uint8_t next_shed      # the same of a SYN that came later: of the connection that may follow on these ports
     cdef uint8_t queued         # the table will call expire() soon
     cdef uint8_t opening        # the table counts it among the half-open
+    cdef uint8_t opener         # the side (plus 1) whose SYN, without ACK, was seen
     cdef uint8_t proven         # both ends were seen to take part, or one sends on and on
     cdef uint8_t reset_side     # whose RST it was
     cdef uint8_t reset_early    # the side (plus 1) whose RST came before bytes that it follows

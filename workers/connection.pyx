@@ -229,6 +229,8 @@ cdef class Connection:
         cdef Stream* mine = &self.streams[side]
         cdef Stream* peer = &self.streams[1 - side]
         anchor(mine, <uint32_t>(segment.seq + 1), cx)
+        if not segment.flags & ACK:
+            self.opener = <uint8_t>(side + 1)
         if not mine.scaled:
             mine.scaled = True
             mine.scale = segment.scale

@@ -72,6 +72,7 @@ cdef class MessageReader(Finder):
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1
     cdef bint line_is_good(self) except -1
     cdef int lose(self, const uint8_t* p, size_t size, Tally tally) except -1
+    cdef int stray(self, Tally tally) except -1
     cdef int trust(self, bint yes, Input* source, Tally tally) except -1
     cdef int frame(self, bint no_body, bint tunnel) except -1
     cdef int chunk_framing(self, Input* source, Limits limits) except -1

@@ -343,6 +343,13 @@ cdef class MessageReader(Finder):
         self.trail = 0
         return 0
 
+    cdef int stray(self, Tally tally) except -1:
+        """The last message was none: a start is looked for again, behind it."""
+        self.lost_bytes = self.doubtful = True
+        self.trail = 0
+        self.state = LOST
+        return self.forget(tally)
+
     cdef int trust(self, bint yes, Input* source, Tally tally) except -1:
         """Is the candidate the next message? If not, the search goes on behind its first byte."""
         if yes:

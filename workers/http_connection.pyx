@@ -16,7 +16,7 @@ from workers.message cimport (
     LENGTH_NOT_ALLOWED, OVERLAP_CONFLICT, RESYNCHRONISED, Message,
 )
 from workers.pairer cimport Pairer
-from workers.start cimport OTHER
+from workers.start cimport OTHER, begins_well
 from workers.stream cimport Piece, Stream, offset_of
 from workers.tally cimport Tally
 from workers.transaction cimport METHOD_HEAD, Flow, Transaction, opens_tunnel
@@ -53,7 +53,7 @@ cdef void account(MessageReader reader, Tally tally) noexcept:
 @cython.no_gc
 cdef class HttpConnection(Connection):
     def __cinit__(self):
-        self.client = self.heard[0] = self.heard[1] = self.ended[0] = self.ended[1] = -1
+        self.client = self.heard[0] = self.heard[1] = self.ended[0] = self.ended[1] = self.weak[0] = self.weak[1] = -1
 
     cdef MessageReader reader(self, int side):
         """The reader of a side; made when it is first needed, so that a connection which says nothing stays small."""
@@ -101,6 +101,10 @@ cdef class HttpConnection(Connection):
             self.flush(1 - side, other, cx)
             self.hold(1 - side, other, cx)
         while True:
+            if self.weak[side] >= 0 and self.refuted(side, reader, &source, piece):
+                self.weak[side] = -1
+                self.pairer.retract(side == self.client, self.ended[side])
+                reader.stray(cx.tally)
             between = reader.state == START or reader.state == IN_HEAD
             step = reader.step(&source, cx.limits, cx.tally)
             if between and reader.junk and self.pairer is not None:
@@ -117,6 +121,9 @@ cdef class HttpConnection(Connection):
             if step == CANDIDATE:
                 reader.trust(self.confirm(side, reader, piece), &source, cx.tally)
             else:
+                if step == END and side != self.client and reader.message.start == self.weak[side] and source.p < source.end \
+                        and not self.pairer.sends_on:
+                    self.pairer.disown()            # it goes on: that was no answer, but text in one
                 self.say(side, reader, step, cx)
         if reader.kind != OTHER and (other is None or other.kind == OTHER):
             self.leave(reader, self.reader(1 - side), cx)
@@ -154,27 +161,47 @@ cdef class HttpConnection(Connection):
 
         Who takes turns starts a message just where the other side's last bytes have acknowledged all before it, and
         nothing of it. Where those bytes were lost, the message at least acknowledges something new, and that was lost.
-        A request that fills its frame needs no more proof. A client that was seen to send on without waiting starts its
-        messages anywhere, and so does its server, but in a chunked body only behind its last chunk.
+        A request that fills its frame needs no more proof, unless unknown bytes of the same turn stand before it. A client
+        that was seen to send on without waiting starts its messages anywhere, and so does its server, but in a chunked
+        body only behind its last chunk.
         """
         cdef int peer = 1 - side
         cdef Stream* other = &self.streams[peer]
+        cdef bint first = reader.candidate_first and reader.candidate <= piece.offset
         if self.client >= 0 and (side == self.client) != reader.candidate_request:
             return False
         if not other.seen:
             return reader.candidate_starts
         if self.heard[peer] == reader.candidate:
             return True
-        if reader.candidate_first and reader.candidate_ack > max(self.heard[side], 0) and (
+        if self.client < 0 and self.opener and (side == self.opener - 1) != reader.candidate_request:
+            return False                            # nothing but this line says that the server opened the connection
+        if first and reader.candidate_ack > max(self.heard[side], self.ended[peer], 0) and (
                 reader.candidate_ack > other.next or other.gap_from < reader.candidate_ack <= other.gap_to):
-            return True
+            return self.believe_for_now(side, reader)
         if self.body_open[side]:
             return self.ends_chunks(side, reader, piece) and self.pairer is not None and self.pairer.sends_on
         if reader.candidate_request:
-            if reader.candidate_first and alone_in(piece):
-                return True
-            return self.pairer is not None and self.pairer.sends_on and (reader.candidate_first or reader.candidate_apart)
-        return reader.candidate_first and self.pairer is not None and self.pairer.sends_on and self.pairer.waiting
+            if first and reader.gapped and alone_in(piece) \
+                    and not (self.tail_at[side] == piece.offset and reader.candidate_ack <= self.heard[side]):
+                return self.believe_for_now(side, reader)
+            return self.pairer is not None and self.pairer.sends_on and (first or reader.candidate_apart)
+        return first and self.pairer is not None and self.pairer.sends_on and self.pairer.waiting
+
+    cdef bint believe_for_now(self, int side, MessageReader reader) noexcept:
+        """The proof is weak: more bytes of this side behind it, without a word of the other one, will refute it."""
+        self.weak[side] = reader.candidate
+        return True
+
+    cdef bint refuted(self, int side, MessageReader reader, const Input* source, const Piece* piece) except -1:
+        """Does its side go on behind a message of weak proof as no one would who waits for an answer?
+
+        Another request that fills its frame, as that one did, is what pipelining looks like.
+        """
+        if source.offset == piece.offset and alone_in(piece) and begins_well(source.p, source.end - source.p):
+            return False
+        return reader.state == START and self.weak[side] >= 0 and source.offset == self.ended[side] \
+            and source.p < source.end and source.peer_ack <= self.weak_ack[side] and not self.pairer.sends_on
 
     cdef int remember(self, int side, const Piece* piece) noexcept:
         """Keeps the last bytes of a piece, for telling what stands before the next one."""
@@ -315,6 +342,9 @@ cdef class HttpConnection(Connection):
             cx.tally.failed += 1
         else:
             cx.tally.truncated += 1
+        if message.start != self.weak[side]:
+            self.weak[side] = -1
+        self.weak_ack[side] = message.peer_ack
         self.ended[side] = message.start + <int64_t>(message.bytes if message.complete else message.bytes - message.missing)
         self.body_open[side] = not message.complete and (message.chunked or message.has_length)
         reader.message = None
@@ -323,7 +353,7 @@ cdef class HttpConnection(Connection):
         if side == self.client:
             self.pairer.request_end(cx.tally, cx.out)
             return 0
-        if opens_tunnel(message, transaction.request if transaction is not None else None):
+        if message.start != self.weak[side] and opens_tunnel(message, transaction.request if transaction is not None else None):
             self.tunnel(cx)
         self.pairer.response_end(cx.tally, cx.out)
         if message.anomalies & BAD_CHUNK and message.body_bytes == 0:

@@ -46,6 +46,7 @@ cdef class Pairer:
     cdef int settle(self, int64_t until, bint asked_lost, bint said_lost, bint last, Tally tally, list out) except -1
     cdef int retract(self, bint request, int64_t end) except -1
     cdef int release(self, Tally tally, list out) except -1
+    cdef int disown(self) except -1
     cdef int response_end(self, Tally tally, list out) except -1
     cdef int emit(self, Transaction transaction, Tally tally, list out) except -1
     cdef int finish(self, bint asked_lost, bint said_lost, Tally tally, list out) except -1

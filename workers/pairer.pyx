@@ -362,6 +362,27 @@ cdef class Pairer:
                     self.loose = None
         return 0
 
+    cdef int disown(self) except -1:
+        """The response being read was text in a body: if it was given to a request, that one waits again."""
+        cdef Transaction transaction = self.answering
+        self.answering = None
+        if transaction is None:
+            return 0
+        self.retracted += 1
+        if transaction.held:
+            self.loose.pop()
+            if not self.loose:
+                self.loose = None
+        elif transaction.request is not None:
+            transaction.response = None
+            self.in_order = False
+            if self.first:
+                self.first -= 1
+                self.waiting[self.first] = transaction
+            else:
+                self.waiting.insert(0, transaction)
+        return 0
+
     cdef int response_end(self, Tally tally, list out) except -1:
         """The response being read is over; an informational one ends nothing."""
         cdef Transaction transaction = self.answering

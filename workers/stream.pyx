@@ -27,7 +27,7 @@ have positive offsets. RFC 9293 section 3.4.
 """
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from workers.context cimport Context
 from workers.segment cimport ACK, FIN, SYN, Segment
@@ -223,14 +223,44 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, Stream* pe
                 memcpy(other.data + (at - other.offset), data + (at - offset), cut - at)
         else:
             cx.tally.duplicate += cut - at
-            if other.has_ack and segment.flags & ACK and <int32_t>(segment.ack - other.ack) < 0:
-                other.ack = segment.ack     # a retransmission had overtaken it: what the first copy knew counts
+            if other.has_ack and segment.flags & ACK and <int32_t>(segment.ack - other.ack) < 0 and not other.unproven:
+                # A retransmission had overtaken it: what the first copy knew counts, for the bytes that it brings.
+                part(stream, position, cut, cx)
+                position += part(stream, position, at, cx)
+                other = &stream.held[stream.held_first + position]
+                other.ack = segment.ack
         at = cut
         position += 1
     # A known hole behind bytes that are there already keeps its place, unless it lies inside of what is held.
     if tail and not kept and (position == stream.held_count or stream.held[stream.held_first + position].offset > at):
         keep(stream, position, at, NULL, 0, <uint32_t>(end + tail - at), segment, cx)
     return 2 if differing else 0
+
+
+cdef int part(Stream* stream, uint32_t position, int64_t at, Context cx) except -1:
+    """Makes two held pieces of one, if `at` lies inside of it: how many more there are now."""
+    cdef Held whole = stream.held[stream.held_first + position]
+    cdef uint32_t length
+    cdef Segment nothing
+    cdef Held* place
+    if not whole.offset < at < whole.offset + whole.length:
+        return 0
+    length = <uint32_t>(at - whole.offset)
+    memset(&nothing, 0, sizeof(Segment))
+    nothing.ts_ns = whole.ts_ns
+    keep(stream, position + 1, at, whole.data + length, whole.length - length, whole.missing, &nothing, cx)
+    place = &stream.held[stream.held_first + position + 1]
+    place.ack = whole.ack
+    place.has_ack = whole.has_ack
+    place.marks = whole.marks
+    place.differs_from = whole.differs_from
+    place.differs_to = whole.differs_to
+    place -= 1
+    place.length = length
+    place.missing = 0
+    stream.held_bytes -= whole.length - length
+    cx.tally.pending -= whole.length - length
+    return 1
 
 
 cdef uint32_t again(Stream* stream, int64_t at, const uint8_t* data, uint32_t length, Piece* out, Context cx) noexcept:

@@ -217,3 +217,17 @@ def test_a_text_like_a_response_behind_a_lost_head_is_not_reported():
     head, body = said.expected[1], carrying(frames, b" R99")
     assert head.status == 200
     assert all(99 not in pair for pair in numbers_of(events_of(without(frames, body[0] - 1))))
+
+
+def test_a_retransmission_that_covers_a_part_says_nothing_of_the_rest():
+    """A longer copy of an answer overtakes it; only the byte by which it is longer had to wait for the next request."""
+    said, first, second = Conversation().handshake(), get(0), get(1)
+    said.client_sends(first.request)
+    answer = len(said.frames)
+    said.server_sends(first.response).acknowledge(said.client).client_sends(second.request)
+    said.raw(said.server, 0, first.response + second.response[:1])
+    *frames, longer = said.frames
+    original, frames[answer] = frames[answer], longer
+    said.frames = [*frames, original]
+    said.server_sends(second.response)
+    assert numbers_of(events_of(said.frames)) == [(0, 0), (1, 1)]
