@@ -107,11 +107,13 @@ class Archive:
     def _sweep(self) -> None:
         while self._fresh:
             self._try(self._to_disk, self._fresh.pop(0))
+        closed = self.closed()
         if self.options.compress == "zstd":
-            for path in self.closed():
+            for path in closed:
                 if path.suffix != COMPRESSED:
                     self._try(self._compress, path)
-        self._retire()
+        if closed:
+            self._retire(closed[-1].name.removesuffix(COMPRESSED))
 
     def _try(self, step: Callable[[Path], None], path: Path) -> None:
         try:
@@ -149,11 +151,13 @@ class Archive:
             self.page.add("compressed_files", 1)
         path.unlink()
 
-    def _retire(self) -> None:
-        """Removes the oldest files beyond the limits."""
+    def _retire(self, last: str) -> None:
+        """Removes the oldest files beyond the limits. Those closed after `last` count in the next sweep, compressed."""
         keep_files, keep_bytes = self.options.keep_files, self.options.keep_bytes
         kept, size = 0, 0
         for path in reversed(self.closed()):
+            if path.name.removesuffix(COMPRESSED) > last:
+                continue
             try:
                 kept += 1
                 size += path.stat().st_size

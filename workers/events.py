@@ -12,57 +12,21 @@ hexadecimal digits as \\x5c: wire_bytes() gives the exact bytes back.
 import json
 import re
 import sys
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from appliance.stats import ANOMALIES
 
 Count = Annotated[int, Meta(ge=0)]
 Timestamp = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$")]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Headers = dict[str, list[str]]
-Anomaly = Literal[
-    "length_and_chunked",
-    "lengths_differ",
-    "bad_length",
-    "bad_chunk",
-    "bare_lf",
-    "folded_header",
-    "space_before_colon",
-    "bad_header_line",
-    "head_too_long",
-    "chunked_not_last",
-    "unknown_coding",
-    "spaces_in_target",
-    "body_cut",
-    "overlap_conflict",
-    "fragment_conflict",
-    "missing_version",
-    "odd_version",
-    "odd_request_line",
-    "odd_status_line",
-    "unknown_method",
-    "blank_lines",
-    "bare_cr",
-    "control_in_head",
-    "host_missing",
-    "hosts_differ",
-    "too_many_headers",
-    "length_repeated",
-    "length_leading_zeros",
-    "chunked_repeated",
-    "chunked_in_http10",
-    "odd_chunk",
-    "chunk_section_too_long",
-    "extra_bytes",
-    "resynchronised",
-    "early_response",
-    "odd_target",
-    "length_not_allowed",
-    "body_coding_failed",
-    "body_coding_unknown",
-    "body_limit",
-]
+if TYPE_CHECKING:
+    Anomaly = str
+else:
+    Anomaly = Literal[ANOMALIES]
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

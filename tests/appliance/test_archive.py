@@ -211,6 +211,34 @@ def test_names_sort_by_time_whatever_the_clock_does(tmp_path: Path) -> None:
     assert made == sorted(set(made)) == archive.closed()
 
 
+class Busy(Archive):
+    """While it compresses a file, others are closed."""
+
+    def __init__(self, path: Path, options: Output, page: Page) -> None:
+        super().__init__(path, options, page)
+        self.later: list[bytes] = []
+
+    def _compress(self, path: Path) -> None:
+        while self.later:
+            made = self.free_name(datetime(2026, 11, 22, tzinfo=UTC))
+            made.write_bytes(self.later.pop())
+            self.add(made)
+        super()._compress(path)
+
+
+def test_files_closed_while_others_are_compressed_are_not_counted_at_their_full_size(tmp_path: Path) -> None:
+    page = Page.create(tmp_path / "page", feed_layout(1))
+    archive = Busy(tmp_path / "events.jsonl", Output(path="x", compress="zstd", keep_bytes=50_000), page)
+    archive.later = [b"x" * 100_000] * 3
+    first = archive.free_name(datetime(2026, 11, 21, tzinfo=UTC))
+    first.write_bytes(b"x" * 100_000)
+    archive.add(first)
+    eventually(lambda: page["compressed_files"] == 4, "all four are compressed")
+    archive.finish(lambda: True)
+    assert len(closed(tmp_path)) == 4
+    assert page["removed_files"] == 0
+
+
 # -- full disks --------------------------------------------------------------------------------------------------------
 
 
