@@ -18,6 +18,8 @@ cdef struct Output:             # the growing body of one topic
 
 cdef class Encoder:
     cdef Output outputs[TOPICS]
+    cdef list full                      # (topic, events, body) of those that reached the limit
+    cdef size_t limit                   # bytes of a body
     cdef readonly uint64_t events       # waiting for take(), all topics
     cdef readonly uint64_t size         # their bytes
     cdef bytes observer                 # JSON text of the observer's name
@@ -33,6 +35,7 @@ cdef class Encoder:
     cdef uint8_t[20] second_text        # "2026-11-22T10:00:00"
 
     cdef int write(self, Transaction transaction, Tally tally) except -1
+    cdef int close(self, int topic, size_t end) except -1
     cdef int hide(self, Message message) except -1
     cdef bytes connection_json(self, Flow flow)
     cdef bytes headers_json(self, Message message)

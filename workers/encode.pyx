@@ -14,7 +14,7 @@ import socket
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcpy, memmove
 
 from appliance.flow cimport FlowKey, HashKey, siphash
 from workers.message cimport AMBIGUOUS_FRAMING, Message, Span
@@ -62,11 +62,13 @@ cdef inline uint8_t* put_span(uint8_t* out, Message message, Span span) noexcept
 cdef class Encoder:
     """Encodes the transactions of one pipeline, one growing body per topic.
 
-    observer: name of this sensor. interfaces: names by capture index. http: the configuration's section. sniffed: mime_type
-    comes from the content, or is absent.
+    observer: name of this sensor. interfaces: names by capture index. http: the configuration's section. limit: bytes of a
+    body; an event longer than that has one by itself. sniffed: mime_type comes from the content, or is absent.
     """
 
-    def __init__(self, str observer not None, interfaces, http, sniffed=False):
+    def __init__(self, str observer not None, interfaces, http, size_t limit, sniffed=False):
+        self.full = []
+        self.limit = limit
         self.observer = json.dumps(observer).encode()
         self.interfaces = [json.dumps(name).encode() for name in interfaces]
         names = [name.lower().encode() for name in http.headers]
@@ -87,14 +89,22 @@ cdef class Encoder:
     def take(self):
         """[(topic index, events, body)] since the last take(); bodies have no newline at the end."""
         cdef int i
-        taken = []
         for i in range(TOPICS):
             if self.outputs[i].events:
-                taken.append((i, self.outputs[i].events,
-                              PyBytes_FromStringAndSize(<char*>self.outputs[i].data, self.outputs[i].used - 1)))
-                self.outputs[i].used = self.outputs[i].events = 0
+                self.close(i, self.outputs[i].used)
+        taken = self.full
+        self.full = []
         self.events = self.size = 0
         return taken
+
+    cdef int close(self, int topic, size_t end) except -1:
+        """The events of a topic up to `end` become one body; one that follows them begins the next."""
+        cdef Output* output = &self.outputs[topic]
+        self.full.append((topic, output.events, PyBytes_FromStringAndSize(<char*>output.data, end - 1)))
+        output.used -= end
+        memmove(output.data, output.data + end, output.used)
+        output.events = 0
+        return 0
 
     cdef int write(self, Transaction transaction, Tally tally) except -1:
         """Appends the event of a finished transaction to the body of its topic."""
@@ -102,7 +112,7 @@ cdef class Encoder:
         cdef Message first = request if request is not None else response
         cdef Flow flow = transaction.flow
         cdef bytes request_headers = None, response_headers = None
-        cdef size_t bound = BOILERPLATE
+        cdef size_t bound = BOILERPLATE, before
         cdef Output* output
         cdef uint8_t* out
         cdef uint8_t* grown
@@ -195,8 +205,11 @@ cdef class Encoder:
             tally.odd(anomalies)
         out = self.own(out, transaction, anomalies)
         out = put(out, b"}\n")
-        self.size += (out - output.data) - output.used
+        before = output.used
+        self.size += (out - output.data) - before
         output.used = out - output.data
+        if output.used - 1 > self.limit and before:
+            self.close(topic, before)
         output.events += 1
         self.events += 1
         tally.made[topic] += 1

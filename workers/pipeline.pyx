@@ -53,7 +53,8 @@ cdef class Pipeline:
     def __init__(self, config):
         self.cx = Context(Limits(config.tcp, config.http), bodies_of(config))
         self.table = HttpTable(self.cx)
-        self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.bodies.mime_type)
+        self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.feed.event_batch_bytes,
+                               config.bodies.mime_type)
         self.captures = len(config.interface_names)
 
     def feed(self, message not None):
@@ -100,7 +101,10 @@ cdef class Pipeline:
         self.encode()
 
     def take(self):
-        """[(topic index, number of events, their JSON lines)] since the last take(); topics as appliance.stats.TOPICS."""
+        """[(topic index, number of events, their JSON lines)] since the last take(); topics as appliance.stats.TOPICS.
+
+        Lines are divided by a newline, and none ends them. A body is of at most feed.event_batch_bytes, or one event.
+        """
         return self.encoder.take()
 
     def counts(self):

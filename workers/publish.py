@@ -1,13 +1,12 @@
-"""Events on their way out of a worker: cut into messages, counted, sent to the feed.
+"""Events on their way out of a worker: counted, sent to the feed.
 
-In: what Pipeline.take() gives. Out: messages of at most about `feed.event_batch_bytes`. Live, what the feed does not
-take is dropped and counted by topic; reading a file, it is waited for.
+In: what Pipeline.take() gives. Out: a message for each body. Live, what the feed does not take is dropped and counted
+by topic; reading a file, it is waited for.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 from appliance.bus import EVENT_END, EventLink, EventMessage, pack_events
 from appliance.options import Config
@@ -15,23 +14,6 @@ from appliance.station import Station
 from appliance.stats import TOPICS, Page
 
 END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
-
-
-def cut(events: int, body: bytes, limit: int) -> Iterator[tuple[int, bytes]]:
-    """(events, body) pieces of at most `limit` bytes, an event longer than that by itself; no event is divided."""
-    start = 0
-    while len(body) - start > limit:
-        end = body.rfind(b"\n", start, start + limit + 1)
-        if end < 0:
-            end = body.find(b"\n", start)
-        if end < 0:
-            break
-        piece = body[start:end]
-        count = piece.count(b"\n") + 1
-        yield count, piece
-        events -= count
-        start = end + 1
-    yield events, body[start:] if start else body
 
 
 class Publisher:
@@ -42,7 +24,6 @@ class Publisher:
         self.page = page
         self.link = link
         self.station = station
-        self.limit = config.feed.event_batch_bytes
         self.patient = config.lossless
         self.deadline: float | None = None  # time.monotonic(); set by a stop: the end of all waiting
         self.epoch = time.time_ns()
@@ -51,9 +32,8 @@ class Publisher:
     def publish(self, taken: list[tuple[int, int, bytes]]) -> None:
         """Sends every (topic index, events, body); the page must already hold them as made."""
         for topic, events, body in taken:
-            for count, piece in cut(events, body, self.limit):
-                if not self._send(topic, count, piece):
-                    self.page.add(f"dropped_backlog.{TOPICS[topic]}", count)
+            if not self._send(topic, events, body):
+                self.page.add(f"dropped_backlog.{TOPICS[topic]}", events)
 
     def end(self, feed: Page) -> bool:
         """Says that nothing follows until the feed's page shows that it was heard; whether it was before the deadline.

@@ -9,12 +9,13 @@ from ipaddress import ip_address
 
 import communityid
 import pytest
-from builders import Conversation, config, events_of, outcome_of, request, response, spoken, talk
+from builders import Conversation, batches_of, config, events_of, outcome_of, request, response, spoken, talk
 from exchange import exchange
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from workers.events import decode, wire_bytes
+from workers.pipeline import Pipeline
 from workers.text import text_json
 
 OK = response(b"200 OK", b"Content-Length: 0")
@@ -292,3 +293,20 @@ def test_configured_headers_are_redacted_too():
 def test_redaction_can_be_taken_off():
     event = told(request(b"/", b"Cookie: shown", host=None), headers=["all"], redaction=False)
     assert headers(event) == {"cookie": ["shown"]}
+
+
+# -- bodies ------------------------------------------------------------------------------------------------------------
+
+
+@given(targets=st.lists(st.integers(1, 3000), min_size=1, max_size=8), limit=st.integers(1024, 8000))
+def test_bodies_are_whole_events_within_the_limit(targets, limit):
+    frames = talk(*(exchange("GET", "/" + "a" * size, status=(200, 404)[size % 2]) for size in targets)).frames
+    pipeline = Pipeline(config(feed={"event_batch_bytes": limit}))
+    for batch in batches_of(frames)[0][0]:
+        pipeline.feed(batch)
+    pipeline.finish()
+    taken = pipeline.take()
+    assert all(len(body.split(b"\n")) == count and (len(body) <= limit or count == 1) for _, count, body in taken)
+    by_topic = {topic: b"\n".join(body for each, _, body in taken if each == topic) for topic, _, _ in taken}
+    assert sorted(b"\n".join(by_topic.values()).split(b"\n")) == sorted(outcome_of(frames).lines)
+    assert pipeline.take() == []
