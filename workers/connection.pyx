@@ -170,7 +170,7 @@ cdef class Connection:
                 cx.tally.payload -= len(early.data)     # accept() counts it again
                 early.segment.payload = <const uint8_t*>early.data
                 early.segment.fingerprint = 0
-                cx.history.keep(early.data)
+                cx.history.hold(early.data)
                 self.accept(&early.segment, early.side, cx)
         return 0
 

@@ -19,7 +19,7 @@ cdef class History:
     cdef uint64_t serial        # of the last piece; the first has 1
     cdef uint64_t oldest        # pieces of batches before this one have lost their bytes
     cdef uint64_t oldest_owned
-    cdef object batches         # deque of (message, serial of its first piece)
+    cdef object batches         # deque of (message, serial of its first piece, other bytes in which its pieces lie)
     cdef object owned           # deque of serials of pieces whose bytes are owned, oldest first
     cdef uint64_t owned_bytes
     cdef int forget_owned(self) noexcept
@@ -28,3 +28,4 @@ cdef class History:
     cdef uint32_t differing(self, uint64_t last, int64_t offset, const uint8_t* data, uint32_t length,
                             int64_t* start, int64_t* stop) noexcept
     cdef int keep(self, message) except -1
+    cdef int hold(self, data) except -1

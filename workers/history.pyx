@@ -99,8 +99,13 @@ cdef class History:
 
     cdef int keep(self, message) except -1:
         """A batch begins: its bytes stay readable while it is among the last ones."""
-        self.batches.append((message, self.serial + 1))
+        self.batches.append((message, self.serial + 1, []))
         if len(self.batches) > KEPT:
             self.batches.popleft()
             self.oldest = self.batches[0][1]
+        return 0
+
+    cdef int hold(self, data) except -1:
+        """Pieces that are delivered while a batch is read may also lie in these bytes: they live as long as the batch."""
+        self.batches[-1][2].append(data)
         return 0
