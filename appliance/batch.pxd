@@ -21,10 +21,12 @@ cdef extern from *:
     """
     #define VLAN_BITS (((uint64_t)1 << 48) - 1)
     #define RECORD_AMBIGUOUS ((uint64_t)1 << 48)
+    #define RECORD_CHECKSUM 49
     #define RECORD_SHED 56
     """
     const uint64_t VLAN_BITS            # of Record.vlans: the tags
     const uint64_t RECORD_AMBIGUOUS     # of Record.vlans: a datagram put together from fragments that contradict each other
+    const int RECORD_CHECKSUM           # bits below two that are a Checksum (checksum.pxd)
     const int RECORD_SHED               # bits below the share of new flows left out, in 256ths, when this one began
 
 
@@ -45,7 +47,7 @@ cdef struct Header:
 cdef struct Record:
     uint64_t ts_ns              # since the epoch of 1970
     uint64_t hash               # keyed flow hash
-    uint64_t vlans              # locate.pxd, below VLAN_BITS; above it RECORD_AMBIGUOUS and RECORD_SHED
+    uint64_t vlans              # locate.pxd, below VLAN_BITS; above it RECORD_…
     uint32_t caplen
     uint32_t wirelen
     uint32_t tcp_length

@@ -27,7 +27,7 @@ from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.shard import Sharder
 from appliance.shedding import RING_S, Shedder, refusal
-from appliance.station import Station
+from appliance.station import Station, leave
 from appliance.stats import DONE, DRAINING, READY, Page
 
 SLOTS_AHEAD = 12  # batches that a turn of frames of 1500 bytes fills
@@ -127,6 +127,7 @@ class Capture:
             max_shed_flows=config.shedding.max_flows,
             shed_timeout_ns=round(config.shedding.flow_timeout_s * 1e9),
             halves=config.capture_count > 1,
+            checksums=config.tcp.checksums != "off",
         )
 
     # -- the source --------------------------------------------------------------------------------------------------
@@ -456,4 +457,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    leave(main(sys.argv))

@@ -68,7 +68,7 @@ def main() -> None:
     metavar="PATH",
     help="Write events there: JSON Lines, or Parquet for PATH.parquet; - is standard output.",
 )
-@click.option("--workers", "workers__count", type=int, metavar="N", help="Parsing processes. [cores - 1]")
+@click.option("--workers", "workers__count", type=int, metavar="N", help="Parsing processes. [live: cores - 1]")
 @click.option("--feed", "feed__bind", metavar="ENDPOINT", help=f"Publish events here, or off. [{FEED}]")
 @click.option(
     "--replay", "feed__replay", metavar="ENDPOINT", help="Answer for lost events here. [tcp://127.0.0.1:5557]"

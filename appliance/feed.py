@@ -26,7 +26,7 @@ from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
 from appliance.options import Config
 from appliance.output import Output, OutputError
 from appliance.replay import Replay
-from appliance.station import Station
+from appliance.station import Station, leave
 from appliance.stats import DONE, DRAINING, READY, STORED_TOPICS, TOPICS, Page
 from appliance.store import Store
 
@@ -389,4 +389,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    leave(main(sys.argv))

@@ -167,7 +167,7 @@ class Workers(Section, frozen=True):
     count: Annotated[
         int,
         note(
-            "How many; 0 is one less than this machine's usable cores, at least 1.",
+            "How many; 0 is one less than this machine's usable cores, at least 1; as many as cores to read a file.",
             unit="processes",
             ge=0,
             le=MAX_WORKERS,
@@ -519,7 +519,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def worker_count(self) -> int:
-        return self.workers.count or max(1, len(os.sched_getaffinity(0)) - 1)
+        """Live, a core is the capture's; while a file is read, whoever waits leaves its core to the others."""
+        cores = len(os.sched_getaffinity(0))
+        return self.workers.count or (cores if self.lossless else max(1, cores - 1))
 
     @property
     def capture_count(self) -> int:

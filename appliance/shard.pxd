@@ -28,6 +28,7 @@ cdef uint64_t monotonic_ns() noexcept nogil     # CLOCK_MONOTONIC
 cdef class Sharder:
     cdef readonly int workers
     cdef Settings settings
+    cdef bint checksums
     cdef HashKey key
     cdef Defragmenter defragmenter
     cdef uint32_t batch_bytes

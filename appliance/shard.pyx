@@ -3,7 +3,7 @@
 
 In: frames, as pointers that are valid during the call only. Out: sealed batches, each a memoryview over memory that was
 supplied, or else over a buffer of our own, which is the caller's until it is handed back with recycle(). Per frame: locate,
-one hash, one copy; no Python object.
+one hash, its checksums, one copy; no Python object.
 A frame that holds no TCP segment goes nowhere: its verdict is counted. Fragments do neither, but the datagram that they
 make is treated as one more frame: frames + reassembled = sum(offered) + sum(rejected) + shed, always.
 An overloaded capture has whole new flows left out (shed): those whose place in 256 (flow.pxd) lies below the share of their
@@ -13,7 +13,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from appliance.batch cimport FLAG_END, HEADER_BYTES, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_SHED, Header, Record
+from appliance.batch cimport (
+    FLAG_END, HEADER_BYTES, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM, RECORD_SHED, Header, Record,
+)
+from appliance.checksum cimport verify
 from appliance.defragment cimport Defragmenter, Whole
 from appliance.flow cimport FlowKey, flow_hash, flow_key, flow_place, hash_key
 from appliance.locate cimport BAD_IP_HEADER, FOUND, FRAGMENT, Location, Verdict, locate, locate_datagram
@@ -38,14 +41,14 @@ cdef class Sharder:
 
     key: 16 secret bytes, the same in every capture of a run. batch_bytes: a batch is sealed when the next frame does not
     fit. A frame longer than that gets a batch of its own. max_tunnels: how many tunnels inside each other are entered.
-    vlans: whether VLAN ids tell flows apart. The limits of fragments are those of appliance.defragment.Defragmenter, those of
-    flows left out, and halves, those of appliance.shedset.ShedSet.
+    vlans: whether VLAN ids tell flows apart. checksums: whether they are verified. The limits of fragments are those of
+    appliance.defragment.Defragmenter, those of flows left out, and halves, those of appliance.shedset.ShedSet.
     """
 
     def __init__(self, bytes key not None, int workers, int batch_bytes=1 << 20, uint64_t epoch=0, int capture=0,
                  int link_type=1, int max_tunnels=4, max_fragmented_datagrams=16384, max_fragment_bytes=1 << 25,
                  fragment_timeout_ns=30000000000, bint vlans=True, max_shed_flows=1 << 20, shed_timeout_ns=60000000000,
-                 bint halves=False):
+                 bint halves=False, bint checksums=True):
         if not 1 <= workers <= MAX_WORKERS:
             raise ValueError(f"workers: 1 to {MAX_WORKERS}, not {workers}")
         if batch_bytes < 4096:
@@ -58,6 +61,7 @@ cdef class Sharder:
         self.settings.link_type = link_type
         self.settings.max_tunnels = max_tunnels
         self.settings.vlans = vlans
+        self.checksums = checksums
         self.defragmenter = Defragmenter(key, max_fragmented_datagrams, max_fragment_bytes, fragment_timeout_ns)
         self.salt = <uint32_t>self.key.k0 | 0x80000001      # high, or a small range of ports would have few places
         self.shed_set = ShedSet(max_shed_flows, shed_timeout_ns, halves)
@@ -111,6 +115,8 @@ cdef class Sharder:
         record.tcp_length = place.tcp_length
         record.net = <uint16_t>place.net        # both fit: locate finds nothing beyond
         record.tcp = <uint16_t>place.tcp
+        if self.checksums:                      # here, where its bytes are at hand: a worker looks at few of them
+            record.vlans |= <uint64_t>verify(frame, record) << RECORD_CHECKSUM
         memcpy(slot.data + slot.used + RECORD_BYTES, frame, caplen)
         slot.used += need
         slot.frames += 1

@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from typing import NoReturn
 
 from appliance.stats import STARTING, Page
 
@@ -22,6 +23,13 @@ def _die_with_parent() -> None:
     import ctypes  # here: few processes need it, and it is slow to load
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends a process that has closed what it must: to take the interpreter apart as well costs 10 ms."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Station:

@@ -14,7 +14,8 @@ SYN that nobody answers makes none, so that a flood of them costs the user nothi
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from appliance.batch cimport Record
+from appliance.batch cimport RECORD_CHECKSUM, Record
+from appliance.checksum cimport verify
 from appliance.flow cimport FlowKey, HashKey, flow_hash, flow_key, hash_key
 from appliance.locate cimport FOUND, VERDICTS_END, Location, Settings, Verdict, locate
 from workers.connection cimport BY_RST, BY_SHUTDOWN, BY_TIMEOUT, HIGH, LOW, OPEN, Connection
@@ -232,6 +233,7 @@ cdef class Assembler:
         record.tcp_length = place.tcp_length
         record.net = <uint16_t>place.net
         record.tcp = <uint16_t>place.tcp
+        record.vlans |= <uint64_t>verify(frame, &record) << RECORD_CHECKSUM
         flow_key(frame + place.net, frame + place.tcp, place.vlans, &key)
         record.hash = flow_hash(&self.key, &key)
         self.chunk.append(data)

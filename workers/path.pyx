@@ -1,16 +1,17 @@
 # cython: language_level=3
 """The way of one frame through TCP: the same for the workers' Pipeline and for the Assembler of the library.
 
-    Record + frame -> Segment -> its checksums -> its Connection -> accept() -> what waits, what is over
+    Record + frame -> Segment -> what its checksums are like -> its Connection -> accept() -> what waits, what is over
 """
 from libc.stdint cimport uint8_t
 
-from appliance.batch cimport RECORD_SHED, VLAN_BITS, Record
+from appliance.batch cimport RECORD_CHECKSUM, RECORD_SHED, VLAN_BITS, Record
+from appliance.checksum cimport BAD, GOOD, OFFLOADED, Checksum
 from appliance.flow cimport FlowKey, flow_key
 from workers.connection cimport HIGH, LOW, OPEN, Connection
 from workers.context cimport Context
 from workers.limits cimport CHECKSUMS_DROP, CHECKSUMS_OFF
-from workers.segment cimport BAD, GOOD, OFFLOADED, SYN, Checksum, Segment, read_segment, verify
+from workers.segment cimport SYN, Segment, read_segment
 from workers.stream cimport repeated
 from workers.table cimport Table
 from workers.tally cimport Tally
@@ -27,7 +28,7 @@ cdef bint receive(Table table, const uint8_t* frame, const Record* record, int c
     if not read_segment(frame, record, &segment):
         tally.bad_header += 1
         return False
-    if cx.limits.checksums != CHECKSUMS_OFF and not passes(verify(frame, record), cx):
+    if cx.limits.checksums != CHECKSUMS_OFF and not passes(<Checksum>(record.vlans >> RECORD_CHECKSUM & 3), cx):
         tally.bad_checksum += 1
         return True
     side = LOW if flow_key(frame + record.net, frame + record.tcp, record.vlans & VLAN_BITS, &key) else HIGH

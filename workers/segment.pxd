@@ -13,13 +13,6 @@ cdef enum:
     NO_SCALE = -1               # a SYN without the window scale option
 
 
-cdef enum Checksum:
-    UNVERIFIED                  # part of the segment was not captured
-    GOOD
-    OFFLOADED                   # left to the network card by this host's own stack, or merged by it (GRO)
-    BAD
-
-
 cdef struct Segment:
     const uint8_t* payload      # `captured` bytes readable, inside the batch
     uint32_t captured           # payload bytes that were captured
@@ -35,4 +28,3 @@ cdef struct Segment:
 
 
 cdef bint read_segment(const uint8_t* frame, const Record* record, Segment* out) noexcept nogil
-cdef Checksum verify(const uint8_t* frame, const Record* record) noexcept nogil

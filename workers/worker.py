@@ -18,7 +18,7 @@ from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventLink, FrameInlet, Waiter
 from appliance.config import load_resolved
 from appliance.options import Config
-from appliance.station import Station
+from appliance.station import Station, leave
 from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
 from workers.pipeline import Pipeline
 from workers.publish import Publisher
@@ -164,4 +164,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    leave(main(sys.argv))
