@@ -1,14 +1,16 @@
 """Every link between two of our processes. ZeroMQ is known here, in channels.py (the feed) and in curve.py (its lock).
 
-    FrameOutlet -> FrameInlet     batches, capture to worker      shared memory; ipc, PUSH/PULL, one pair per worker
-    EventLink  -> EventInlet      encoded events, worker to feed  ipc, PUSH/PULL
+    FrameOutlet -> FrameInlet     batches, capture to worker      one pair of sockets per worker
+    EventOutlet -> EventInlet     encoded events, worker to feed
 
-The inlet binds and the link connects: a queue belongs to the side that connects, so it survives the death of the
-process it leads to. Nothing in ZeroMQ acknowledges: what is lost is found from the cumulative counts in every message,
-and a sender stays until the receiver's stats page says that its end mark came. It may not leave earlier, even when all
-is flushed: a receiver whose queue is full at that moment throws away what it has not read from the connection yet.
-Messages on the ipc links have one part: of a multipart message whose peer dies half way the sender never learns.
-No socket blocks, except where a method takes a timeout. Sockets are owned by the thread that made them.
+What crosses lies in shared memory (arena.pyx), where its sender wrote it; what ZeroMQ carries (ipc, PUSH/PULL) is
+whose turn it is. The inlet binds and the outlet connects: a queue belongs to the side that connects, so it survives
+the death of the process it leads to. Nothing in ZeroMQ acknowledges: what is lost is found from the cumulative counts
+in every message, and a sender stays until the receiver's stats page says that its end mark came. It may not leave
+earlier, even when all is flushed: a receiver whose queue is full at that moment throws away what it has not read from
+the connection yet. Messages on the ipc links have one part: of a multipart message whose peer dies half way the
+sender never learns. No socket blocks, except where a method takes a timeout. Sockets are owned by the thread that
+made them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import stat
 import struct
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,13 +37,13 @@ RECONNECT_MS = 10  # a restarted process is back on its link at once; both ends 
 HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor no longer than this
 LONGEST_FRAME = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
 SPARE_SLOTS = 32  # what the capture fills, and has filled, while the workers have all that they may have
-NAP_S = 0.0005  # between two looks at what a worker has let go; batches take it about as long
+NAP_S = 0.0005  # between two looks at what a receiver has let go; messages take it about as long
 WAKE_S = 1.0
 NO_SLOT = 0xFFFFFFFF
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
 
 HANDLE_MAGIC = b"HCH1"
-HANDLE = struct.Struct("<4sIIQQQQ")  # magic, capture, slot, epoch, serial, turn, length
+HANDLE = struct.Struct("<4sIIQQQQ")  # magic, sender, slot, epoch, serial, turn, length
 EVENT_MAGIC = b"HCE1"
 EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
 EVENT_END = 255  # the topic index that says: nothing more comes from this worker
@@ -74,10 +77,15 @@ class EventMessage(NamedTuple):
         return self.topic == EVENT_END
 
 
+def event_header(message: EventMessage) -> bytes:
+    """What stands before the body."""
+    topic, worker, events, epoch, sequence, cumulative, _ = message
+    return EVENT_HEADER.pack(EVENT_MAGIC, topic, 0, worker, events, epoch, sequence, cumulative)
+
+
 def pack_events(message: EventMessage) -> bytes:
-    """The wire form: one part, header and body. Copies the body once."""
-    topic, worker, events, epoch, sequence, cumulative, body = message
-    return EVENT_HEADER.pack(EVENT_MAGIC, topic, 0, worker, events, epoch, sequence, cumulative) + body
+    """The whole message. Copies the body once."""
+    return event_header(message) + message.body
 
 
 def unpack_events(data: Buffer) -> EventMessage:
@@ -98,6 +106,10 @@ def queue_length(budget_bytes: int, message_bytes: int, links: int = 1) -> int:
 def shard_path(run_dir: Path, worker: int) -> Path:
     """Where worker `worker` takes its batches."""
     return run_dir / f"shard-{worker}"
+
+
+def _arena_path(run_dir: Path, kind: str, sender: int, epoch: int) -> Path:
+    return run_dir / f"{kind}-{sender}-{epoch:x}"
 
 
 def events_path(run_dir: Path) -> Path:
@@ -152,69 +164,152 @@ class Bus:
         self._context.term()
 
 
-class _Link:
-    """The sending end of an ipc link. Its queue outlives the process it leads to."""
+class Outlet:
+    """Messages to one or several processes. They lie in shared memory, where this process writes and the others read
+    them; what ZeroMQ carries is which slot may be read now. A receiver has at most `quota` of them; so a slow one costs
+    the others nothing.
 
-    def __init__(self, bus: Bus, path: Path, queue: int) -> None:
-        self.socket = bus.socket(zmq.PUSH, sndhwm=queue)
-        self.socket.connect(_ipc(path))
+    kind and sender: which arena this is, of the run's. Raises BusError when there is no room for a single message."""
 
-    def send(self, message: Buffer) -> bool:
-        """Queues the message, or returns False at once when the queue is full. The buffer is free afterwards."""
+    def __init__(
+        self,
+        bus: Bus,
+        run_dir: Path,
+        kind: str,
+        sender: int,
+        epoch: int,
+        receivers: Sequence[Path],
+        *,
+        quota: int,
+        slots: int,
+        slot_bytes: int,
+    ) -> None:
+        self.quota = quota
+        self.slot_bytes = slot_bytes
+        path = _arena_path(run_dir, kind, sender, epoch)
         try:
-            self.socket.send(message, zmq.DONTWAIT, copy=True)
-        except zmq.Again:
+            for old in run_dir.glob(f"{kind}-{sender}-*"):
+                old.unlink()
+            self._arena = Arena(path, len(receivers), slots, slot_bytes)
+            first = self._arena.lend()
+        except (OSError, ArenaError) as error:
+            raise BusError(f"no memory for {kind}: {error}; choose another run directory (--run-dir)") from error
+        if first is None:
+            raise BusError(f"{path}: no room for {slot_bytes} bytes; choose another run directory")
+        self._arena.take_back(self._arena.slot_of(first))
+        self._sender, self._epoch = sender, epoch
+        self._sockets = [bus.socket(zmq.PUSH, sndhwm=0) for _ in receivers]
+        for receiver, made in zip(receivers, self._sockets, strict=True):
+            made.connect(_ipc(receiver))
+        self._woken = [0.0] * len(receivers)
+
+    def room(self, receiver: int) -> bool:
+        """Whether the receiver may be given another message now."""
+        if self._arena.out(receiver) >= self.quota:
+            self._arena.collect()
+        return self._arena.out(receiver) < self.quota and self._arena.available()
+
+    def send(self, receiver: int, *parts: Buffer) -> bool:
+        """Passes a message on, or returns False at once when there is no room. One that lies in a slot is not the
+        caller's any more; any other is copied into one, its parts behind each other."""
+        if not self.room(receiver):
             return False
+        slot, length = self._arena.slot_of(parts[0]), len(parts[0])
+        if slot < 0:
+            lent = self._arena.lend()
+            assert lent is not None  # there is room
+            slot, length = self._arena.slot_of(lent), 0
+            for part in parts:
+                lent[length : length + len(part)] = part
+                length += len(part)
+        turn, serial = self._arena.give(slot, receiver)
+        self._say(receiver, serial, slot, turn, length)
         return True
 
-    def wait(self, timeout_s: float) -> bool:
-        """Waits until `send` has room, at most timeout_s; whether it has."""
-        return bool(self.socket.poll(max(0, round(timeout_s * 1000)), zmq.POLLOUT))
+    def wait(self, receiver: int, timeout_s: float) -> bool:
+        """Waits until the receiver may be given a message, at most timeout_s; whether it may."""
+        end = time.monotonic() + timeout_s
+        while not self.room(receiver):
+            if time.monotonic() >= end:
+                self._wake(receiver)
+                return False
+            time.sleep(NAP_S)
+        return True
+
+    def _wake(self, receiver: int) -> None:
+        """Says something without a message. A process that was started again while its predecessor had every slot
+        learns from it that these are free."""
+        now = time.monotonic()
+        if now - self._woken[receiver] >= WAKE_S:
+            self._woken[receiver] = now
+            self._say(receiver, self._arena.serial(receiver), NO_SLOT, 0, 0)
+
+    def _say(self, receiver: int, serial: int, slot: int, turn: int, length: int) -> None:
+        said = HANDLE.pack(HANDLE_MAGIC, self._sender, slot, self._epoch, serial, turn, length)
+        self._sockets[receiver].send(said, zmq.DONTWAIT)
 
 
-class _Inlet:
-    """The receiving end of an ipc link. It takes over the path from a dead predecessor."""
+class Inlet:
+    """Messages from every Outlet of a kind that has a socket at `path`, which is taken over from a dead predecessor.
 
-    def __init__(self, bus: Bus, path: Path, queue: int, max_bytes: int) -> None:
-        self.socket = bus.socket(zmq.PULL, rcvhwm=queue, maxmsgsize=max_bytes)
+    receiver: which of the outlets' receivers this is. max_bytes: of a message that comes through the socket itself."""
+
+    def __init__(self, bus: Bus, path: Path, kind: str, receiver: int, max_bytes: int) -> None:
+        self.socket = bus.socket(zmq.PULL, rcvhwm=0, maxmsgsize=max_bytes)
         bind(self.socket, _private_ipc(path), "the run directory")
+        self._run_dir, self._kind, self._receiver = path.parent, kind, receiver
+        self._views: dict[int, tuple[int, View | None]] = {}  # by sender: epoch and arena of the one that lives
 
     def receive(self) -> memoryview | None:
-        """The next message, or None when there is none now. The view keeps the message alive; nothing is copied."""
-        try:
-            return self.socket.recv(zmq.DONTWAIT, copy=False).buffer
-        except zmq.Again:
-            return None
+        """The next message, or None when there is none now. Its slot goes back to the sender when the view is let go.
+
+        A message whose sender and memory are gone is passed over: the next cumulative count shows what was lost."""
+        while True:
+            try:
+                said = self.socket.recv(zmq.DONTWAIT, copy=False).buffer
+            except zmq.Again:
+                return None
+            if len(said) != HANDLE.size or said[:4] != HANDLE_MAGIC:
+                return self._plain(said)
+            _, sender, slot, epoch, serial, turn, length = HANDLE.unpack(said)
+            view = self._view(sender, epoch, serial)
+            if view is not None and slot != NO_SLOT:
+                return memoryview(view.batch(slot, turn, length))
+
+    def _plain(self, said: memoryview) -> memoryview:
+        """What came through the socket itself."""
+        raise BadMessage(f"a message is announced by {HANDLE.size} bytes that start with HCH1")
+
+    def _view(self, sender: int, epoch: int, serial: int) -> View | None:
+        known, view = self._views.get(sender, (-1, None))
+        if known != epoch:
+            try:
+                view = View(_arena_path(self._run_dir, self._kind, sender, epoch))
+                view.begin(self._receiver, serial)
+            except FileNotFoundError:
+                view = None
+            self._views[sender] = epoch, view
+        return view
 
 
-class FrameOutlet:
-    """Batches from one capture to every worker. They lie in shared memory, where the capture writes and the workers
-    read them; what ZeroMQ carries is which slot a worker may read now. A worker has at most `quota` of them, the last
-    few of which it keeps to compare retransmissions with; so a slow one costs the others nothing.
-
-    Raises BusError when there is no room for a single batch."""
+class FrameOutlet(Outlet):
+    """Batches from one capture to every worker, which keeps the last few to compare retransmissions with."""
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, capture: int, epoch: int) -> None:
         shard, workers = config.shard, config.worker_count
+        quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+        super().__init__(
+            bus,
+            run_dir,
+            "frames",
+            capture,
+            epoch,
+            [shard_path(run_dir, worker) for worker in range(workers)],
+            quota=quota,
+            slots=workers * (quota + 2) + SPARE_SLOTS,
+            slot_bytes=max(shard.batch_bytes, LONGEST_FRAME),
+        )
         self.batch_bytes = shard.batch_bytes
-        self.quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
-        path = run_dir / f"frames-{capture}-{epoch:x}"
-        try:
-            for old in run_dir.glob(f"frames-{capture}-*"):
-                old.unlink()
-            slots = workers * (self.quota + 2) + SPARE_SLOTS
-            self._arena = Arena(path, workers, slots, max(shard.batch_bytes, LONGEST_FRAME))
-            first = self._arena.lend()
-        except (OSError, ArenaError) as error:
-            raise BusError(f"no memory for batches: {error}; choose another run directory (--run-dir)") from error
-        if first is None:
-            raise BusError(f"{path}: no room for a batch of {shard.batch_bytes} bytes; choose another run directory")
-        self._arena.take_back(self._arena.slot_of(first))
-        self._capture, self._epoch = capture, epoch
-        self._sockets = [bus.socket(zmq.PUSH, sndhwm=0) for _ in range(workers)]
-        for worker, made in enumerate(self._sockets):
-            made.connect(_ipc(shard_path(run_dir, worker)))
-        self._woken = [0.0] * workers
 
     def lend(self) -> memoryview | None:
         """A slot of batch_bytes to write a batch into, None when there is none."""
@@ -228,97 +323,49 @@ class FrameOutlet:
             self._arena.take_back(slot)
         return slot >= 0
 
-    def room(self, worker: int) -> bool:
-        """Whether the worker may be given another batch now."""
-        if self._arena.out(worker) >= self.quota:
-            self._arena.collect()
-        return self._arena.out(worker) < self.quota and self._arena.available()
 
-    def send(self, worker: int, message: Buffer) -> bool:
-        """Passes a batch on, or returns False at once when there is no room. A batch that lies in no slot is copied
-        into one; one that does is not the caller's any more."""
-        if not self.room(worker):
-            return False
-        slot = self._arena.slot_of(message)
-        if slot < 0:
-            lent = self._arena.lend()
-            assert lent is not None  # there is room
-            lent[: len(message)] = message
-            slot = self._arena.slot_of(lent)
-        turn, serial = self._arena.give(slot, worker)
-        self._say(worker, serial, slot, turn, len(message))
-        return True
-
-    def wait(self, worker: int, timeout_s: float) -> bool:
-        """Waits until the worker may be given a batch, at most timeout_s; whether it may."""
-        end = time.monotonic() + timeout_s
-        while not self.room(worker):
-            if time.monotonic() >= end:
-                self._wake(worker)
-                return False
-            time.sleep(NAP_S)
-        return True
-
-    def _wake(self, worker: int) -> None:
-        """Says something without a batch. A worker that was started again while its predecessor had every slot learns
-        from it that these are free."""
-        now = time.monotonic()
-        if now - self._woken[worker] >= WAKE_S:
-            self._woken[worker] = now
-            self._say(worker, self._arena.serial(worker), NO_SLOT, 0, 0)
-
-    def _say(self, worker: int, serial: int, slot: int, turn: int, length: int) -> None:
-        said = HANDLE.pack(HANDLE_MAGIC, self._capture, slot, self._epoch, serial, turn, length)
-        self._sockets[worker].send(said, zmq.DONTWAIT)
-
-
-class FrameInlet(_Inlet):
+class FrameInlet(Inlet):
     """Batches from every capture, in one worker."""
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
-        super().__init__(bus, shard_path(run_dir, worker), 0, HANDLE.size)
-        self._run_dir, self._worker = run_dir, worker
-        self._views: dict[int, tuple[int, View | None]] = {}  # by capture: epoch and arena of the one that lives
-
-    def receive(self) -> memoryview | None:
-        """The next batch, or None when there is none now. Its slot goes back to the capture when the view is let go.
-
-        A batch whose capture and memory are gone is passed over: the next cumulative count shows its frames as lost."""
-        while (said := super().receive()) is not None:
-            if len(said) != HANDLE.size or said[:4] != HANDLE_MAGIC:
-                raise BadMessage(f"a batch is announced by {HANDLE.size} bytes that start with HCH1")
-            _, capture, slot, epoch, serial, turn, length = HANDLE.unpack(said)
-            view = self._view(capture, epoch, serial)
-            if view is not None and slot != NO_SLOT:
-                return memoryview(view.batch(slot, turn, length))
-        return None
-
-    def _view(self, capture: int, epoch: int, serial: int) -> View | None:
-        known, view = self._views.get(capture, (-1, None))
-        if known != epoch:
-            try:
-                view = View(self._run_dir / f"frames-{capture}-{epoch:x}")
-                view.begin(self._worker, serial)
-            except FileNotFoundError:
-                view = None
-            self._views[capture] = epoch, view
-        return view
+        super().__init__(bus, shard_path(run_dir, worker), "frames", worker, HANDLE.size)
 
 
-class EventLink(_Link):
-    """Encoded events from one worker to the feed."""
+class EventOutlet(Outlet):
+    """Encoded events from one worker to the feed. A message that no slot can hold goes through the socket."""
 
-    def __init__(self, bus: Bus, config: Config, run_dir: Path) -> None:
-        queue = queue_length(config.shard.link_bytes, config.feed.event_batch_bytes)
-        super().__init__(bus, events_path(run_dir), queue)
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, epoch: int) -> None:
+        batch_bytes = config.feed.event_batch_bytes
+        quota = queue_length(config.shard.link_bytes, batch_bytes)
+        receivers, slot_bytes = [events_path(run_dir)], batch_bytes + EVENT_HEADER.size
+        super().__init__(
+            bus, run_dir, "events", worker, epoch, receivers, quota=quota, slots=quota, slot_bytes=slot_bytes
+        )
+        self._sockets[0].setsockopt(zmq.SNDHWM, 2 * quota)
+
+    def put(self, *parts: Buffer) -> bool:
+        """Passes a message on, its parts behind each other, or returns False at once when there is no room."""
+        if not self.ready(0.0):
+            return False
+        if sum(map(len, parts)) <= self.slot_bytes:
+            return self.send(0, *parts)
+        self._sockets[0].send(b"".join(parts), zmq.DONTWAIT)
+        return True
+
+    def ready(self, timeout_s: float) -> bool:
+        """Waits until `put` has room, at most timeout_s; whether it has."""
+        return self.wait(0, timeout_s) and bool(self._sockets[0].poll(round(timeout_s * 1000), zmq.POLLOUT))
 
 
-class EventInlet(_Inlet):
+class EventInlet(Inlet):
     """Encoded events from every worker, in the feed."""
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path) -> None:
-        queue = queue_length(config.shard.link_bytes, config.feed.event_batch_bytes)
-        super().__init__(bus, events_path(run_dir), queue, max(MAX_EVENT_MESSAGE, 4 * config.feed.event_batch_bytes))
+        most = max(MAX_EVENT_MESSAGE, 4 * config.feed.event_batch_bytes)
+        super().__init__(bus, events_path(run_dir), "events", 0, most)
+
+    def _plain(self, said: memoryview) -> memoryview:
+        return said
 
 
 class Waiter:

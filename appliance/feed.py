@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from appliance.books import close_feed
-from appliance.bus import BadMessage, Bus, BusError, EventInlet, Waiter, unpack_events
+from appliance.bus import BadMessage, Buffer, Bus, BusError, EventInlet, Waiter, unpack_events
 from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
 from appliance.config import OFF, load_resolved
 from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
@@ -269,15 +269,15 @@ class Feed:
             self._status("draining")
             return
         page.add(f"received.{worker}", message.events)
-        topic, body = TOPICS[message.topic], bytes(message.body)
+        topic, body = TOPICS[message.topic], message.body
         self._publish(topic, message.events, body)
         page.add(f"published.{topic}", message.events)
         page.add(f"published_messages.{topic}", 1)
         page.add(f"published_bytes.{topic}", len(body))
         self.output.write(body, message.events)
 
-    def _publish(self, topic: str, events: int, body: bytes) -> None:
-        """Numbers a message, keeps it and sends it. The page has the number first: killed in between, it is a loss
+    def _publish(self, topic: str, events: int, body: Buffer) -> None:
+        """Numbers a message, keeps a copy and sends it. The page has the number first: killed in between, it is a loss
         that subscribers are told of."""
         page = self.page
         sequence = self.sequences[topic] + 1
@@ -285,6 +285,7 @@ class Feed:
         self.sequences[topic] = sequence
         self.events[topic] += events
         if self.feed:
+            body = bytes(body)
             self.store.put(topic, sequence, events, body)
             page["store_messages"], page["store_bytes"] = len(self.store), self.store.size
             page["store_evicted"] += self.store.take_evicted()

@@ -116,7 +116,7 @@ class Output:
         return self.fd >= 0 and not self._regular and not self.closed
 
     def write(self, body: Buffer, events: int) -> None:
-        """Takes one message of that many events, without its last newline."""
+        """Takes one message of that many events, without its last newline; the body may change afterwards."""
         if not self.path:
             return
         if self.closed or (self.full and not self.patient):
@@ -125,10 +125,29 @@ class Output:
         most = self.options.rotate_bytes
         if self._archive and most and self._whole and self._whole + len(body) + 1 > most:
             self._rotate(self._archive)
-        line = memoryview(b"".join((body, b"\n")))
-        self._waiting.append((line, events, len(line)))
-        self._size += len(line)
-        self.flush()
+        written = self._write_at_once(body, events)
+        if written <= len(body):
+            line = memoryview(b"".join((body, b"\n")))
+            self._waiting.append((line[written:], events, len(line)))
+            self._size += len(line) - written
+            self.flush()
+
+    def _write_at_once(self, body: Buffer, events: int) -> int:
+        """Writes a message to a file without a copy, if nothing waits before it; how many bytes of it."""
+        if self._waiting or not self._regular or self.fd < 0:
+            return 0
+        try:
+            written = os.writev(self.fd, (body, b"\n"))
+        except OSError:
+            return 0
+        if written == len(body) + 1:
+            self._wrote(events, written)
+        return written
+
+    def _wrote(self, events: int, length: int) -> None:
+        self._whole = os.lseek(self.fd, 0, os.SEEK_CUR) if self._regular else 0
+        self.page.add("written_events", events)
+        self.page.add("written_bytes", length)
 
     def flush(self) -> None:
         """Writes what can be written now, and notices a reader that is gone."""
@@ -153,9 +172,7 @@ class Output:
                 self._waiting[0] = rest[written:], events, length
                 continue
             self._waiting.popleft()
-            self._whole = os.lseek(self.fd, 0, os.SEEK_CUR) if self._regular else 0
-            self.page.add("written_events", events)
-            self.page.add("written_bytes", length)
+            self._wrote(events, length)
 
     def tick(self) -> None:
         """Closes the file when it is old enough. Call it in every turn."""

@@ -28,7 +28,17 @@ FIRST_DELAY_S = 0.1
 LAST_DELAY_S = 5.0
 STEADY_S = 30.0  # a process that ran this long has earned an immediate restart again
 
-STALE = ("shard-*", "*.stats", "*.endpoint", "events", "epochs", "key", "config.json")  # what an earlier run left
+STALE = (
+    "shard-*",
+    "frames-*",
+    "events-*",
+    "*.stats",
+    "*.endpoint",
+    "events",
+    "epochs",
+    "key",
+    "config.json",
+)  # what an earlier run left
 
 # glibc gives a message of a mebibyte back to the system when it is freed and asks for it again, zeroed page by page,
 # for the next one: keeping it halves the system time of a link (mallopt(3)). The links' queues bound what is kept.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from appliance.bus import EVENT_END, EventLink, EventMessage, pack_events
+from appliance.bus import EVENT_END, EventMessage, EventOutlet, event_header
 from appliance.options import Config
 from appliance.station import Station
 from appliance.stats import TOPICS, Page
@@ -19,14 +19,16 @@ END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
 class Publisher:
     """The worker's end of the link to the feed. Owns the counters of events sent and dropped in the worker's page."""
 
-    def __init__(self, config: Config, worker: int, page: Page, link: EventLink, station: Station) -> None:
+    def __init__(
+        self, config: Config, worker: int, page: Page, link: EventOutlet, station: Station, epoch: int
+    ) -> None:
         self.worker = worker
         self.page = page
         self.link = link
         self.station = station
         self.patient = config.lossless
         self.deadline: float | None = None  # time.monotonic(); set by a stop: the end of all waiting
-        self.epoch = time.time_ns()
+        self.epoch = epoch
         self.sequence = 0
 
     def publish(self, taken: list[tuple[int, int, bytes]]) -> None:
@@ -43,7 +45,7 @@ class Publisher:
         while not feed[f"ended.{self.worker}"]:
             if not self.station.until(self.deadline):
                 return False
-            if time.monotonic() >= say_at and self.link.wait(0):
+            if time.monotonic() >= say_at and self.link.ready(0):
                 say_at = time.monotonic() + END_AGAIN_S
                 self._send(EVENT_END, 0, b"")
                 self.page["events_end_sent"] = 1
@@ -51,9 +53,9 @@ class Publisher:
         return True
 
     def _send(self, topic: int, events: int, body: bytes) -> bool:
-        ready = self.link.wait(0)
+        ready = self.link.ready(0)
         while not ready and (self.patient or self.deadline is not None) and self.station.until(self.deadline):
-            ready = self.link.wait(0.02)
+            ready = self.link.ready(0.02)
         if not ready:
             return False
         page = self.page
@@ -64,6 +66,6 @@ class Publisher:
         if topic != EVENT_END:
             page.add(f"sent.{TOPICS[topic]}", events)
         page.add("events_sent", events)
-        if not self.link.send(pack_events(message)):
+        if not self.link.put(event_header(message), body):
             raise RuntimeError("the link to the feed had room and took nothing")
         return True

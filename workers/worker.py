@@ -15,7 +15,7 @@ from pathlib import Path
 
 from appliance.batch import header
 from appliance.books import close_worker
-from appliance.bus import Bus, BusError, EventLink, FrameInlet, Waiter
+from appliance.bus import Bus, BusError, EventOutlet, FrameInlet, Waiter
 from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.station import Station, leave
@@ -41,7 +41,9 @@ class Worker:
         self.base = page.snapshot()
         self.bus = Bus()
         self.inlet = FrameInlet(self.bus, config, run_dir, index)
-        self.publisher = Publisher(config, index, page, EventLink(self.bus, config, run_dir), station)
+        epoch = time.time_ns()
+        events = EventOutlet(self.bus, config, run_dir, index, epoch)
+        self.publisher = Publisher(config, index, page, events, station, epoch)
         self.pipeline = Pipeline(config)
         self.counted_at = 0.0
         self.pending_since: float | None = None  # when the oldest event not yet published was made

@@ -178,9 +178,10 @@ def table(results: Sequence[Result], figures: dict[str, int | float | str]) -> s
 
 
 def stages(file: Path, rounds: int) -> None:
-    """The cost of each stage alone, in a process of its own: what it holds in memory is not ours to carry on."""
+    """The cost of each stage, and of each room, in processes of their own: what they hold is not ours to carry on."""
     sys.stdout.flush()
-    subprocess.run([sys.executable, Path(__file__).with_name("stages.py"), file, "--rounds", str(rounds)], check=True)
+    for program in ("stages.py", "rooms.py"):
+        subprocess.run([sys.executable, Path(__file__).with_name(program), file, "--rounds", str(rounds)], check=True)
 
 
 def faults(results: Sequence[Result], figures: dict[str, int | float | str]) -> list[str]:

@@ -27,7 +27,7 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from appliance.bus import Bus, EventLink, EventMessage, pack_events  # noqa: E402
+from appliance.bus import Bus, EventMessage, EventOutlet, event_header  # noqa: E402
 from appliance.channels import FeedSocket  # noqa: E402
 from appliance.config import Config, load_resolved, resolve, save_resolved  # noqa: E402
 from appliance.processes import child_environment  # noqa: E402
@@ -82,14 +82,14 @@ def hold(followers: Sequence[Progress], sent: int) -> None:
 def worker(home: Path, index: int, messages: int, subscribers: int) -> None:
     """The sending half of a worker."""
     config = load_resolved(home)
-    link = EventLink(Bus(), config, home)
+    link = EventOutlet(Bus(), config, home, index, time.time_ns())
     count, body = batch(config)
     followers = [Progress(home / f"progress-{n}") for n in range(subscribers)]
     for number in range(messages):
         hold(followers, number * config.worker_count)
-        message = pack_events(EventMessage(TOPIC, index, count, 7, number, number * count, body))
-        while not link.send(message):
-            link.wait(1.0)
+        head = event_header(EventMessage(TOPIC, index, count, 7, number, number * count, body))
+        while not link.put(head, body):
+            link.ready(1.0)
     time.sleep(3600)
 
 

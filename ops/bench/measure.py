@@ -12,6 +12,7 @@ from pathlib import Path
 
 _SAMPLE_S = 0.05
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 _LAST_WORDS = 2000  # bytes of a failed program's stderr that are shown
 
 
@@ -29,6 +30,7 @@ class Run:
     peak_bytes: (
         int  # resident: of the tree when sampled (shared pages counted once a process), else of its largest process
     )
+    processes: dict[str, float]  # processor time of each, by the module it runs or its name; empty unless sampled
 
     @property
     def cpu_s(self) -> float:
@@ -57,18 +59,33 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
+def spent_s(pid: int) -> tuple[str, float] | None:
+    """What a process is called, and its processor time; None if it is gone."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except (OSError, ValueError):
+        return None
+    module = words[words.index("-m") + 1 :] if "-m" in words else []
+    name = f"{module[0].rpartition('.')[2]} {module[2] if len(module) > 3 else ''}".strip() if module else "supervisor"
+    return name, (int(user) + int(system)) / _TICKS
+
+
 class _Sampler(threading.Thread):
-    """Watches the memory of a tree until stopped; `peak` is the largest sum seen."""
+    """Watches a tree until stopped: `peak` is the largest sum of memory seen, `spent` each process' time."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._pid = pid
         self._ended = threading.Event()
         self.peak = 0
+        self.spent: dict[str, float] = {}
 
     def run(self) -> None:
         while not self._ended.is_set():
-            self.peak = max(self.peak, sum(resident_bytes(pid) for pid in descendants(self._pid)))
+            tree = descendants(self._pid)
+            self.peak = max(self.peak, sum(resident_bytes(pid) for pid in tree))
+            self.spent.update(found for pid in tree if (found := spent_s(pid)))
             self._ended.wait(_SAMPLE_S)
 
     def stop(self) -> int:
@@ -113,4 +130,5 @@ def run(
     if process.returncode:
         said = errors.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip()
         raise Failed(f"{' '.join(argv)}: ended with {process.returncode} after {wall:.1f} s\n{said}")
-    return Run(wall, usage.ru_utime, usage.ru_stime, max(peak, usage.ru_maxrss * 1024))
+    processes = sampler.spent if sampler else {}
+    return Run(wall, usage.ru_utime, usage.ru_stime, max(peak, usage.ru_maxrss * 1024), processes)

@@ -8,8 +8,10 @@ pipeline   batches from memory through reassembly and HTTP to encoded events
 tcp        the same batches, but each payload begins like TLS: its bytes are reassembled and counted, and not read
 http       pipeline less tcp, in every round: heads, framing, pairing and events, and what only they keep in the caches
 link       batches from memory into slots of the link, and to another process that lets them go
+publish    bodies of events from memory to another process that lets them go
 
-Processor time of this process; of the link, the time until the other process has all.
+Processor time of this process; of link and publish, the time until the other process has all. What goes on inside of
+shard and pipeline is rooms.py's to say.
 """
 
 from __future__ import annotations
@@ -33,7 +35,16 @@ sys.path.insert(0, str(ROOT))
 
 from appliance import pcap  # noqa: E402
 from appliance.batch import KEPT_BATCHES, header  # noqa: E402
-from appliance.bus import Bus, FrameInlet, FrameOutlet, Waiter  # noqa: E402
+from appliance.bus import (  # noqa: E402
+    Bus,
+    EventInlet,
+    EventMessage,
+    EventOutlet,
+    FrameInlet,
+    FrameOutlet,
+    Waiter,
+    event_header,
+)
 from appliance.config import resolve  # noqa: E402
 from appliance.options import Config  # noqa: E402
 from appliance.shard import Sharder  # noqa: E402
@@ -80,19 +91,23 @@ def shard(file: Path, frames: int, keep: Callable[[Any], object] | None = None) 
     return done
 
 
-def pipeline(file: Path, batches: Sequence[bytes]) -> int:
-    """Events made of the batches of a file."""
+def pipeline(file: Path, batches: Sequence[bytes], keep: Callable[[bytes], object] = lambda body: None) -> int:
+    """Events made of the batches of a file; `keep` gets their bodies."""
     line = Pipeline(resolve(None, {"source.file": str(file)}))
     events = 0
-    for batch in batches:
-        line.feed(batch)
-        events += sum(count for _, count, _ in line.take())
-    line.finish()
-    return events + sum(count for _, count, _ in line.take())
+    for batch in [*batches, None]:
+        if batch is None:
+            line.finish()
+        else:
+            line.feed(batch)
+        for _, count, body in line.take():
+            events += count
+            keep(body)
+    return events
 
 
 def not_http(batches: Sequence[bytes]) -> list[bytes]:
-    """The batches with each TCP payload begun like a TLS record, its checksum put right: nothing in them is HTTP."""
+    """The batches with each TCP payload begun like a TLS record: nothing in them is HTTP."""
     out = []
     for batch in batches:
         made = bytearray(batch)
@@ -102,35 +117,54 @@ def not_http(batches: Sequence[bytes]) -> list[bytes]:
             segment = at + _RECORD_BYTES + tcp
             payload = segment + (batch[segment + 12] >> 4) * 4
             if payload + 2 <= min(segment + tcp_length, at + _RECORD_BYTES + caplen):
-                (old,), (total,) = _WORD.unpack_from(batch, payload), _WORD.unpack_from(batch, segment + 16)
-                total = (total ^ 0xFFFF) + (old ^ 0xFFFF) + _TLS
-                total = (total & 0xFFFF) + (total >> 16)
-                total = (total & 0xFFFF) + (total >> 16)
                 _WORD.pack_into(made, payload, _TLS)
-                _WORD.pack_into(made, segment + 16, total ^ 0xFFFF)
             at += _RECORD_BYTES + (caplen + 7 & ~7)
         out.append(bytes(made))
     return out
 
 
-def link(config: Config, batches: Sequence[bytes]) -> float:
-    """Seconds to bring the batches to another process, until it says that it has them all; its start does not count."""
+def link(bus: Bus, config: Config, directory: Path, batches: Sequence[bytes]) -> Callable[[], None]:
+    """What brings the batches to a worker."""
+    outlet = FrameOutlet(bus, config, directory, 0, time.time_ns())
+
+    def bring() -> None:
+        for batch in batches:
+            slot = outlet.lend()
+            while slot is None or not outlet.wait(0, 1):
+                slot = slot or outlet.lend()
+            slot[: len(batch)] = batch  # as the sharder writes its frames
+            outlet.send(0, slot[: len(batch)])
+
+    return bring
+
+
+def publish(bus: Bus, config: Config, directory: Path, bodies: Sequence[bytes]) -> Callable[[], None]:
+    """What brings the events to the feed."""
+    outlet = EventOutlet(bus, config, directory, 0, time.time_ns())
+
+    def bring() -> None:
+        for number, body in enumerate(bodies):
+            head = event_header(EventMessage(0, 0, 1, 1, number, number, body))
+            while not outlet.put(head, body):
+                outlet.ready(1)
+
+    return bring
+
+
+def brought(kind: Callable[..., Callable[[], None]], file: Path, messages: Sequence[bytes]) -> float:
+    """Seconds until another process says that it has all the messages; its start does not count."""
+    config = resolve(None, {"source.file": str(file), "workers.count": 1})
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/dev/shm") as directory, zmq.Context() as context:
         bus = Bus()
-        outlet = FrameOutlet(bus, config, Path(directory), 0, time.time_ns())
+        bring = kind(bus, config, Path(directory), messages)
         with context.socket(zmq.PULL) as back:
             back.rcvtimeo = _PATIENCE_MS
             back.bind(f"ipc://{directory}/back")
-            child = subprocess.Popen([sys.executable, __file__, "--sink", directory, str(len(batches))])
+            child = subprocess.Popen([sys.executable, __file__, "--sink", kind.__name__, directory, str(len(messages))])
             try:
                 back.recv()
                 begun = time.perf_counter()
-                for batch in batches:
-                    slot = outlet.lend()
-                    while slot is None or not outlet.wait(0, 1):
-                        slot = slot or outlet.lend()
-                    slot[: len(batch)] = batch  # as the sharder writes its frames
-                    outlet.send(0, slot[: len(batch)])
+                bring()
                 back.recv()
                 return time.perf_counter() - begun
             finally:
@@ -139,10 +173,11 @@ def link(config: Config, batches: Sequence[bytes]) -> float:
                 bus.close()
 
 
-def sink(directory: Path, messages: int) -> int:
-    """The other process of link(): takes what comes and lets it go, the last few later, as a worker does."""
+def sink(kind: str, directory: Path, messages: int) -> int:
+    """The other process of brought(): takes what comes and lets it go; batches the last few later, as a worker does."""
     bus, kept = Bus(), deque[object](maxlen=KEPT_BATCHES)
-    inlet = FrameInlet(bus, resolve(None, {"source.file": "none"}), directory, 0)
+    config = resolve(None, {"source.file": "none"})
+    inlet = FrameInlet(bus, config, directory, 0) if kind == "link" else EventInlet(bus, config, directory)
     waiter = Waiter()
     waiter.watch(inlet.socket, read=True)
     with zmq.Context() as context, context.socket(zmq.PUSH) as back:
@@ -159,11 +194,11 @@ def sink(directory: Path, messages: int) -> int:
     return 0
 
 
-def timed(action: Callable[[], object]) -> tuple[float, object]:
-    """Seconds of processor time an action took, and what it gave."""
+def timed(action: Callable[[], object]) -> float:
+    """Seconds of processor time an action took."""
     begun = time.process_time()
-    given = action()
-    return time.process_time() - begun, given
+    action()
+    return time.process_time() - begun
 
 
 def report(file: Path, frames: int, rounds: int) -> None:
@@ -171,18 +206,19 @@ def report(file: Path, frames: int, rounds: int) -> None:
     batches: list[bytes] = []
     held = shard(file, frames, lambda message: batches.append(bytes(message)))
     total = read(file)
-    seconds: dict[str, list[float]] = {"read": [], "shard": [], "pipeline": [], "tcp": [], "http": [], "link": []}
-    events = 0
+    names = ("read", "shard", "pipeline", "tcp", "http", "link", "publish")
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    bodies: list[bytes] = []
+    events = pipeline(file, batches, bodies.append)
     unread = not_http(batches)
     for _ in range(rounds):
-        seconds["read"].append(timed(lambda: read(file))[0] * held / total)
-        seconds["shard"].append(timed(lambda: shard(file, frames))[0])
-        spent, made = timed(lambda: pipeline(file, batches))
-        events = int(str(made))
-        seconds["pipeline"].append(spent)
-        seconds["tcp"].append(timed(lambda: pipeline(file, unread))[0])
-        seconds["http"].append(spent - seconds["tcp"][-1])
-        seconds["link"].append(link(resolve(None, {"source.file": str(file), "workers.count": 1}), batches))
+        seconds["read"].append(timed(lambda: read(file)) * held / total)
+        seconds["shard"].append(timed(lambda: shard(file, frames)))
+        seconds["pipeline"].append(timed(lambda: pipeline(file, batches)))
+        seconds["tcp"].append(timed(lambda: pipeline(file, unread)))
+        seconds["http"].append(seconds["pipeline"][-1] - seconds["tcp"][-1])
+        seconds["link"].append(brought(link, file, batches))
+        seconds["publish"].append(brought(publish, file, bodies))
     size = sum(map(len, batches))
     print(f"\n{file.name}: {held:,} frames in {len(batches):,} batches, {size / 1e6:,.0f} MB; {events:,} events")
     print(f"{'stage':10}{'ns/frame':>10}{'us/trans':>10}{'Gbit/s':>8}{'min ns':>8}{'max ns':>8}")
@@ -198,7 +234,7 @@ def report(file: Path, frames: int, rounds: int) -> None:
 def main(arguments: Sequence[str]) -> int:
     """The command line."""
     if arguments[:1] == ["--sink"]:
-        return sink(Path(arguments[1]), int(arguments[2]))
+        return sink(arguments[1], Path(arguments[2]), int(arguments[3]))
     parser = argparse.ArgumentParser(prog="stages.py", description="What each stage of the data path costs.")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--frames", type=int, default=500_000, help="at most so many, for they are held in memory")

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import msgspec
 
-from appliance.bus import EVENT_END, Bus, EventLink, EventMessage, pack_events
+from appliance.bus import EVENT_END, Bus, EventMessage, EventOutlet, pack_events
 from appliance.channels import HEARTBEAT, FeedSocket
 from appliance.config import save_resolved
 from appliance.options import Config, Feed, Source, Workers
@@ -37,7 +37,7 @@ class FakeWorker:
     def __init__(self, config: Config, run_dir: Path, index: int) -> None:
         self.index = index
         self.bus = Bus()
-        self.link = EventLink(self.bus, config, run_dir)
+        self.link = EventOutlet(self.bus, config, run_dir, index, time.time_ns())
         self.sent = 0
         self.sequence = 0
 
@@ -53,8 +53,8 @@ class FakeWorker:
         self.send(EVENT_END)
 
     def raw(self, data: bytes) -> None:
-        assert self.link.wait(PATIENCE_S)
-        assert self.link.send(data)
+        assert self.link.ready(PATIENCE_S)
+        assert self.link.put(data)
 
     def close(self) -> None:
         self.bus.close()

@@ -23,8 +23,8 @@ from appliance.bus import (
     Bus,
     BusError,
     EventInlet,
-    EventLink,
     EventMessage,
+    EventOutlet,
     FrameInlet,
     FrameOutlet,
     pack_events,
@@ -70,7 +70,7 @@ def bus() -> Iterator[Bus]:
     made.close()
 
 
-def next_of(inlet: FrameInlet) -> memoryview:
+def next_of(inlet: FrameInlet | EventInlet) -> memoryview:
     got: list[memoryview] = []
     eventually(lambda: (message := inlet.receive()) is not None and (got.append(message) or True), "a batch")
     return got[0]
@@ -231,6 +231,23 @@ def test_what_announces_no_batch_is_refused(run_dir: Path, bus: Bus, said: bytes
         eventually(inlet.receive, "the message")
 
 
+def test_events_arrive_in_order_whatever_fits_a_slot(run_dir: Path, bus: Bus) -> None:
+    inlet, made = EventInlet(bus, SMALL, run_dir), EventOutlet(bus, SMALL, run_dir, 0, 1)
+    sizes = [0, 10, made.slot_bytes - 4, made.slot_bytes - 3, 3 * made.slot_bytes, 1]
+    for number, size in enumerate(sizes):
+        assert made.put(b"%4d" % number, b"x" * size)
+    assert [bytes(next_of(inlet)) for _ in sizes] == [b"%4d" % n + b"x" * size for n, size in enumerate(sizes)]
+
+
+@pytest.mark.parametrize("larger", [0, 1], ids=["in slots", "larger than a slot"])
+def test_what_waits_for_a_feed_that_reads_nothing_is_bounded(run_dir: Path, bus: Bus, larger: int) -> None:
+    made = EventOutlet(bus, SMALL, run_dir, 0, 1)
+    message = bytes(larger + made.slot_bytes)
+    put = sum(made.put(message) for _ in range(10 * made.quota))
+    assert made.quota <= put <= 2 * made.quota
+    assert not made.put(b"{}")
+
+
 def test_a_run_directory_without_room_is_named(run_dir: Path, bus: Bus) -> None:
     (run_dir / "frames-0-1").mkdir()
     with pytest.raises(BusError, match="choose another run directory"):
@@ -264,7 +281,7 @@ def test_a_path_that_is_too_long_for_a_socket_is_named(run_dir: Path, bus: Bus) 
     with pytest.raises(BusError, match="choose a shorter run directory"):
         EventInlet(bus, SMALL, deep)
     with pytest.raises(BusError, match="choose a shorter run directory"):
-        EventLink(bus, SMALL, deep)
+        EventOutlet(bus, SMALL, deep, 0, 1)
 
 
 def test_an_address_in_use_is_named(bus: Bus) -> None:

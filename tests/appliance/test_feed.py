@@ -207,13 +207,13 @@ def test_reading_a_file_waits_for_the_reader_of_the_output(tmp_path: Path) -> No
         stdout = feed.process.stdout
         assert stdout is not None
         sent = 0
-        while feed.workers[0].link.wait(0.5):
+        while feed.workers[0].link.ready(0.5):
             feed.workers[0].send(1, body)
             sent += 1
         assert feed.page["written_events"] < sent
         got = 0
         while got < messages:
-            while sent < messages and feed.workers[0].link.wait(0):
+            while sent < messages and feed.workers[0].link.ready(0):
                 feed.workers[0].send(1, body)
                 sent += 1
             assert stdout.readline() == body + b"\n"
