@@ -133,8 +133,8 @@ class Output:
             self.flush()
 
     def _write_at_once(self, body: Buffer, events: int) -> int:
-        """Writes a message to a file without a copy, if nothing waits before it; how many bytes of it."""
-        if self._waiting or not self._regular or self.fd < 0:
+        """Writes a message without a copy, if nothing waits before it; how many bytes of it."""
+        if self._waiting or self._piece == ATOMIC or self.fd < 0:
             return 0
         try:
             written = os.writev(self.fd, (body, b"\n"))

@@ -47,6 +47,7 @@ def test_sequences_are_contiguous_by_topic(tmp_path: Path) -> None:
             assert message.events == [EVENT % n for n in range(len(message.events))]
             sequences[message.topic].append(message.sequence)
         assert set(sequences) == set(TOPICS)
+        eventually(lambda: feed.published() == sum(worker.sent for worker in feed.workers), "the page has the last one")
         for topic, numbers in sequences.items():
             assert numbers == list(range(1, len(numbers) + 1))
             assert feed.page[f"published_messages.{topic}"] == len(numbers)
