@@ -39,7 +39,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a sensor says it saw. events: None if it makes none. losses: by reason, what did not get through; or all 0."""
+    """What a sensor says it saw. events: None if it makes none. losses by reason: all 0 if nothing was lost."""
 
     received: int
     events: int | None
