@@ -164,6 +164,7 @@ def _outcomes(view: View) -> Rows:
         yield ["link", "lost", str(w)], sum(worker[f"lost.{c}"] for c in range(len(captures)))
         for verdict in SEGMENT_VERDICTS:
             yield ["worker", verdict, str(w)], worker[f"rejected.{verdict}"]
+        yield ["worker", "quarantined", str(w)], worker["quarantined"]
         yield ["worker", "crash_lost", str(w)], worker["crash_lost"]
         yield ["worker", "segment", str(w)], worker["segments"]
 
@@ -249,6 +250,15 @@ def _worker_restarts(view: View) -> Rows:
     return [([str(w)], view.pages.supervisor[f"restarts.worker.{w}"]) for w in range(len(view.pages.workers))]
 
 
+def _restarts(view: View) -> Rows:
+    for slot, count in view.pages.supervisor.items():
+        group, _, child = slot.partition(".")
+        if group == "restarts":
+            hung = view.pages.supervisor[f"hung.{child}"]
+            yield [child.replace(".", "-"), "died"], count - hung
+            yield [child.replace(".", "-"), "hung"], hung
+
+
 def _buffer_limit(view: View) -> Rows:
     return [([str(w)], view.config.tcp.max_total_pending_bytes) for w in range(len(view.pages.workers))]
 
@@ -323,6 +333,8 @@ FAMILIES = (
     # workers
     Family("worker_up", _G, "1 while the worker runs and is ready.", _WORKER, _worker_up),
     Family("worker_restarts", _C, "Times the worker was started again after it had died.", _WORKER, _worker_restarts),
+    Family("worker_quarantined_batches", _C, "Batches left out because workers died of them twice.", _WORKER,
+           _by_worker("quarantined_batches")),
     Family("packet_lag_seconds", _G, "Age of the last batch when the worker took it.", _WORKER,
            _by_worker("lag_ns", 1e-9)),
     # TCP
@@ -436,6 +448,8 @@ FAMILIES = (
     Family("output_open_events", _G, "Events in a Parquet file that is not finished: a kill loses them.", (),
            _feed("open_events")),
     # processes
+    Family("process_restarts", _C, "Times the process was started again after it had died, by itself or by somebody's "
+           "signal, or had hung: it was killed because it did not move.", ("process", "reason"), _restarts),
     Family("process_up", _G, "1 while the process runs.", _PROCESS, _by_process(lambda process: process.alive)),
     Family("process_cpu_seconds", _C, "Processor time, user and system, over restarts.", _PROCESS,
            _by_process(lambda process: process.cpu_s)),

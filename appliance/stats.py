@@ -197,10 +197,13 @@ def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
 
 
 def worker_layout(captures: int) -> list[str]:
-    """The slots of a worker's page: what it received by capture, its pipeline, its events by topic."""
-    per_link = ("received", "received_batches", "received_bytes", "lost", "ended")
+    """The slots of a worker's page: what it received by capture, its pipeline, its events by topic.
+
+    What epoch, taking, taken and begun mean is in appliance.hands."""
+    per_link = ("received", "received_batches", "received_bytes", "lost", "ended", "epoch", "taking", "taken", "begun")
     names = [*_COMMON, *(f"{name}.{capture}" for capture in range(captures) for name in per_link)]
-    names += ["crash_lost", "events_sent", "events_end_sent", "lag_ns", *PIPELINE_COUNTERS]
+    names += ["crash_lost", "quarantined", "quarantined_batches"]
+    names += ["events_sent", "events_end_sent", "lag_ns", *PIPELINE_COUNTERS]
     return names + [f"{name}.{topic}" for topic in TOPICS for name in ("made", "sent", *EVENT_DROPS)]
 
 
@@ -219,9 +222,10 @@ def feed_layout(workers: int) -> list[str]:
 
 
 def supervisor_layout(workers: int, captures: int) -> list[str]:
-    """The slots of the supervisor's own page."""
-    names = [*_COMMON, *(f"restarts.worker.{worker}" for worker in range(workers))]
-    return [*names, *(f"restarts.capture.{capture}" for capture in range(captures)), "restarts.feed"]
+    """The slots of the supervisor's own page. Restarts after a process was killed for not moving are in both groups."""
+    children = [*(f"worker.{worker}" for worker in range(workers))]
+    children += [*(f"capture.{capture}" for capture in range(captures)), "feed"]
+    return [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]
 
 
 class PageError(ValueError):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 FALSE_STARTS = 5  # in a row: a process that cannot even start will not at the sixth time
 STALE_S = 10.0  # a process that turned its loop longer ago is not healthy
-HUNG_S = 60.0  # a live worker never has to wait for anybody: it is restarted after so long without a turn
+START_S = 30.0  # without a turn of its loop: a process that starts, and may be waiting for memory
 QUIET_S = 0.5  # nothing arrived for so long and every sender is gone: nothing will
 WATCH_S = 1.0
 SERVE_FILE_S = 1.0  # a shorter run over a file ends before anybody scrapes it
@@ -117,7 +117,13 @@ class Supervisor:
         self.report.watch(self.snapshots)
 
     def _start(self, child: Child) -> None:
-        child.start(time.monotonic())
+        now = time.monotonic()
+        try:
+            child.start(now)
+        except OSError as error:
+            delay = child.schedule_restart(now)
+            self.report.warn(f"{child.name} cannot be started: {error.strerror}; trying again in {delay:g} s")
+            return
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
 
     # -- metrics -------------------------------------------------------------------------------------------------------
@@ -253,8 +259,9 @@ class Supervisor:
             if not sender.finished:
                 child.page[f"ended.{sender.index}"] = 0  # its predecessor's goodbye is not for this one
         delay = child.schedule_restart(time.monotonic())
-        slot = "restarts.feed" if child.kind == "feed" else f"restarts.{child.kind}.{child.index}"
-        self.page.add(slot, 1)
+        slot = "feed" if child.kind == "feed" else f"{child.kind}.{child.index}"
+        self.page.add(f"restarts.{slot}", 1)
+        self.page.add(f"hung.{slot}", int(child.hung))
         when = f"in {delay:g} s" if delay else "now"
         self.report.warn(f"{child.name} {_death(code)}: starting it again {when}")
 
@@ -275,10 +282,19 @@ class Supervisor:
                 self._quiet[receiver.pid] = (received, now + 3600)
 
     def _shake(self, now: float) -> None:
-        for worker in self.workers:
-            if worker.alive and not self._draining and worker.progress_age_s(int(now * 1e9)) > HUNG_S:
-                self.report.warn(f"{worker.name} has not moved for {HUNG_S:g} s: killing it")
-                worker.send(signal.SIGKILL)
+        """Kills live processes that do not move; one that only waits turns its loop all the same.
+
+        A drain has its own limit."""
+        hung_s = self.config.run.hung_s
+        for child in () if self._draining else self.children:
+            if not child.alive or child.hung:
+                continue
+            still_s = child.pulse.look(now, child.page["progress_ns"])
+            limit_s = hung_s if child.page["state"] >= READY else max(hung_s, START_S)
+            if still_s > limit_s and not child.waits_for_kernel():
+                self.report.warn(f"{child.name} has not moved for {still_s:.0f} s: killing it")
+                child.hung = True
+                child.send(signal.SIGKILL)
 
     def _kill_everything(self) -> None:
         self._killed = True

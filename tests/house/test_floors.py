@@ -18,6 +18,7 @@ FLOORS = {
             "option_shedding",
             "stats",
             "books",
+            "hands",
             "station",
             "flow",
             "protocols",
@@ -36,7 +37,7 @@ FLOORS = {
         {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "text", "body"},
         {"connection", "http_connection", "pairer", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
-        {"publish", "worker"},
+        {"publish", "quarantine", "worker"},
     ],
 }
 # Files that are one room cut in two, on the floor of the room.
@@ -59,6 +60,7 @@ BORDER = {
     "config",
     "stats",
     "books",
+    "hands",
     "flow",
     "locate",
     "batch",
