@@ -12,8 +12,11 @@ import select
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import NoReturn
 
+from appliance.config import ConfigError, load_resolved
+from appliance.options import Config
 from appliance.stats import STARTING, Page
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -30,6 +33,12 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def configuration(run_dir: Path, page: Page) -> Config:
+    """What the supervisor wants to be in force now; the page says which generation that is. As load_resolved."""
+    page["generation"] = page["wanted_generation"]  # first: what is newer than that will be noticed as news
+    return load_resolved(run_dir)
 
 
 class Station:
@@ -65,6 +74,23 @@ class Station:
                 sys.exit(1)
         elif self._stdin.poll(0) and not os.read(0, 4096):
             sys.exit(1)
+
+    def news(self, run_dir: Path) -> Config | None:
+        """A configuration that came after the one in force, once."""
+        page = self.page
+        if page["wanted_generation"] == page["generation"]:
+            return None
+        page["config_error"] = 0
+        try:
+            return configuration(run_dir, page)
+        except (OSError, ConfigError) as error:
+            self.cannot_follow(str(error))
+            return None
+
+    def cannot_follow(self, reason: str) -> None:
+        """Something of a new configuration cannot be had; what was in force before stays."""
+        self.page["config_error"] = 1
+        print(f"appliance: the new configuration: {reason}", file=sys.stderr, flush=True)
 
     def state(self, state: int) -> None:
         """STARTING, READY, DRAINING or DONE."""

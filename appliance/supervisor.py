@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import books, ledger
-from appliance.config import OFF, Config, save_resolved, split_address
+from appliance import books, ledger, reload
+from appliance.config import OFF, Config, ConfigError, save_resolved, split_address
 from appliance.locate import VERDICTS
 from appliance.processes import UNUSABLE, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
 from appliance.report import Report
@@ -27,7 +27,7 @@ from appliance.stats import DONE, READY, Page, capture_layout, feed_layout, supe
 from appliance.summary import Snapshots
 
 if TYPE_CHECKING:
-    from appliance.exporter import MetricsServer
+    from appliance.exporter import Collector, MetricsServer
 
 FALSE_STARTS = 5  # in a row: a process that cannot even start will not at the sixth time
 STALE_S = 10.0  # a process that turned its loop longer ago is not healthy
@@ -42,11 +42,12 @@ STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 class Supervisor:
-    """One run of the appliance. Make it, call `run` once."""
+    """One run of the appliance. Make it, call `run` once. origin: what SIGHUP reads again."""
 
-    def __init__(self, config: Config, report: Report) -> None:
+    def __init__(self, config: Config, report: Report, origin: reload.Origin | None = None) -> None:
         self.config = config
         self.report = report
+        self.origin = origin
         self.captures: list[Child] = []
         self.workers: list[Child] = []
         self.feed: Child
@@ -55,6 +56,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._home: Path
         self._metrics: MetricsServer | None = None  # until the process ends: its thread is a daemon
+        self._collector: Collector | None = None
+        self._had_terminal = reload.has_terminal()
         self._serve_at: float | None = None
         self._started = time.monotonic()
         self._announced = config.lossless
@@ -100,11 +103,12 @@ class Supervisor:
         captures, workers = config.capture_count, config.worker_count
         save_resolved(config, home)
         self.page = Page.create(home / "supervisor.stats", supervisor_layout(workers, captures))
-        self.page.update({"state": READY, "pid": os.getpid(), "starts": 1})
+        self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
         quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
         def child(kind: str, index: int, names: Sequence[str]) -> Child:
             page = Page.create(home / f"{kind if kind == 'feed' else f'{kind}-{index}'}.stats", names)
+            page["wanted_generation"] = 1
             stdout = 1 if kind == "feed" and config.output.path == "-" else quiet
             stdin = None if kind == "capture" and config.source.file == "-" else lifeline.reader
             return Child(kind, index, home, page, module=MODULES[kind], stdin=stdin, stdout=stdout)
@@ -147,9 +151,9 @@ class Supervisor:
         from appliance.exporter import Collector, MetricsServer
 
         self._serve_at = None
-        collector = Collector(self.config, self.snapshots)
+        self._collector = Collector(self.config, self.snapshots)
         try:
-            self._metrics = MetricsServer(self.config.metrics.bind, collector.collect, self.healthy)
+            self._metrics = MetricsServer(self.config.metrics.bind, self._collector.collect, self.healthy)
         except OSError as error:
             self.report.warn(f"--metrics {self.config.metrics.bind}: {error.strerror}; going on without")
             return
@@ -207,9 +211,8 @@ class Supervisor:
         self.report.tick(now)
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGHUP and self.config.feed.curve_clients:
-            if self.feed.page["state"] >= READY:  # before, it reads the folder of allowed keys anyway
-                self.feed.send(signal.SIGHUP)
+        if number == signal.SIGHUP and self._had_terminal == reload.has_terminal():
+            self._reload()
         elif self._stopped_by:
             self.report.warn("killing everything at the second signal")
             self._failed = True
@@ -217,6 +220,38 @@ class Supervisor:
         elif number in STOP_SIGNALS:
             self._stopped_by = number
             self._drain()
+
+    def _reload(self) -> None:
+        """Puts the configuration in force that stands in its file now, or says all that is wrong with it.
+
+        The children see from their pages that there is a new one. A lock's folder of keys is read again in any case."""
+        page = self.page
+        if self.origin is None and not self.config.feed.curve_clients:
+            self.report.warn("nothing to reload: it was started without a configuration file (-c)")
+            return
+        if self._draining:
+            self.report.warn("not reloaded: it is stopping")
+            return
+        page["reloaded_ns"] = time.time_ns()
+        opened = [child.page["link_type"] for child in self.captures if child.page["state"] >= READY]
+        try:
+            config, changed = reload.read(self.origin, self.config, opened) if self.origin else (self.config, [])
+            save_resolved(config, self._home)
+        except (ConfigError, OSError) as error:
+            for line in str(error).splitlines():
+                self.report.warn(f"not reloaded: {line}")
+            page.add("reloads.refused", 1)
+            page["config_error"] = 1
+            return
+        self.config = config
+        if self._collector:
+            self._collector.config = config
+        page.add("generation", 1)
+        page.add("reloads.applied", 1)
+        page["config_error"] = 0
+        for child in self.children:
+            child.page["wanted_generation"] = page["generation"]
+        self.report.warn(f"configuration {page['generation']}: {', '.join(changed) or 'nothing is new in it'}")
 
     def _drain(self) -> None:
         """Ends the intake; everything else follows by itself."""

@@ -49,6 +49,7 @@ cdef class Pipeline:
     cdef Table table
     cdef Encoder encoder
     cdef int captures
+    cdef tuple looking          # what the bodies' readers were made from
 
     def __init__(self, config):
         self.cx = Context(Limits(config.tcp, config.http), bodies_of(config))
@@ -56,6 +57,19 @@ cdef class Pipeline:
         self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.feed.event_batch_bytes,
                                config.bodies.mime_type)
         self.captures = len(config.interface_names)
+        self.looking = config.bodies, config.http.redact_parameters
+
+    def configure(self, config):
+        """Other limits, and other things in events, from now on; connections go on. Call take() before.
+
+        What a body's reader has begun it ends as it began. What the new limits would not have let in stays, and makes room."""
+        if self.encoder.events:
+            raise ValueError("there are events to take")
+        self.cx.limits = Limits(config.tcp, config.http)
+        if (config.bodies, config.http.redact_parameters) != self.looking:
+            self.cx.bodies = bodies_of(config)
+            self.looking = config.bodies, config.http.redact_parameters
+        self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.bodies.mime_type)
 
     def feed(self, message not None):
         """Takes every frame of a batch; the events that it completes wait for take().

@@ -16,10 +16,9 @@ from pathlib import Path
 from appliance.batch import header
 from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventOutlet, FrameInlet, Waiter
-from appliance.config import load_resolved
 from appliance.hands import Hands
 from appliance.options import Config
-from appliance.station import Station, leave
+from appliance.station import Station, configuration, leave
 from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
 from workers.pipeline import Pipeline
 from workers.publish import Publisher
@@ -62,6 +61,9 @@ class Worker:
         while not self._ended():
             self.station.turn()
             stopping = self.station.stopping
+            if news := self.station.news(self.run_dir):
+                self._publish()
+                self.pipeline.configure(news)
             if not self._take_in():
                 if stopping:
                     self._settle()
@@ -193,8 +195,8 @@ class Worker:
 def main(argv: list[str]) -> int:
     """The process; see the module."""
     run_dir, index = Path(argv[1]), int(argv[2])
-    config = load_resolved(run_dir)
     page = Page.open(run_dir / f"worker-{index}.stats")
+    config = configuration(run_dir, page)
     station = Station(page)
     try:
         worker = Worker(config, run_dir, index, page, station)

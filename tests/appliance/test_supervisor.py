@@ -54,9 +54,7 @@ def life(kind):
                 station.turn()
                 time.sleep(0.005)
         elif word == "called":
-            heard = []
-            signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
-            while not heard:
+            while station.news(home) is None:
                 station.turn()
                 time.sleep(0.005)
         elif word == "bye":
@@ -150,14 +148,25 @@ def test_sigterm_drains_a_live_run(scene: Scene, capfd: pytest.CaptureFixture[st
     assert "capturing on eth0" in capfd.readouterr().err
 
 
-def test_a_hangup_is_passed_on_to_a_feed_with_a_lock(scene: Scene) -> None:
-    scene.options |= {"feed.curve_key": "server.key_secret", "feed.curve_clients": "clients"}
+def test_a_hangup_makes_a_feed_with_a_lock_read_its_keys_again(scene: Scene) -> None:
+    (scene.directory / "clients").mkdir()
+    scene.options |= {"feed.curve_key": "server.key_secret", "feed.curve_clients": str(scene.directory / "clients")}
     scene.live(feed=["ready, called, set reloads=1, hear, exit 0"])
     assert scene.run((1.0, signal.SIGHUP), (1.6, signal.SIGTERM)) == 143
     assert scene.page("feed")["reloads"] == 1
 
 
-def test_a_hangup_ends_a_run_without_a_lock(scene: Scene) -> None:
+def test_a_hangup_does_not_end_a_run_that_has_nothing_to_reload(
+    scene: Scene, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene.live()
+    assert scene.run((0.8, signal.SIGHUP), (1.2, signal.SIGTERM)) == 143
+    assert "nothing to reload: it was started without a configuration file (-c)" in capfd.readouterr().err
+
+
+def test_a_terminal_that_goes_away_ends_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = iter([True, False])
+    monkeypatch.setattr(room.reload, "has_terminal", lambda: next(there))
     scene.live()
     assert scene.run((0.8, signal.SIGHUP)) == 129
 

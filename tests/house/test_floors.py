@@ -49,8 +49,8 @@ ROOMS = {
         **dict.fromkeys(("fragment", "datagram", "shedset", "store", "follower", "where", "window", "columns"), 1),
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys((*PCAP, "arena"), 2),
-        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
-        **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
+        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets", "lookout"), 3),
+        **dict.fromkeys(("processes", "watch", "report", "reload", "summary"), 4),
     },
     "workers": {"finder": 1, "delivery": 3, "reader_stream": 3},
 }

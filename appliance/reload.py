@@ -1,0 +1,104 @@
+"""A new configuration for a run that goes on: what may change in it, and whether it can be used.
+
+Nothing is swapped before all of it was looked at: the file as at a start, the filter compiled for the frames that the
+captures really see, the folder of keys read. What a change would tear down (sockets, processes, memory) is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from appliance.config import Config, ConfigError, load_toml, resolve
+from appliance.curve import KeyFault, read_allowed
+
+SECTIONS = ("tcp", "http", "bodies")  # whose keys may all change
+KEYS = ("source.filter", "capture.vlan_aware", "feed.curve_clients")  # and these
+LEFT_OPEN = ("workers.count", "run.observer")  # which a start fills in, from what the machine says then
+
+
+class Origin:
+    """Where the configuration of a run came from: a file, and options of the command line, which win."""
+
+    def __init__(self, file: Path, options: Mapping[str, object]) -> None:
+        self.file = file
+        self.options = dict(options)
+
+    def again(self, now: Config) -> Config:
+        """What it says now. Raises ConfigError."""
+        options = dict(self.options)
+        known = load_toml(self.file) | options
+        for key in LEFT_OPEN:
+            if not known.get(key):
+                options[key] = value(now, key)
+        return resolve(self.file, options)
+
+
+def value(config: Config, key: str) -> object:
+    """Of "section.key"."""
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
+def differences(before: Config, after: Config) -> list[str]:
+    """The keys, "section.key", that have another value."""
+    found = []
+    for section in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(section.type):
+            key = f"{section.name}.{field.name}"
+            if value(before, key) != value(after, key):
+                found.append(key)
+    return found
+
+
+def may_change(key: str) -> bool:
+    """Whether a running appliance can take a new value of this key."""
+    return key in KEYS or key.partition(".")[0] in SECTIONS
+
+
+def read(origin: Origin, now: Config, link_types: Sequence[int]) -> tuple[Config, list[str]]:
+    """The configuration to go on with, and which keys of it are new. link_types: of the frames that are captured.
+
+    Raises ConfigError with every fault."""
+    config = origin.again(now)
+    changed = differences(now, config)
+    faults = [
+        f"{origin.file}: {key}: cannot be changed while it runs; restart the appliance for it, or take the change back"
+        for key in changed
+        if not may_change(key)
+    ]
+    faults += [f"{origin.file}: {fault}" for fault in (*_filter_faults(config, link_types), *_key_faults(config))]
+    if faults:
+        raise ConfigError(faults)
+    return config, changed
+
+
+def _filter_faults(config: Config, link_types: Sequence[int]) -> Iterator[str]:
+    from appliance.bpf import Filter  # here: libpcap is not needed before
+    from appliance.pcaperror import BadFilter
+
+    for link_type in dict.fromkeys(link_types):
+        try:
+            Filter(config.source.filter, link_type)
+        except BadFilter as fault:
+            yield f"source.filter: {fault}"
+
+
+def _key_faults(config: Config) -> Iterator[str]:
+    if config.feed.curve_clients:
+        try:
+            read_allowed(config.feed.curve_clients)
+        except KeyFault as fault:
+            yield f"feed.curve_clients: {fault}"
+
+
+def has_terminal() -> bool:
+    """Whether this process belongs to a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
