@@ -16,6 +16,7 @@ from appliance.config import Config, ConfigError, load_toml, resolve
 from appliance.curve import KeyFault, read_allowed
 
 SECTIONS = ("tcp", "http", "bodies")  # whose keys may all change
+EXCEPT = ("tcp.checksums",)  # but these: what a capture begins with
 KEYS = ("source.filter", "capture.vlan_aware", "feed.curve_clients")  # and these
 LEFT_OPEN = ("workers.count", "run.observer")  # which a start fills in, from what the machine says then
 
@@ -56,7 +57,7 @@ def differences(before: Config, after: Config) -> list[str]:
 
 def may_change(key: str) -> bool:
     """Whether a running appliance can take a new value of this key."""
-    return key in KEYS or key.partition(".")[0] in SECTIONS
+    return key in KEYS or (key.partition(".")[0] in SECTIONS and key not in EXCEPT)
 
 
 def read(origin: Origin, now: Config, link_types: Sequence[int]) -> tuple[Config, list[str]]:

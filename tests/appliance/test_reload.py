@@ -48,6 +48,7 @@ def test_nothing_new_is_no_fault(file: Path) -> None:
     ("text", "key"),
     [
         ("[workers]\ncount = 7\n", "workers.count"),
+        ('[tcp]\nchecksums = "drop"\n', "tcp.checksums"),
         ("[shard]\nlink_bytes = 90000000\n", "shard.link_bytes"),
         ('[feed]\nbind = "off"\n', "feed.bind"),
         ('[output]\npath = "/tmp/x"\n', "output.path"),
