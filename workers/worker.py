@@ -47,10 +47,10 @@ class Worker:
         epoch = time.time_ns()
         events = EventOutlet(self.bus, config, run_dir, index, epoch)
         self.publisher = Publisher(config, index, page, events, station, epoch)
-        self.pipeline = Pipeline(config)
+        self.pipeline = Pipeline(config, live=not config.lossless)
         self.counted_at = 0.0
         self.pending_since: float | None = None  # when the oldest event not yet published was made
-        self.heard: tuple[int, int] | None = None  # wall and monotonic ns when the last batch came
+        self.heard: tuple[int, int] | None = None  # the pipeline's clock and the monotonic one when a batch last came
 
     def run(self) -> int:
         """The whole life of the process; its exit code."""
@@ -99,7 +99,7 @@ class Worker:
             hands.begin(capture)
             self.pipeline.feed(message)
             hands.done(capture)  # its events come behind this: none of it is done twice
-            self.heard = time.time_ns(), time.monotonic_ns()
+            self.heard = self.pipeline.now_ns, time.monotonic_ns()
             self.page["lag_ns"] = max(0, self.heard[1] - batch.sealed_ns)
         else:
             hands.done(capture)
@@ -148,9 +148,9 @@ class Worker:
         """Lets time pass for the pipeline while nothing comes; only when live, and never by a step of the clock."""
         if self.heard is None or self.config.lossless:
             return
-        wall, monotonic = self.heard
+        clock, monotonic = self.heard
         late = (self.config.capture.timeout_ms + self.config.shard.batch_age_ms) * 1_000_000 + IDLE_SLACK_NS
-        self.pipeline.advance(wall + time.monotonic_ns() - monotonic - late)
+        self.pipeline.advance(clock + time.monotonic_ns() - monotonic - late)
 
     def _bring_out(self) -> None:
         now = time.monotonic()
