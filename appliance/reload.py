@@ -7,17 +7,19 @@ captures really see, the folder of keys read. What a change would tear down (soc
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from appliance.config import Config, ConfigError, load_toml, resolve
-from appliance.curve import KeyFault, read_allowed
+from appliance.curve import KeyFault, read_allowed, read_pair
+from appliance.places import place
 
 SECTIONS = ("tcp", "http", "bodies")  # whose keys may all change
 EXCEPT = ("tcp.checksums",)  # but these: what a capture begins with
 KEYS = ("source.filter", "capture.vlan_aware", "feed.curve_clients")  # and these
+LINK_TYPES = (1, 113, 276, 101, 105, 0)  # Ethernet first: what a filter may be for when nothing is captured yet
 LEFT_OPEN = ("workers.count", "run.observer")  # which a start fills in, from what the machine says then
 
 
@@ -30,6 +32,8 @@ class Origin:
 
     def again(self, now: Config) -> Config:
         """What it says now. Raises ConfigError."""
+        if not self.file.is_file():  # a pipe would be waited for
+            raise ConfigError([f"{self.file}: there is no such file, or none that can be read again"])
         options = dict(self.options)
         known = load_toml(self.file) | options
         for key in LEFT_OPEN:
@@ -66,34 +70,55 @@ def read(origin: Origin, now: Config, link_types: Sequence[int]) -> tuple[Config
     Raises ConfigError with every fault."""
     config = origin.again(now)
     changed = differences(now, config)
-    faults = [
-        f"{origin.file}: {key}: cannot be changed while it runs; restart the appliance for it, or take the change back"
-        for key in changed
-        if not may_change(key)
-    ]
-    faults += [f"{origin.file}: {fault}" for fault in (*_filter_faults(config, link_types), *_key_faults(config))]
+    fixed = "cannot be changed while it runs; restart the appliance for it, or take the change back"
+    faults = [(key, fixed) for key in changed if not may_change(key)]
+    for link_type in dict.fromkeys(link_types):
+        faults += _filter_faults(config, [link_type])
+    faults += _key_faults(config)
     if faults:
-        raise ConfigError(faults)
+        raise ConfigError(_placed(origin.file, faults))
     return config, changed
 
 
-def _filter_faults(config: Config, link_types: Sequence[int]) -> Iterator[str]:
+def check(file: Path) -> None:
+    """Whether a run could start with this file, as far as that can be known now. Raises ConfigError with all faults."""
+    config = resolve(file, {}, source_required=False)
+    faults = [*_filter_faults(config, LINK_TYPES), *_key_faults(config)]
+    if config.feed.curve_key:
+        try:
+            read_pair(config.feed.curve_key)
+        except KeyFault as fault:
+            faults.append(("feed.curve_key", str(fault)))
+    if faults:
+        raise ConfigError(_placed(file, faults))
+
+
+def _placed(file: Path, faults: Iterable[tuple[str, str]]) -> list[str]:
+    text = file.read_text(encoding="utf-8")
+    return [f"{place(file, text, key)}: {key}: {fault}" for key, fault in faults]
+
+
+def _filter_faults(config: Config, link_types: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """What the first of these kinds of frames says to the filter, if none can do with it."""
     from appliance.bpf import Filter  # here: libpcap is not needed before
     from appliance.pcaperror import BadFilter
 
-    for link_type in dict.fromkeys(link_types):
+    faults = []
+    for link_type in link_types:
         try:
             Filter(config.source.filter, link_type)
+            return
         except BadFilter as fault:
-            yield f"source.filter: {fault}"
+            faults.append(("source.filter", str(fault)))
+    yield from faults[:1]
 
 
-def _key_faults(config: Config) -> Iterator[str]:
+def _key_faults(config: Config) -> Iterator[tuple[str, str]]:
     if config.feed.curve_clients:
         try:
             read_allowed(config.feed.curve_clients)
         except KeyFault as fault:
-            yield f"feed.curve_clients: {fault}"
+            yield "feed.curve_clients", str(fault)
 
 
 def has_terminal() -> bool:

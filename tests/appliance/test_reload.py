@@ -57,7 +57,7 @@ def test_nothing_new_is_no_fault(file: Path) -> None:
 )
 def test_what_holds_processes_sockets_and_memory_may_not(file: Path, text: str, key: str) -> None:
     assert not may_change(key)
-    assert f"{file}: {key}: cannot be changed while it runs" in "\n".join(faults(file, text))
+    assert f"{file}:2: {key}: cannot be changed while it runs" in "\n".join(faults(file, text))
 
 
 def test_all_faults_are_told_together(file: Path) -> None:

@@ -19,6 +19,7 @@ FLOORS = {
             "stats",
             "books",
             "hands",
+            "places",
             "station",
             "flow",
             "protocols",

@@ -110,8 +110,8 @@ def test_what_a_run_cannot_change_is_refused_as_a_whole(scene: Scene) -> None:
     text = '[source]\nfilter = "tcp"\n'
     run = Reloading(scene, text, "--workers", 1, "--feed", "off")
     said = run.refused('[source]\nfilter = "udp"\n[shard]\nbatch_bytes = 8192\n[run]\ndrain_s = 3\n')
-    assert f"not reloaded: {run.file}: shard.batch_bytes: cannot be changed while it runs; restart" in said
-    assert f"not reloaded: {run.file}: run.drain_s: cannot be changed" in said
+    assert f"not reloaded: {run.file}:4: shard.batch_bytes: cannot be changed while it runs; restart" in said
+    assert f"not reloaded: {run.file}:6: run.drain_s: cannot be changed" in said
     assert "filter" not in said
     for bad, reason in [
         ('[source]\nfilter = "port http and"\n', "source.filter: the filter 'port http and' does not compile"),
