@@ -7,7 +7,9 @@ captures really see, the folder of keys read. What a change would tear down (soc
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -73,8 +75,8 @@ def read(origin: Origin, now: Config, link_types: Sequence[int]) -> tuple[Config
     fixed = "cannot be changed while it runs; restart the appliance for it, or take the change back"
     faults = [(key, fixed) for key in changed if not may_change(key)]
     for link_type in dict.fromkeys(link_types):
-        faults += _filter_faults(config, [link_type])
-    faults += _key_faults(config)
+        faults += _filter_faults(config.source.filter, [link_type])
+    faults += _key_faults(config.feed.curve_clients)
     if faults:
         raise ConfigError(_placed(origin.file, faults))
     return config, changed
@@ -82,15 +84,37 @@ def read(origin: Origin, now: Config, link_types: Sequence[int]) -> tuple[Config
 
 def check(file: Path) -> None:
     """Whether a run could start with this file, as far as that can be known now. Raises ConfigError with all faults."""
-    config = resolve(file, {}, source_required=False)
-    faults = [*_filter_faults(config, LINK_TYPES), *_key_faults(config)]
-    if config.feed.curve_key:
+    faults: list[str] = []
+    try:
+        resolve(file, {}, source_required=False)
+    except ConfigError as error:
+        faults = error.faults
+    said = partial(_said, _document(file))
+    found = [*_filter_faults(said("source.filter"), LINK_TYPES), *_key_faults(said("feed.curve_clients"))]
+    if said("feed.curve_key"):
         try:
-            read_pair(config.feed.curve_key)
+            read_pair(said("feed.curve_key"))
         except KeyFault as fault:
-            faults.append(("feed.curve_key", str(fault)))
+            found.append(("feed.curve_key", str(fault)))
+    if found:
+        faults = faults + _placed(file, found)
     if faults:
-        raise ConfigError(_placed(file, faults))
+        raise ConfigError(faults)
+
+
+def _document(file: Path) -> dict[str, object]:
+    """What a file says that may be wrong in any way; nothing if it is no TOML."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _said(document: dict[str, object], key: str) -> str:
+    section, _, name = key.partition(".")
+    content = document.get(section)
+    text = content.get(name) if isinstance(content, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def _placed(file: Path, faults: Iterable[tuple[str, str]]) -> list[str]:
@@ -98,7 +122,7 @@ def _placed(file: Path, faults: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{place(file, text, key)}: {key}: {fault}" for key, fault in faults]
 
 
-def _filter_faults(config: Config, link_types: Sequence[int]) -> Iterator[tuple[str, str]]:
+def _filter_faults(text: str, link_types: Sequence[int]) -> Iterator[tuple[str, str]]:
     """What the first of these kinds of frames says to the filter, if none can do with it."""
     from appliance.bpf import Filter  # here: libpcap is not needed before
     from appliance.pcaperror import BadFilter
@@ -106,17 +130,17 @@ def _filter_faults(config: Config, link_types: Sequence[int]) -> Iterator[tuple[
     faults = []
     for link_type in link_types:
         try:
-            Filter(config.source.filter, link_type)
+            Filter(text, link_type)
             return
         except BadFilter as fault:
             faults.append(("source.filter", str(fault)))
     yield from faults[:1]
 
 
-def _key_faults(config: Config) -> Iterator[tuple[str, str]]:
-    if config.feed.curve_clients:
+def _key_faults(folder: str) -> Iterator[tuple[str, str]]:
+    if folder:
         try:
-            read_allowed(config.feed.curve_clients)
+            read_allowed(folder)
         except KeyFault as fault:
             yield "feed.curve_clients", str(fault)
 
