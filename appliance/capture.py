@@ -478,7 +478,7 @@ def main(argv: list[str]) -> int:
     page = Page.open(run_dir / f"capture-{index}.stats")
     config = configuration(run_dir, page)
     last_turn_ns = page["progress_ns"]
-    station = Station(page, watch_stdin=config.source.file != "-")
+    station = Station(page, watch_stdin=config.source.file != "-", live=not config.lossless)
     try:
         capture = Capture(config, run_dir, index, page, station, last_turn_ns)
     except BusError as error:

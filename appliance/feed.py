@@ -374,7 +374,7 @@ def main(argv: list[str]) -> int:
     run_dir = Path(argv[1])
     page = Page.open(run_dir / "feed.stats")
     config = configuration(run_dir, page)
-    station = Station(page)
+    station = Station(page, live=not config.lossless)
     try:
         feed = Feed(config, run_dir, page, station)
     except (BusError, OutputError) as error:

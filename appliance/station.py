@@ -1,8 +1,8 @@
 """A child process and its supervisor: the state in its page, its progress, and the two ways in which it is told to end.
 
 SIGTERM asks it to finish. The end of standard input, a pipe that the supervisor alone holds open, means that the
-supervisor is dead: the process leaves at once. A child whose standard input is its source of frames watches its parent,
-and as it may be waiting in libpcap for the rest of a frame, the kernel ends it with its parent in any case.
+supervisor is dead: the process leaves at once. A child whose standard input is its source of frames watches its parent.
+One that may be waiting in libpcap for the rest of a frame, or be stopped, the kernel ends with its parent in any case.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Station:
     Owns SIGTERM: `stopping` becomes true, nothing else happens. Ignores SIGINT, which is the supervisor's to handle.
     """
 
-    def __init__(self, page: Page, *, watch_stdin: bool = True) -> None:
+    def __init__(self, page: Page, *, watch_stdin: bool = True, live: bool = False) -> None:
         self.page = page
         self.stopping = False
         self._stdin = select.poll() if watch_stdin else None
@@ -56,7 +56,7 @@ class Station:
             self._stdin.register(0, select.POLLIN)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if not watch_stdin:
+        if live or not watch_stdin:
             _die_with_parent()
         page["pid"] = os.getpid()
         page.add("starts", 1)

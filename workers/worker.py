@@ -197,7 +197,7 @@ def main(argv: list[str]) -> int:
     run_dir, index = Path(argv[1]), int(argv[2])
     page = Page.open(run_dir / f"worker-{index}.stats")
     config = configuration(run_dir, page)
-    station = Station(page)
+    station = Station(page, live=not config.lossless)
     try:
         worker = Worker(config, run_dir, index, page, station)
     except BusError as error:

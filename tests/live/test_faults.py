@@ -336,6 +336,7 @@ def test_a_killed_supervisor_leaves_nobody_behind(scene: Scene) -> None:
     box = scene.capture("--workers", 2)
     load = Load(scene)
     wait_more(lambda: box.count("feed", "written_events"), "events are written")
+    box.send("worker-1", signal.SIGSTOP)  # nor one that cannot see it
     assert_nobody_is_left(box)
     assert len(load.stop()) > 50
 
