@@ -275,7 +275,7 @@ class Inlet:
                 self.sender = self.number = -1
                 return self._plain(said)
             _, sender, slot, epoch, number, turn, length = HANDLE.unpack(said)
-            view = self._view(sender, epoch)
+            view = self._view(sender, epoch, number)
             if view is not None and number >= self._next[sender]:
                 self._next[sender] = number + 1
                 self.left.append((sender, number, memoryview(view.batch(slot, turn, length))))
@@ -286,7 +286,8 @@ class Inlet:
         """What came through the socket itself."""
         raise BadMessage(f"a message is announced by {HANDLE.size} bytes that start with HCH1")
 
-    def _view(self, sender: int, epoch: int) -> View | None:
+    def _view(self, sender: int, epoch: int, announced: int = 1 << 64) -> View | None:
+        """The memory of a sender, and what is left in it. announced: its first message of which we heard ourselves."""
         known, view = self._views.get(sender, (-1, None))
         if known == epoch:
             return view
@@ -295,7 +296,7 @@ class Inlet:
         except FileNotFoundError:
             return None
         first = self._begin(sender, epoch) if self._begin else 0
-        left = view.begin(self._receiver, first)
+        left = [one for one in view.begin(self._receiver, first) if one[0] < announced]
         self._views[sender] = epoch, view
         self._next[sender] = left[-1][0] + 1 if left else first
         self.left.extend((sender, number, memoryview(view.batch(*place))) for number, *place in left)

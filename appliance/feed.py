@@ -22,6 +22,7 @@ from appliance.bus import BadMessage, Buffer, Bus, BusError, EventInlet, Waiter,
 from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
 from appliance.config import OFF
 from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
+from appliance.hands import Once
 from appliance.options import Config
 from appliance.output import Output, OutputError
 from appliance.replay import Replay
@@ -81,7 +82,8 @@ class Feed:
         self.output = _output(config, page)
         self.bus = Bus()
         self.waiter = Waiter()
-        self.inlet = EventInlet(self.bus, config, run_dir)
+        self.once = Once(page)
+        self.inlet = EventInlet(self.bus, config, run_dir, self.once.first)
         self.feed: FeedSocket | None = None
         self.replay: Replay | None = None
         self.replay_endpoint = ""
@@ -244,6 +246,8 @@ class Feed:
             data = None if self._choked() else self.inlet.receive()
             if data is None:
                 return count
+            if self.inlet.sender >= 0:
+                self.once.take(self.inlet.sender, self.inlet.number)
             self._take(data)
         return TURN_MESSAGES
 
@@ -259,6 +263,8 @@ class Feed:
         worker = message.worker
         known = page[f"received.{worker}"] + page[f"lost.{worker}"]
         page.add(f"lost.{worker}", max(0, message.cumulative - known))
+        if message.cumulative < known:  # too long for the arena, and overtaken by what waited in there: it was not lost
+            page.add(f"lost.{worker}", -min(message.events, page[f"lost.{worker}"]))
         page[f"ended.{worker}"] = int(message.end)
         if message.end:
             self._status("draining")

@@ -1,4 +1,4 @@
-"""What a worker has in its hands: which batch it works on, kept in its stats page so that its successor knows.
+"""What a receiver has in its hands: which message it works on, kept in its stats page so that its successor knows.
 
 Batches of a capture are numbered by the arena they lie in (epoch); a new capture begins another one. A killed worker
 leaves batches there that it had not come to, and one that it was at work on. Its successor goes on with them: the one
@@ -8,6 +8,27 @@ in its hands is tried once more, because most deaths have nothing to do with it;
 from appliance.stats import Page
 
 TRIES = 2  # of one batch
+
+
+class Once:
+    """For a receiver that begins nothing twice: what a killed one had in its hands is lost, what waited for it is not.
+
+    Slots by sender: epoch, and taking, the number behind the last message that was taken in hand."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def first(self, sender: int, epoch: int) -> int:
+        """The number of the first message in this arena that nobody has taken in hand."""
+        page = self.page
+        if page[f"epoch.{sender}"] != epoch:
+            page[f"taking.{sender}"] = 0
+            page[f"epoch.{sender}"] = epoch
+        return page[f"taking.{sender}"]
+
+    def take(self, sender: int, number: int) -> None:
+        """Takes a message in hand."""
+        self.page[f"taking.{sender}"] = number + 1
 
 
 class Hands:

@@ -211,7 +211,8 @@ def worker_layout(captures: int) -> list[str]:
 
 def feed_layout(workers: int) -> list[str]:
     """The slots of the feed's page."""
-    names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in ("received", "lost", "ended"))]
+    per_link = ("received", "lost", "ended", "epoch", "taking")
+    names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in per_link)]
     names += [f"{name}.{topic}" for topic in TOPICS for name in ("published", "published_messages", "published_bytes")]
     names += ["crash_lost", "invalid_messages", "written_events", "written_bytes", "write_errors", "dropped_output"]
     names += ["rotations", "rotation_errors", "archive_errors", "compressed_files", "removed_files", "torn_bytes"]

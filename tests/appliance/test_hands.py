@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.hands import TRIES, Hands
-from appliance.stats import Page, worker_layout
+from appliance.hands import TRIES, Hands, Once
+from appliance.stats import Page, feed_layout, worker_layout
 
 BATCHES = 6
 
@@ -94,3 +94,13 @@ def test_a_new_capture_begins_anew(page: Page) -> None:
     hands.done(0)
     assert (hands.first(0, 1), hands.first(0, 2)) == (1, 0)
     assert not hands.hold(0, 0)
+
+
+def test_a_feed_begins_nothing_twice(tmp_path: Path) -> None:
+    page = Page.create(tmp_path / "feed.stats", feed_layout(2))
+    once = Once(page)
+    assert once.first(1, 7) == 0
+    once.take(1, 0)
+    once.take(1, 1)  # and dies
+    assert (Once(page).first(1, 7), Once(page).first(0, 7)) == (2, 0)
+    assert Once(page).first(1, 8) == 0  # another life of the worker

@@ -192,7 +192,7 @@ def test_a_killed_feed_loses_only_what_the_ledger_says(scene: Scene) -> None:
     feed = box.ledger()["L7"]
     assert feed["made"] == len(done)
     assert feed["published"] + feed["lost"] + feed["crash_lost"] + feed["dropped_backlog"] == len(done)
-    assert feed["lost"] + feed["crash_lost"] > 0
+    assert feed["lost"] == 0  # what waited for it was its successor's
     assert len(events) <= feed["published"]
     assert restarts(box) == {"restarts.feed": 1}
     heard = json.loads(listener.communicate(timeout=30)[0])
