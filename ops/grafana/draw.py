@@ -28,6 +28,7 @@ CELL = 0.75, 0.34  # inches of one grid cell
 BACK, INK, DIM, GREEN, RED, ORANGE = "#181b1f", "#d8d9da", "#6e7279", "#73bf69", "#f2495c", "#ff9830"
 COLOURS = [GREEN, "#5794f2", "#f2cc0c", ORANGE, RED, "#b877d9", "#37872d", "#8ab8ff", "#ffa6b0", "#8f3bb8", "#fade2a"]
 LEGENDS = 8  # of a panel; what is beyond is left to the lines
+LEGEND_LETTERS = 80  # in one line
 
 Answers = dict[tuple[str, str], list[Series]]  # by title of the panel and letter of the query
 
@@ -64,7 +65,8 @@ UNITS: dict[str, Callable[[float], str]] = {
 
 def lines(axes: Axes, panel: dict[str, Any], found: list[Series], unit: Callable[[float], str]) -> None:
     custom = panel["fieldConfig"]["defaults"].get("custom", {})
-    if custom.get("stacking", {}).get("mode") == "normal":
+    stacked = custom.get("stacking", {}).get("mode") == "normal"
+    if stacked:
         times = sorted({at for one in found for at, _ in one.points})
         known = [dict(one.points) for one in found]
         heights = [[points.get(at, 0.0) for at in times] for points in known]
@@ -75,16 +77,18 @@ def lines(axes: Axes, panel: dict[str, Any], found: list[Series], unit: Callable
         for n, one in enumerate(found):
             x, y = [at / 86400 for at, _ in one.points], [value for _, value in one.points]
             shown += axes.plot(x, y, color=COLOURS[n % len(COLOURS)], linewidth=1.2)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(0.0, low) if low < -0.001 else 0.0, max(high, 1e-9))
+    if not stacked:
+        values = [value for one in found for _, value in one.points]
+        axes.set_ylim(1.05 * min(0.0, *values), 1.05 * max(values) or 1.0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: unit(value)))
     axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
     axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=5))
     axes.grid(color="#2c3235", linewidth=0.6)
     names = [one.legend for one in found][:LEGENDS]
+    columns = max(1, min(4, LEGEND_LETTERS // max(map(len, names))))
     axes.legend(
-        shown[:LEGENDS], names, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, fontsize=6.5, frameon=False,
-        labelcolor=INK, handlelength=1.2, columnspacing=1.2,
+        shown[:LEGENDS], names, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=columns, fontsize=6.5,
+        frameon=False, labelcolor=INK, handlelength=1.2, columnspacing=1.2,
     )  # fmt: skip
 
 
@@ -131,6 +135,7 @@ KINDS = {"timeseries": lines, "stat": number, "bargauge": bars, "heatmap": heat}
 
 def draw(board: dict[str, Any], answers: Answers, file: Path) -> None:
     """Leaves a PNG."""
+    times = [at / 86400 for found in answers.values() for one in found for at, _ in one.points]
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
     figure = pyplot.figure(figsize=(COLUMNS * CELL[0], height * CELL[1]), facecolor="#111217")
     pyplot.rcParams.update({"font.family": "DejaVu Sans", "text.color": INK})
@@ -161,6 +166,8 @@ def draw(board: dict[str, Any], answers: Answers, file: Path) -> None:
         for spine in axes.spines.values():
             spine.set_visible(False)
         KINDS[panel["type"]](axes, panel, found, UNITS[panel["fieldConfig"]["defaults"]["unit"]])
+        if panel["type"] in ("timeseries", "heatmap"):
+            axes.set_xlim(min(times), max(times))
     figure.savefig(file, dpi=100, facecolor=figure.get_facecolor())
     pyplot.close(figure)
 

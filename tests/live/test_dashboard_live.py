@@ -104,10 +104,11 @@ def play(scene: Scene, directory: Path) -> Stage:
     server.wait("sum(rate(appliance_feed_events_total[5s])) > 10")
     hurt(box)
     server.wait('increase(appliance_worker_restarts_total{worker="1"}[1m]) > 0')
+    time.sleep(16 * SCRAPE_S)  # what looks at every 15 s has looked
     load.communicate(timeout=60)
     subscriber.communicate(timeout=60)
     box.wait_quiet()
-    time.sleep(20 * SCRAPE_S)  # what looks at every 15 s has looked
+    time.sleep(3 * SCRAPE_S)  # the last word is scraped
     end = time.time()
 
     asked = Prometheus(server.url, fetch=lambda url: scene.server.fetch(url)[1])

@@ -30,7 +30,8 @@ def test_the_file_is_what_the_code_makes() -> None:
     assert dashboard.FILE.read_text() == dashboard.text(), "run  python ops/grafana/dashboard.py"
 
 
-def test_every_panel_has_a_number_a_place_and_says_what_it_shows() -> None:
+def test_every_panel_has_a_number_a_name_a_place_and_says_what_it_shows() -> None:
+    assert len({panel["title"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
     numbers = [panel["id"] for panel in BOARD["panels"]]
     assert numbers == list(range(1, len(numbers) + 1))
     for panel in BOARD["panels"]:

@@ -40,6 +40,7 @@ def rising(per_second: float) -> str:
 # A sensor that is well: 1000 frames and 10 transactions a second, two workers.
 WELL: Series = {
     "up{}": steady(1),
+    "appliance_build_info{version=0.1.0}": steady(1),
     "appliance_process_up{process=worker-0}": steady(1),
     "appliance_process_progress_age_seconds{process=worker-0}": steady(0.2),
     "appliance_worker_restarts_total{worker=0}": steady(1),  # long ago
@@ -252,6 +253,7 @@ QUIET = [
         {"appliance_capture_dropped_frames_total{interface=eth0,stage=kernel}": rising(9)},
         {},
     ),
+    Case("ApplianceUnaccounted", {"appliance_frames_unaccounted{identity=L3}": steady(90000)}, {}, at="9m"),
     Case(
         "ApplianceUnaccounted",  # much is on its way, but never for long
         {"appliance_frames_unaccounted{identity=L3}": " ".join(["90000x10 100x2"] * 10)},
