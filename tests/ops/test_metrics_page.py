@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from appliance import locate, stats
-from appliance.config import resolve
+from appliance.config import Config, resolve
 from appliance.metrics import FAMILIES, PREFIX, Family, View
 from appliance.summary import Snapshots
 
@@ -22,6 +23,7 @@ RULES = [
     for rule in group["rules"]
 ]
 SAY_IT_THEMSELVES = {"interface", "worker", "process", "topic", "method", "status_class", "version", "python"}
+SECTIONS = [field.name for field in msgspec.structs.fields(Config)]
 ELSEWHERE = {"anomaly", "identity"}  # explained on the pages that the section names
 
 
@@ -77,3 +79,31 @@ def test_a_section_says_how_bad_it_is_after_how_long_and_what_to_do(rule: dict[s
     severity, when = rule["labels"]["severity"], rule.get("for")
     assert f"\n{severity} {f'after {when}' if when else 'at once'}: " in text
     assert "\n- " in text
+
+
+PAGES = ["metrics.md", "alerts.md", "ledger.md", "tuning.md", "upgrade.md"]
+
+
+@pytest.mark.parametrize("name", [*PAGES, "../prometheus/alerts.yml"])
+def test_a_page_speaks_of_options_and_metrics_that_there_are(name: str) -> None:
+    text = (ROOT / "ops" / "docs" / name).read_text()
+    config = resolve(None, {"source.interfaces": ["x"]})
+    for section, key in re.findall(rf"(?<![\w/.])({'|'.join(SECTIONS)})\.(?!md|txt|toml|none)([a-z_]+)\b", text):
+        assert hasattr(getattr(config, section), key), f"{section}.{key}"
+    names = {PREFIX + family.name + ("_total" if family.kind == "counter" else "") for family in FAMILIES}
+    assert set(re.findall(rf"(?<![\w:]){PREFIX}\w+[a-z]\b(?!\()", text)) <= names
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_link_leads_somewhere(name: str) -> None:
+    text = (ROOT / "ops" / "docs" / name).read_text()
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", text):
+        page = (ROOT / "ops" / "docs" / (target or name)).resolve()
+        assert page.exists(), target
+        if anchor:
+            assert anchor in {slug(title) for title in re.findall(r"^#+ (.*)$", page.read_text(), re.M)}, anchor
+
+
+def slug(title: str) -> str:
+    """As the page's reader makes it."""
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
