@@ -280,12 +280,9 @@ def _reloaded_well(view: View) -> float:
     return float(not any(page["config_error"] for page in pages))
 
 
-def _buffer_limit(view: View) -> Rows:
-    return [([str(w)], view.config.tcp.max_total_pending_bytes) for w in range(len(view.pages.workers))]
-
-
-def _head_limit(view: View) -> Rows:
-    return [([str(w)], view.config.http.max_total_head_bytes) for w in range(len(view.pages.workers))]
+def _limit(value: Callable[[Config], float]) -> Callable[[View], Rows]:
+    """Of each worker: all have the same."""
+    return lambda view: [([str(w)], value(view.config)) for w in range(len(view.pages.workers))]
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -372,12 +369,17 @@ FAMILIES = (
            _by_worker("lag_ns", 1e-9)),
     # TCP
     Family("tcp_flows", _G, "Connections followed now.", _WORKER, _by_worker("flows")),
+    Family("tcp_flows_limit", _G, "Connections that the worker may follow at a time.", _WORKER,
+           _limit(lambda config: config.tcp.max_connections)),
     Family("tcp_half_open", _G, "Of these, attempts that nothing has proven yet.", _WORKER, _by_worker("half_open")),
+    Family("tcp_half_open_limit", _G, "Attempts that the worker may follow at a time.", _WORKER,
+           _limit(lambda config: config.tcp.max_half_open)),
     Family("tcp_flows_opened", _C, "Connections begun.", _WORKER, _by_worker("flows_opened")),
     Family("tcp_flows", _C, "Connections ended, by what ended them.", ("worker", "end"),
            _by_worker_and("flows_ended", FLOW_ENDS)),
     Family("tcp_buffer_bytes", _G, "Bytes held behind holes.", _WORKER, _by_worker("pending_bytes")),
-    Family("tcp_buffer_limit_bytes", _G, "What the worker may hold behind holes.", _WORKER, _buffer_limit),
+    Family("tcp_buffer_limit_bytes", _G, "What the worker may hold behind holes.", _WORKER,
+           _limit(lambda config: config.tcp.max_total_pending_bytes)),
     Family("tcp_received_bytes", _C, "Payload bytes received.", _WORKER, _by_worker("payload_bytes")),
     Family("tcp_payload_bytes", _C, "Payload bytes by what became of them.", ("worker", "outcome"),
            _by_worker_and("payload", PAYLOAD_OUTCOMES)),
@@ -407,7 +409,8 @@ FAMILIES = (
            _by_worker_and("messages", MESSAGE_OUTCOMES)),
     Family("http_messages_open", _G, "Messages begun and not ended.", _WORKER, _by_worker("messages.open")),
     Family("http_head_bytes", _G, "Bytes held of heads that are not whole.", _WORKER, _by_worker("head_bytes")),
-    Family("http_head_limit_bytes", _G, "What the worker may hold of them.", _WORKER, _head_limit),
+    Family("http_head_limit_bytes", _G, "What the worker may hold of them.", _WORKER,
+           _limit(lambda config: config.http.max_total_head_bytes)),
     Family("http_requests", _C, "Requests.", ("worker", "method"), _by_worker_and("requests", METHODS)),
     Family("http_responses", _C, "Responses.", ("worker", "status_class"), _by_worker_and("responses", STATUS_CLASSES)),
     Family("http_transactions", _C, "Transactions, by how request and response were matched.", ("worker", "pairing"),
@@ -455,6 +458,8 @@ FAMILIES = (
     Family("feed_allowed_clients", _G, "Keys that may read the feed; 0 without a lock.", (), _feed("clients_allowed")),
     Family("feed_store_messages", _G, "Messages kept to be sent again.", (), _feed("store_messages")),
     Family("feed_store_bytes", _G, "Memory they take.", (), _feed("store_bytes")),
+    Family("feed_store_limit_bytes", _G, "Memory they may take.", (),
+           _one(lambda view: view.config.feed.replay_bytes)),
     Family("feed_store_evicted_messages", _C, "Messages that had to make room for newer ones.", (),
            _feed("store_evicted")),
     Family("feed_replay_requests", _C, "Requests for stored messages: answered in full (served) or with something "
