@@ -342,6 +342,37 @@ def inject(interface: str, file: str, rate: float | None, speed: float | None, l
 
 
 @main.command()
+@click.option("-i", "--interface", "interfaces", multiple=True, metavar="IFACE", help="Look at this one; repeatable.")
+@click.option("-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="As for run.")
+@click.option("--run", type=click.Path(path_type=Path), metavar="DIR", help="Run directory. [the one that runs here]")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 600),
+    default=3.0,
+    show_default=True,
+    metavar="S",
+    help="How long to look at traffic and at a run; 0: not at traffic.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+def doctor(interfaces: tuple[str, ...], file: Path | None, run: Path | None, seconds: float, as_json: bool) -> None:
+    """Say what is wrong with interfaces, this machine and a running appliance, why it matters, and what mends it.
+
+    Looks at the interfaces of -i, of the configuration, or of the appliance that runs here, whose counters are judged,
+    too. Changes nothing. Exit code 0: all is well, 1: something to look at, 2: something fails.
+    """
+    from appliance.config import ConfigError
+    from appliance.doctor import Wanted
+    from appliance.doctor import doctor as examine
+    from appliance.processes import Unusable
+
+    try:
+        code = examine(Wanted(interfaces, file, run, seconds, as_json))
+    except (ConfigError, Unusable) as error:
+        stop(str(error))
+    sys.exit(code)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("clients", nargs=-1, metavar="[CLIENT]...")
 def keygen(folder: Path, clients: tuple[str, ...]) -> None:

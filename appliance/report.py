@@ -70,7 +70,7 @@ class Report:
     def conclude(self, last: Snapshots, identities: ledger.Identities) -> None:
         """The summary, the warnings and the ledger; the ledger's file too when one is wanted."""
         self._clear()
-        for text in summary.warnings(last, self.config):
+        for _, text in summary.warnings(last, self.config):
             self.warn(text)
         if not self.quiet:
             self.warn(summary.closing(last, time.monotonic() - self._started))

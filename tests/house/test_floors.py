@@ -49,7 +49,9 @@ ROOMS = {
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys((*PCAP, "arena"), 2),
         **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
-        **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
+        **dict.fromkeys(("processes", "watch", "report", "summary", "running"), 4),
+        **dict.fromkeys(("nic", "host"), 2),
+        **dict.fromkeys(("doctor", "finding", "traffic", "check_interface", "check_host", "check_run"), 4),
     },
     "workers": {"finder": 1, "delivery": 3, "reader_stream": 3},
 }
