@@ -150,7 +150,7 @@ def kernel(facts: Facts) -> Iterator[Said]:
             mend = f"sysctl -w net.core.netdev_max_backlog={max(10_000, 4 * (machine.backlog or 0))}"
             yield doubt(f"backlog of {machine.backlog}: {seen}", why, mend)
         else:
-            yield good(f"backlog of {machine.backlog}: {seen}")
+            yield good(seen)
     if machine.option_bytes is not None:
         seen = f"optmem_max {machine.option_bytes:,}"
         if machine.option_bytes < FILTER_BYTES:

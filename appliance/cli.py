@@ -373,6 +373,39 @@ def doctor(interfaces: tuple[str, ...], file: Path | None, run: Path | None, sec
 
 
 @main.command()
+@click.option("--run", type=click.Path(path_type=Path), metavar="DIR", help="Run directory. [the one that runs here]")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=2.0,
+    show_default=True,
+    metavar="S",
+    help="Time between two pictures.",
+)
+@click.option("--once", is_flag=True, help="Print one picture, of one interval, and end.")
+@click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed, for the slowest hosts.")
+@click.option("--key", default="", metavar="FILE", help="Secret key of your own for a locked feed.")
+def top(run: Path | None, interval: float, once: bool, server_key: str, key: str) -> None:
+    """Watch a running appliance on the terminal: rates, losses by stage, workers, TCP, HTTP, the slowest hosts.
+
+    q ends it. The appliance is only read.
+    """
+    from appliance.curve import KeyFault
+    from appliance.processes import Unusable
+    from appliance.running import find
+    from appliance.top import Wanted
+    from appliance.top import top as show
+
+    try:
+        code = show(Wanted(find(run), interval, once, server_key, key))
+    except KeyFault as error:
+        stop(f"--server-key, --key: {error}")
+    except Unusable as error:
+        stop(str(error))
+    sys.exit(code)
+
+
+@main.command()
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("clients", nargs=-1, metavar="[CLIENT]...")
 def keygen(folder: Path, clients: tuple[str, ...]) -> None:

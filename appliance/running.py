@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Running:
             self._captures = [_page(directory / f"capture-{c}.stats") for c in range(captures)]
             self._workers = [_page(directory / f"worker-{w}.stats") for w in range(workers)]
             self._feed, self._supervisor = _page(directory / "feed.stats"), _page(directory / "supervisor.stats")
+            self._since = (directory / "supervisor.stats").stat().st_ctime
         except PermissionError as error:
             raise Unusable(
                 f"--run {directory}: it belongs to another user; try again as that user or as root"
@@ -46,6 +48,11 @@ class Running:
     def alive(self) -> bool:
         """Whether its supervisor still runs."""
         return cpu_s(self._supervisor["pid"]) is not None
+
+    @property
+    def uptime_s(self) -> float:
+        """Since its run directory was prepared."""
+        return max(0.0, time.time() - self._since)
 
     def endpoint(self, name: str) -> str:
         """Where "feed", "replay" or "metrics" really is; "" when it is nowhere."""
