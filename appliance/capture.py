@@ -19,11 +19,12 @@ import time
 from collections import deque
 from pathlib import Path
 
-from appliance import pcap
+from appliance import log, pcap
 from appliance.batch import stamp
 from appliance.books import close_capture
 from appliance.bus import Bus, BusError, FrameOutlet
 from appliance.config import load_resolved
+from appliance.log import tell
 from appliance.options import Config
 from appliance.shard import Sharder
 from appliance.shedding import RING_S, Shedder, refusal
@@ -70,11 +71,6 @@ def widen(descriptor: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     except OSError:
         pass  # it is no pipe, or its user has too many large ones already
-
-
-def tell(text: str) -> None:
-    """One line for a person."""
-    print(f"appliance: {text}", file=sys.stderr, flush=True)
 
 
 class Capture:
@@ -446,6 +442,7 @@ def main(argv: list[str]) -> int:
     run_dir, index = Path(argv[1]), int(argv[2])
     config = load_resolved(run_dir)
     page = Page.open(run_dir / f"capture-{index}.stats")
+    log.start(config, f"capture {index}", page, of=config.capture_count)
     station = Station(page, watch_stdin=config.source.file != "-")
     try:
         capture = Capture(config, run_dir, index, page, station)

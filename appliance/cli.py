@@ -82,6 +82,7 @@ def main() -> None:
 )
 @click.option("--name", "run__observer", metavar="NAME", help="Name of this sensor in its events. [host name]")
 @click.option("--run-dir", "run__directory", metavar="DIR", help="Sockets and counters live here. [a private one]")
+@click.option("--log", "run__log", type=click.Choice(["text", "json"]), help="How standard error is written. [text]")
 @click.option("--allow-remote", "run__allow_remote", is_flag=True, default=None, help="Bind metrics beyond this host.")
 @click.option("--curve-key", "feed__curve_key", metavar="FILE", help="Lock the feed with this secret key; see keygen.")
 @click.option("--curve-clients", "feed__curve_clients", metavar="DIR", help="Public keys of those who may read it.")
@@ -103,6 +104,7 @@ def run(
     Every option is also a key of the TOML file given with -c, where the command line wins; `appliance config` prints
     that file with all keys explained.
     """
+    from appliance import log
     from appliance.config import ConfigError, resolve
     from appliance.processes import Unusable
     from appliance.report import Report
@@ -114,11 +116,13 @@ def run(
             given[name.replace("__", ".")] = list(value) if isinstance(value, tuple) else value
     try:
         config = resolve(file, given)
+        log.start(config, "supervisor", None)
         code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet)).run()
     except ConfigError as error:
         stop(str(error))
     except Unusable as error:
-        stop(str(error))
+        log.tell(str(error), level=log.ERROR)
+        code = 2
     sys.exit(code)
 
 

@@ -18,6 +18,7 @@ from appliance.stats import (
     FLOW_ENDS,
     FRAGMENT_OUTCOMES,
     LINK_DROPS,
+    LOG_REASONS,
     MESSAGE_OUTCOMES,
     METHODS,
     NOT_HTTP,
@@ -249,6 +250,16 @@ def _worker_restarts(view: View) -> Rows:
     return [([str(w)], view.pages.supervisor[f"restarts.worker.{w}"]) for w in range(len(view.pages.workers))]
 
 
+def _log(slot: str) -> Callable[[View], Rows]:
+    """Of all processes."""
+
+    def rows(view: View) -> Rows:
+        pages = [*view.pages.captures, *view.pages.workers, view.pages.feed, view.pages.supervisor]
+        return [([reason], sum(page[f"{slot}.{reason}"] for page in pages)) for reason in LOG_REASONS]
+
+    return rows
+
+
 def _buffer_limit(view: View) -> Rows:
     return [([str(w)], view.config.tcp.max_total_pending_bytes) for w in range(len(view.pages.workers))]
 
@@ -435,6 +446,10 @@ FAMILIES = (
            _feed("torn_bytes")),
     Family("output_open_events", _G, "Events in a Parquet file that is not finished: a kill loses them.", (),
            _feed("open_events")),
+    # the log
+    Family("log_lines", _C, "Lines that processes have said, by reason.", ("reason",), _log("log_lines")),
+    Family("log_suppressed", _C, "Lines left out because there were too many of their reason.", ("reason",),
+           _log("log_suppressed")),
     # processes
     Family("process_up", _G, "1 while the process runs.", _PROCESS, _by_process(lambda process: process.alive)),
     Family("process_cpu_seconds", _C, "Processor time, user and system, over restarts.", _PROCESS,

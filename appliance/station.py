@@ -14,7 +14,8 @@ import sys
 import time
 from typing import NoReturn
 
-from appliance.stats import STARTING, Page
+from appliance.log import current
+from appliance.stats import DONE, STARTING, Page
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -40,6 +41,7 @@ class Station:
 
     def __init__(self, page: Page, *, watch_stdin: bool = True) -> None:
         self.page = page
+        self.log = current()  # what it left out is said as soon as there is room
         self.stopping = False
         self._stdin = select.poll() if watch_stdin else None
         self._parent = os.getppid()
@@ -60,6 +62,8 @@ class Station:
     def turn(self) -> None:
         """Call it in every turn of every loop. Raises SystemExit(1) when the supervisor is gone."""
         self.page["progress_ns"] = time.monotonic_ns()
+        if self.log.pending:
+            self.log.settle()
         if self._stdin is None:
             if os.getppid() != self._parent:
                 sys.exit(1)
@@ -69,6 +73,8 @@ class Station:
     def state(self, state: int) -> None:
         """STARTING, READY, DRAINING or DONE."""
         self.page["state"] = state
+        if state == DONE:
+            self.log.settle(last=True)
 
     def until(self, deadline: float | None) -> bool:
         """A turn while waiting; whether time.monotonic() is still before the deadline (None: there is none)."""

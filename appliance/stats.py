@@ -160,7 +160,21 @@ PIPELINE_COUNTERS = (
     *(f"response_seconds.le.{bound}" for bound in RESPONSE_BUCKETS_S),  # each value in one bucket: not cumulative
     "response_seconds.sum_ns",
 )
-_COMMON = ("state", "pid", "progress_ns", "starts", "error")
+LOG_REASONS = (
+    "run",
+    "loss",
+    "source",
+    "link",
+    "feed",
+    "keys",
+    "config",
+    "sandbox",
+    "status",
+    "ledger",
+    "bug",
+)  # of log.py
+_LOG = tuple(f"{slot}.{reason}" for slot in ("log_lines", "log_suppressed") for reason in LOG_REASONS)
+_COMMON = ("state", "pid", "progress_ns", "starts", "error", *_LOG)
 
 Counts = Mapping[str, int]
 

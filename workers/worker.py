@@ -13,10 +13,12 @@ import sys
 import time
 from pathlib import Path
 
+from appliance import log
 from appliance.batch import header
 from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventOutlet, FrameInlet, Waiter
 from appliance.config import load_resolved
+from appliance.log import tell
 from appliance.options import Config
 from appliance.station import Station, leave
 from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
@@ -143,7 +145,7 @@ class Worker:
         told = self.publisher.end(feed)
         self.bus.close()
         if not told:
-            print(f"appliance: worker {self.index}: the feed did not take the last events", file=sys.stderr)
+            tell(f"worker {self.index}: the feed did not take the last events", reason="link")
             self.page["error"] = 1
             return 1
         self.station.state(DONE)
@@ -155,11 +157,12 @@ def main(argv: list[str]) -> int:
     run_dir, index = Path(argv[1]), int(argv[2])
     config = load_resolved(run_dir)
     page = Page.open(run_dir / f"worker-{index}.stats")
+    log.start(config, f"worker {index}", page, of=config.worker_count)
     station = Station(page)
     try:
         worker = Worker(config, run_dir, index, page, station)
     except BusError as error:
-        print(f"appliance: {error}", file=sys.stderr)
+        tell(str(error), reason="link", level=log.ERROR)
         page["error"] = 1
         return 2
     return worker.run()

@@ -19,6 +19,7 @@ FLOORS = {
             "stats",
             "books",
             "station",
+            "log",
             "flow",
             "protocols",
             "locate",
@@ -51,7 +52,7 @@ ROOMS = {
         **dict.fromkeys(PACKET, 1),
         **dict.fromkeys((*PCAP, "arena"), 2),
         **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
-        **dict.fromkeys(("processes", "watch", "report", "summary", "running"), 4),
+        **dict.fromkeys(("processes", "watch", "report", "news", "summary", "running"), 4),
         **dict.fromkeys(("nic", "host"), 2),
         **dict.fromkeys(
             ("top", "board", "doctor", "finding", "traffic", "check_interface", "check_host", "check_run"), 4
@@ -71,6 +72,7 @@ BORDER = {
     "checksum",
     "bus",
     "station",
+    "log",
     "endpoints",
 }  # what workers/ may see of appliance/
 SKIPPED = {"__init__", "__main__"}
