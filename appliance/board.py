@@ -82,7 +82,7 @@ def _group(pages: Sequence[Mapping[str, int]], *names: str) -> int:
 
 # From the wire to the subscriber: name, what is counted.
 STAGES: tuple[tuple[str, Callable[[Snapshots], int]], ...] = (
-    ("before us, B", lambda pages: _slot(pages.workers, "acked_unseen_bytes")),
+    ("never seen, B", lambda pages: _slot(pages.workers, "acked_unseen_bytes")),
     ("card", lambda pages: pages.total("kernel_if_dropped")),
     ("kernel ring", lambda pages: pages.total("kernel_dropped") + pages.total("kernel_abandoned")),
     ("left out, conn.", lambda pages: pages.total("shed_flows")),

@@ -146,7 +146,10 @@ def upstream(facts: Facts) -> Iterator[Said]:
     if not total:
         return
     share = unseen / total
-    seen = f"{100 * share:.2g} % of the bytes that were acknowledged never came here"
+    seen = f"{100 * share:.2g} % of the bytes that were acknowledged were never seen"
+    if summary.dropped_frames(facts.now) or facts.now.total("shed_frames") or facts.now.total("kernel_shed_ns"):
+        yield good(f"{seen}; as frames were lost or left out here, this says nothing of what was lost before")
+        return
     why = "Lost before this machine's kernel: in the mirror port, the broker, the card. No counter here knows them."
     mend = f"ethtool -S {next(iter(facts.config.interface_names), 'IFACE')} | grep -iE 'drop|miss|err'"
     if share > FAR:

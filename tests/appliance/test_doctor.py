@@ -144,6 +144,7 @@ def test_a_feed_for_other_hosts_needs_a_lock(key: str, verdict: str) -> None:
         ("both sides", "warn", {"flows_ended__fin": 10, "flows_one_sided": 5}, {}),
         ("before us", "warn", {"acked_unseen_bytes": 5, "payload__delivered": 95}, {}),
         ("before us", "fail", {"acked_unseen_bytes": 50, "payload__delivered": 50}, {}),
+        ("before us", "pass", {"acked_unseen_bytes": 50, "payload__delivered": 50, "kernel_dropped": 9}, {}),
         ("copies", "warn", {"duplicate_frames": 50, "segments": 100}, {}),
         ("checksums", "warn", {"checksums__bad": 50, "segments": 100}, {}),
         ("lag", "warn", {"frames": 10, "lag_ns": 3 * 10**9}, {}),
