@@ -12,7 +12,7 @@ from appliance.processes import Unusable
 from appliance.stats import Page, PageError
 from appliance.summary import Snapshots
 
-CHILDREN = (b"appliance.feed", b"appliance.capture", b"workers.worker")  # modules, with the run directory behind them
+CHILDREN = (b"appliance.feed", b"appliance.capture")  # modules, with the run directory behind them
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -75,7 +75,7 @@ def find(wanted: Path | None) -> Running:
 
 
 def directories() -> set[Path]:
-    """The run directories of all appliances on this machine: their children name them on their command lines."""
+    """The run directories of all appliances of this network namespace: children name them on their command lines."""
     return {Path(os.fsdecode(words[1])) for words in _command_lines()}
 
 
@@ -89,8 +89,16 @@ def _command_lines() -> Iterator[list[bytes]]:
         except OSError:
             continue
         for place, word in enumerate(words[:-1]):
-            if word in CHILDREN and words[place - 1] == b"-m" and words[place + 1].startswith(b"/"):
+            if word in CHILDREN and words[place - 1] == b"-m" and words[place + 1].startswith(b"/") and _near(entry):
                 yield words[place:]
+
+
+def _near(process: str) -> bool:
+    """Whether it sees the interfaces that we see; True where we may not know."""
+    try:
+        return os.readlink(f"/proc/{process}/ns/net") == os.readlink("/proc/self/ns/net")
+    except OSError:
+        return True
 
 
 def cpu_s(pid: int) -> float | None:

@@ -114,85 +114,85 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
     """What was lost, where, and which option to turn; nothing that never happened."""
     found: list[Loss] = []
 
-    def say(kind: str, count: int, what: str, remedy: str) -> None:
+    def say(count: int, what: str, remedy: str, kind: str = "other") -> None:
         if count:
             found.append(Loss(kind, count, what, remedy))
 
     ring, link = f"{config.capture.ring_bytes >> 20}M", config.shard.link_bytes
     say(
-        "kernel",
         now.total("kernel_dropped"),
         "frames dropped by the kernel before the capture read them",
         f"raise --ring (now {ring}) or narrow --filter",
+        "kernel",
     )
     say(
-        "nic",
         now.total("kernel_if_dropped"),
         "frames dropped by the interface or its driver",
         "raise its ring: ethtool -G IFACE rx N",
+        "nic",
     )
     say(
-        "shed",
         now.total("shed_flows"),
         f"connections ({now.total('shed_frames'):,} frames) left out as a whole because the machine was not enough",
         f"raise --workers (now {config.worker_count}) or narrow --filter",
+        "shed",
     )
     say(
-        "kernel_shed",
         -(-now.total("kernel_shed_ns") // 10**9),
         "seconds in which the kernel refused a share of all connections, unseen",
         f"narrow --filter, or raise --ring (now {ring})",
+        "kernel_shed",
     )
     say(
-        "link",
         _matching(now.captures, "dropped_backlog."),
         "frames dropped because workers fell behind",
         f"raise --workers (now {config.worker_count}) or [shard] link_bytes (now {link})",
+        "link",
     )
     say(
-        "stopping",
         _matching(now.captures, "dropped_stopping."),
         "frames given up while stopping",
         f"raise [run] drain_s (now {config.run.drain_s:g})",
+        "stopping",
     )
     say(
-        "capture_crash",
         _matching(now.captures, "dropped_crash.") + now.total("kernel_abandoned"),
         "frames lost in a capture that was killed",
         "see the messages above",
+        "capture_crash",
     )
     say(
-        "snaplen",
         now.total("truncated_frames"),
         "frames cut short by the snapshot length",
         f"what is missing is a gap in its stream; raise --snaplen (now {config.capture.snaplen})"
         if config.capture.snaplen < 262144
         else "what is missing is a gap in its stream; capture whole frames",
+        "snaplen",
     )
     say(
-        "worker_crash",
         _matching(now.workers, "lost.") + sum(page["crash_lost"] for page in now.workers),
         "frames lost on the way to, or in, a worker that was killed",
         "see the messages above",
+        "worker_crash",
     )
     say(
-        "feed",
         _matching(now.workers, "dropped_backlog."),
         "events dropped because the feed fell behind",
         f"write to a faster disk, or raise [shard] link_bytes (now {link})",
+        "feed",
     )
     say(
-        "event_crash",
         _matching(now.workers, "dropped_crash.http.") + _matching([now.feed], "lost.") + now.feed["crash_lost"],
         "events lost in, or on the way between, processes that were killed",
         "see the messages above",
+        "event_crash",
     )
     if not now.feed["output_closed"]:
         say(
-            "output",
             now.feed["dropped_output"],
             f"events could not be written to {config.output.path}",
             "they are on the feed; make room on the disk",
+            "output",
         )
     return found
 

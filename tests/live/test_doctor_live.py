@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import socket
@@ -14,11 +13,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from box import Box, appliance
+from box import Box, appliance, resume
 from builders import get, talk
 from hosts import Host, environment, wait_for
 from inside import inside
 from scene import Scene, require
+
+from appliance import nic
 
 EXIT_CODES = {"pass": 0, "warn": 1, "fail": 2}
 
@@ -66,6 +67,20 @@ def test_an_interface_that_is_down_fails_until_its_command_was_given(scene: Scen
 def test_a_cable_without_another_end_is_a_warning(scene: Scene) -> None:
     scene.client.run("ip", "link", "set", "c0", "down")
     wait_for(lambda: "no carrier" in examine(scene)["state"]["seen"], "the carrier is gone")
+
+
+def test_what_the_kernel_says_is_what_ethtool_reads(scene: Scene) -> None:
+    require("ethtool")
+    with inside(scene.server):
+        seen = nic.look("s0")
+    assert seen is not None
+    assert f"driver: {seen.driver}\n" in scene.server.run("ethtool", "-i", "s0")
+    lines = [line.strip().split(": ") for line in scene.server.run("ethtool", "-k", "s0").splitlines()[1:]]
+    theirs = {name: state.split()[0] == "on" for name, state in lines if name in seen.features}
+    fixed = {name: state.endswith("[fixed]") for name, state in lines if name in seen.features}
+    assert len(theirs) > 20
+    assert {name: seen.features[name].on for name in theirs} == theirs
+    assert {name: seen.features[name].fixed for name in fixed} == fixed
 
 
 def test_gro_is_a_warning_until_its_command_was_given(scene: Scene) -> None:
@@ -206,7 +221,7 @@ def test_a_worker_that_stands_still_and_what_it_costs_are_told(scene: Scene) -> 
         wait_for(lambda: dropped(box), "frames are dropped")
         found = Examination(scene.server, "--run", str(box.home), "--seconds", 2)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        resume(pid)
         load.kill()
     said = [finding for finding in found.findings if finding["check"] == "losses" and finding["verdict"] == "fail"]
     assert any("workers fell behind" in finding["seen"] and "link_bytes" in finding["mend"] for finding in said), said

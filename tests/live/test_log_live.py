@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 from collections import Counter, defaultdict
 from datetime import datetime
 from typing import Any
 
-from box import Box, appliance
+from box import Box, appliance, resume
 from hosts import wait_for
 from inside import inside
 from scene import PORT, Metrics, Scene
@@ -46,7 +45,7 @@ def test_frames_lost_by_the_thousand_are_a_few_lines_with_the_option_to_turn_and
     pid = box.send("worker-0", signal.SIGSTOP)
     wait_for(lambda: box.count("capture-0", "dropped_backlog.0") > 5000, "thousands of frames are dropped")
     wait_for(lambda: of(box, "loss.link"), "the first is said while it goes on")
-    os.kill(pid, signal.SIGCONT)
+    resume(pid)
     load.kill()
     box.stop()
     first, *_, last = of(box, "loss.link")

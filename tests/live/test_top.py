@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from box import Box, appliance
+from box import Box, appliance, resume
 from hosts import Host, environment, wait_for
 from scene import Scene, require
 
@@ -110,7 +109,7 @@ def test_a_stalled_worker_and_its_losses_are_seen(scene: Scene) -> None:
     try:
         terminal.wait(r"links +[1-9][\d,.]* +[1-9]")
     finally:
-        os.kill(pid, signal.SIGCONT)
+        resume(pid)
         terminal.close()
         load.kill()
 
