@@ -112,7 +112,8 @@ def slots(config: Config) -> tuple[int, int]:
 
 def arena_bytes(config: Config) -> int:
     """What the batches of all captures take in the run directory."""
-    return config.capture_count * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
+    captures = config.capture_count
+    return captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
 
 
 def shard_path(run_dir: Path, worker: int) -> Path:

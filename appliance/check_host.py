@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from appliance.config import OFF, Config, is_loopback, split_address
@@ -27,12 +26,21 @@ class Facts(NamedTuple):
     libpcap: str  # what pcap_lib_version() says
     run_directory: str
     run_free_bytes: int | None
+    run_in_memory: bool
     arena_bytes: int  # of batches in it
     running: bool  # an appliance runs with this configuration: what it takes is taken already
+    faults: Mapping[str, str]  # by address: why it cannot be had
     dropped_now: int  # frames that the backlog had no room for while this was looked at
 
 
 HOST = Checks[Facts]()
+
+
+@HOST.check("interfaces")
+def interfaces(facts: Facts) -> Iterator[Said]:
+    """Some were looked at."""
+    if not facts.config.source.interfaces:
+        yield good("none was named, none was looked at: -i IFACE; `appliance devices` lists them")
 
 
 @HOST.check("permission")
@@ -106,6 +114,9 @@ def run_directory(facts: Facts) -> Iterator[Said]:
     if free < facts.arena_bytes:
         why = "Batches of frames lie there: without room the capture does not start, or drops."
         yield bad(seen, why, f"mount -o remount,size={(2 * facts.arena_bytes >> 20) + 64}M {facts.run_directory}")
+    elif not facts.run_in_memory:
+        why = "Batches, and the counters that every turn of every loop writes, go to a disk."
+        yield doubt(f"{facts.run_directory} is not in memory", why, "--run-dir /dev/shm/appliance")
     else:
         yield good(seen)
 
@@ -180,15 +191,7 @@ def sandbox(facts: Facts) -> Iterator[Said]:
 def listening(facts: Facts) -> Iterator[Said]:
     """Who else can reach the feed and the metrics."""
     config = facts.config
-    beyond = [
-        f"{key} {address}"
-        for key, address in (
-            ("feed", config.feed.bind),
-            ("replay", config.feed.replay),
-            ("metrics", config.metrics.bind),
-        )
-        if _reachable(address)
-    ]
+    beyond = [name for name, (host, _) in addresses(config).items() if not is_loopback(host)]
     unlocked = [one for one in beyond if one.startswith("metrics") or not config.feed.curve_key]
     if unlocked:
         why = "Whoever reaches it reads everything, URLs and addresses of all your users included."
@@ -197,17 +200,26 @@ def listening(facts: Facts) -> Iterator[Said]:
         yield good(f"open to other hosts, locked: {', '.join(beyond)}")
     else:
         yield good("this host only")
+    for address, fault in facts.faults.items():
+        yield bad(
+            f"{address}: {fault}",
+            "Another program has it; the appliance does not start.",
+            f"ss -ltnp '{_port(address)}'",
+        )
 
 
-def _reachable(address: str) -> bool:
-    if address in (OFF, "") or address.startswith("ipc://"):
-        return False
-    try:
-        return not is_loopback(split_address(address.removeprefix("tcp://"))[0])
-    except ValueError:
-        return False
+def addresses(config: Config) -> dict[str, tuple[str, int]]:
+    """The TCP addresses that a run binds, by what they are."""
+    named = {"feed": config.feed.bind, "replay": config.feed.replay, "metrics": config.metrics.bind}
+    found = {}
+    for name, address in named.items():
+        if address not in (OFF, "") and not address.startswith("ipc://"):
+            try:
+                found[f"{name} {address}"] = split_address(address.removeprefix("tcp://"))
+            except ValueError:
+                pass  # an interface's name: the feed finds out
+    return found
 
 
-def default_base() -> str:
-    """Where a run directory is made when none is named."""
-    return "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", "/dev/shm")
+def _port(address: str) -> str:
+    return f"sport = :{address.rpartition(':')[2]}"

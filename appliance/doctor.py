@@ -22,7 +22,7 @@ from appliance.config import Config, resolve
 from appliance.finding import Finding
 from appliance.packet import Packet
 from appliance.pcap import BadFilter, PcapError
-from appliance.processes import Unusable
+from appliance.processes import Unusable, base_directory
 from appliance.running import Running, directories
 from appliance.traffic import judge
 
@@ -132,16 +132,20 @@ def _filter(config: Config, link_type: int) -> Filter | None:
 
 
 def _machine(config: Config, running: Running | None, dropped: int | None) -> check_host.Facts:
-    base = str(running.directory) if running else config.run.directory or check_host.default_base()
+    base = running.directory if running else Path(config.run.directory or base_directory())
     machine = host.look()
+    wanted = {} if running else check_host.addresses(config)
+    faults = {name: fault for name, address in wanted.items() if (fault := host.taken(address))}
     return check_host.Facts(
         config,
         machine,
         pcap.library_version(),
-        base,
-        host.free_bytes(Path(base)),
+        str(base),
+        host.free_bytes(base),
+        host.in_memory(base),
         arena_bytes(config),
         running is not None,
+        faults,
         (machine.backlog_dropped or 0) - (dropped or 0),
     )
 

@@ -83,6 +83,30 @@ def free_bytes(path: Path) -> int | None:
     return None
 
 
+def in_memory(path: Path) -> bool:
+    """Whether a directory, or the nearest parent that exists, lies on a file system that is no disk."""
+    place = os.path.realpath(path)
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+            kinds = {fields[1]: fields[2] for fields in (line.split(" ", 3) for line in mounts)}
+    except OSError:
+        return False
+    nearest = max((mount for mount in kinds if f"{place}/".startswith(f"{mount.rstrip('/')}/")), key=len, default="/")
+    return kinds.get(nearest) in ("tmpfs", "ramfs")
+
+
+def taken(address: tuple[str, int]) -> str:
+    """Why a TCP server cannot have this address now; "" when it can."""
+    host, port = address
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("" if host == "*" else host, port))
+        except OSError as error:
+            return str(error.strerror)
+    return ""
+
+
 def ring_bytes(pid: int, descriptor: int | None = None) -> int:
     """Size of the ring (packet(7)) that a process has mapped, of all its packet sockets or one; 0: none, or not ours.
 

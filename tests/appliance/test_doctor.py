@@ -51,7 +51,8 @@ def machine(**how: Any) -> Machine:
 
 def of_host(found: Machine | None = None, **how: Any) -> list[Finding]:
     given = {"config": CONFIG, "machine": found or machine(), "libpcap": "libpcap version 1.10 (with TPACKET_V3)"}
-    given |= {"run_directory": "/run", "run_free_bytes": GIB, "arena_bytes": 1 << 20, "running": False}
+    given |= {"run_directory": "/run", "run_free_bytes": GIB, "run_in_memory": True, "arena_bytes": 1 << 20}
+    given |= {"running": False, "faults": {}}
     return list(HOST.run("host", check_host.Facts(**{**given, "dropped_now": 0, **how})))
 
 
@@ -122,6 +123,10 @@ def test_frames_that_the_backlog_drops_now_are_a_warning() -> None:
 
 def test_a_run_directory_without_room_fails() -> None:
     assert verdicts(of_host(run_free_bytes=1000))["run directory"] == "fail"
+
+
+def test_a_run_directory_on_a_disk_is_a_warning() -> None:
+    assert verdicts(of_host(run_in_memory=False))["run directory"] == "warn"
 
 
 def test_an_old_libpcap_is_a_warning() -> None:

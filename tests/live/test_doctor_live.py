@@ -51,6 +51,12 @@ def follow(host: Host, command: str) -> None:
     host.run(*shlex.split(command))
 
 
+def test_without_an_interface_the_machine_is_looked_at(scene: Scene) -> None:
+    found = Examination(scene.server, "--seconds", 0)
+    assert "-i IFACE" in found["interfaces"]["seen"]
+    assert {finding["subject"] for finding in found.findings} == {"host"}
+
+
 def test_an_interface_that_is_not_there_fails(scene: Scene) -> None:
     found = Examination(scene.server, "-i", "nothing0", "--seconds", 0)
     assert (found.verdict("state"), found["state"]["mend"]) == ("fail", "appliance devices")
@@ -178,6 +184,12 @@ def test_a_mirror_of_one_direction_is_told_by_the_traffic(scene: Scene) -> None:
 def test_copies_are_told_by_the_traffic(scene: Scene) -> None:
     assert judged(scene, [copy for frame in connections() for copy in (frame, frame)]).verdict("copies") == "warn"
     assert judged(scene, connections()).verdict("copies") == "pass"
+
+
+def test_a_port_that_another_program_has_fails(scene: Scene) -> None:
+    with inside(scene.server), socket.create_server(("127.0.0.1", 9470)):
+        found = [one for one in examine(scene).findings if one["check"] == "listening" and one["verdict"] == "fail"]
+    assert "metrics 127.0.0.1:9470" in found[0]["seen"]
 
 
 def test_nothing_on_the_wire_is_a_warning(scene: Scene) -> None:
