@@ -111,9 +111,10 @@ def slots(config: Config) -> tuple[int, int]:
 
 
 def arena_bytes(config: Config) -> int:
-    """What the batches of all captures take in the run directory."""
-    captures = config.capture_count
-    return captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
+    """What batches, of frames and of events, take in the run directory at most."""
+    captures, batch_bytes = config.capture_count, config.feed.event_batch_bytes
+    frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
+    return frames + config.worker_count * queue_length(config.shard.link_bytes, batch_bytes) * batch_bytes
 
 
 def shard_path(run_dir: Path, worker: int) -> Path:

@@ -15,7 +15,7 @@ import time
 from typing import NoReturn
 
 from appliance.log import current
-from appliance.stats import DONE, STARTING, Page
+from appliance.stats import STARTING, Page
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -28,6 +28,7 @@ def _die_with_parent() -> None:
 
 def leave(code: int) -> NoReturn:
     """Ends a process that has closed what it must: to take the interpreter apart as well costs 10 ms."""
+    current().settle(last=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -73,8 +74,6 @@ class Station:
     def state(self, state: int) -> None:
         """STARTING, READY, DRAINING or DONE."""
         self.page["state"] = state
-        if state == DONE:
-            self.log.settle(last=True)
 
     def until(self, deadline: float | None) -> bool:
         """A turn while waiting; whether time.monotonic() is still before the deadline (None: there is none)."""

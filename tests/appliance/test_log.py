@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from appliance import log
+from appliance.config import Config
 from appliance.log import ERROR, INFO, Log
 from appliance.stats import LOG_REASONS, Page, feed_layout
 
@@ -117,6 +119,17 @@ def test_reasons_do_not_take_lines_from_each_other(clock: Clock, capsys: pytest.
         made.say("flood", reason="keys")
     made.say("the disk is full", reason="feed")
     assert lines(capsys)[-1] == "appliance: the disk is full"
+
+
+def test_the_processes_of_a_kind_share_the_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place, name in ((log, "_log"), (sys, "excepthook"), (threading, "excepthook")):
+        monkeypatch.setattr(place, name, getattr(place, name))
+    log.start(Config(), "worker 0", None, of=4)
+    for _ in range(100):
+        log.tell("fault", reason="link")
+    assert len(lines(capsys)) == 2
 
 
 def test_the_last_word_comes_without_waiting(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
