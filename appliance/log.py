@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+import traceback  # now: a process that is fenced in cannot load it when it needs it
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -93,8 +94,6 @@ class Log:
 
     def exception(self, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         """A bug of ours, as sys.excepthook gets it."""
-        import traceback  # here: it is slow to load, and there should be nothing for it to do
-
         lines = "".join(traceback.format_exception(kind, error, trace)).rstrip()
         self.block(f"{kind.__name__}: {error}", lines, reason="bug", level=ERROR, stack_trace=lines)
 
