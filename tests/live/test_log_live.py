@@ -69,7 +69,8 @@ def test_a_flood_of_anomalies_is_counted_and_not_a_line(scene: Scene) -> None:
                 except OSError:
                     pass  # the server has seen enough
     wait_for(lambda: anomalies(box) > 1000, "a thousand anomalies")
-    assert Counter(map(reason, records(box))) == {"status": 1}
+    assert Counter(map(reason, records(box)))["status"] == 1
+    assert len(records(box)) < 5
 
 
 def anomalies(box: Box) -> int:
@@ -88,13 +89,18 @@ def test_hundreds_of_bad_keys_are_ten_lines_and_a_word_about_the_others(scene: S
     for number in range(300):
         (clients / f"bad{number}.key").write_text("no key")
     box.process.send_signal(signal.SIGHUP)
-    word = wait_for(lambda: [one for one in of(box, "keys") if "left_out" in one.get("appliance", {})], "the word")
-    assert len(of(box, "keys")) == 11
+
+    def left_out() -> int:
+        return sum(one.get("appliance", {}).get("left_out", 0) for one in of(box, "keys"))
+
+    def faults() -> int:
+        return sum("left_out" not in one.get("appliance", {}) for one in of(box, "keys"))
+
+    wait_for(lambda: faults() + left_out() == 300, "every fault is said or counted")
     assert most_in_a_second(of(box, "keys")) <= 10
-    assert word[0]["appliance"]["left_out"] == 290
     metrics = Metrics(scene.server)
-    assert metrics("appliance_log_suppressed_total", reason="keys") == 290
-    assert metrics("appliance_log_lines_total", reason="keys") == 11
+    assert metrics("appliance_log_suppressed_total", reason="keys") == left_out() > 200
+    assert metrics("appliance_log_lines_total", reason="keys") == len(of(box, "keys"))
 
 
 def test_a_run_says_all_it_says_as_json(scene: Scene) -> None:
