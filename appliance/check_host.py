@@ -69,12 +69,12 @@ def cores(facts: Facts) -> Iterator[Said]:
     """A core for every process that works all the time."""
     config, there = facts.config, facts.machine.cores
     captures, workers = max(1, config.capture_count), config.worker_count
-    seen = f"{there} cores for {captures} captures and {workers} workers"
+    seen = f"cores {there}, captures {captures}, workers {workers}"
     if workers > there or captures + workers > there + 1:
         why = "Processes that share a core wait for each other: the capture is late at the ring, and frames are lost."
         yield doubt(seen, why, f"--workers {max(1, there - captures)}")
     elif captures + workers > there:
-        yield good(f"{seen}; the captures share one, which is enough below some 100,000 frames a second")
+        yield good(f"{seen}: some share a core, which is enough below some 100,000 frames a second")
     else:
         yield good(seen)
 
@@ -90,7 +90,7 @@ def memory(facts: Facts) -> Iterator[Said]:
     tcp, http, feed = config.tcp, config.http, config.feed
     worker = tcp.max_total_pending_bytes + http.max_total_head_bytes + tcp.max_connections * CONNECTION_BYTES
     most = taken + workers * worker + captures * config.capture.max_fragment_bytes + feed.replay_bytes
-    taken = 0 if facts.running else taken
+    there += taken if facts.running else 0  # what it has is not there to be had any more
     seen = f"{size(there)} can be had; {size(taken)} taken at the start, {size(most)} if every limit is reached"
     if taken > there:
         why = "The ring is made smaller without a word, or a process is killed by the kernel."
