@@ -162,7 +162,31 @@ PIPELINE_COUNTERS = (
     *(f"response_seconds.le.{bound}" for bound in RESPONSE_BUCKETS_S),  # each value in one bucket: not cumulative
     "response_seconds.sum_ns",
 )
-_COMMON = ("state", "pid", "progress_ns", "starts", "error", "generation", "wanted_generation", "config_error")
+LOG_REASONS = (
+    "run",
+    "loss",
+    "source",
+    "link",
+    "feed",
+    "keys",
+    "config",
+    "sandbox",
+    "status",
+    "ledger",
+    "bug",
+)  # of log.py
+_LOG = tuple(f"{slot}.{reason}" for slot in ("log_lines", "log_suppressed") for reason in LOG_REASONS)
+_COMMON = (
+    "state",
+    "pid",
+    "progress_ns",
+    "starts",
+    "error",
+    "generation",
+    "wanted_generation",
+    "config_error",
+    *_LOG,
+)
 
 Counts = Mapping[str, int]
 
@@ -263,12 +287,12 @@ class Page:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> "Page":
+    def open(cls, path: Path, *, writable: bool = True) -> "Page":
         """Maps an existing page. Raises OSError, or PageError when it is something else."""
-        with path.open("r+b") as file:
+        with path.open("r+b" if writable else "rb") as file:
             if os.fstat(file.fileno()).st_size < _HEADER.size:
                 raise PageError(f"{path}: too short for a stats page")
-            memory = mmap.mmap(file.fileno(), 0)
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         magic, version, slots, first, listed = _HEADER.unpack_from(memory)
         fits = _HEADER.size + listed <= first <= len(memory) - _SLOT * slots and first % _SLOT == 0
         if magic != MAGIC or version != VERSION or not fits:
