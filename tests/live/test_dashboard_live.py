@@ -180,7 +180,8 @@ def test_the_waterfall_of_events_is_the_ledger(stage: Stage) -> None:
     shown, feed = stage.bars("Events from worker to subscriber"), stage.ledger["L7"]
     lost = [n for name, n in shown.items() if name.startswith("lost") and "output" not in name]
     assert shown["made"] == pytest.approx(feed["made"], rel=0.05, abs=20)
-    assert shown["published"] == shown["written"] == pytest.approx(feed["published"], rel=0.05, abs=20)
+    assert shown["published"] == pytest.approx(feed["published"], rel=0.05, abs=20)
+    assert shown["written"] == pytest.approx(shown["published"])
     assert sum(lost) == pytest.approx(feed["made"] - feed["published"], rel=0.05, abs=20)
     assert shown["lost: feed behind"] > 0
     assert shown["messages sent again"] > 0
