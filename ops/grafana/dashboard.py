@@ -30,7 +30,6 @@ HEALTH = (
     number(
         "Loss now", "Share of the frames of the last minute that this machine lost: nic, kernel, links, killed ones.",
         (f"max({recorded('instance:appliance_lost_frames:ratio_rate1m')})", ""), unit=RATIO, bad_from=0.001,
-        width=3,
     ),
     number(
         "Left out", "Largest share of new connections that is left out on purpose, because the machine is not enough.",
@@ -39,7 +38,7 @@ HEALTH = (
     number(
         "Unaccounted", "What the ledger lacked at the quietest moment of ten minutes. Under load, some is on its way; "
         "ApplianceUnaccounted fires when it is more than that.",
-        (f"max({recorded('identity:appliance_frames_unaccounted:min10m')})", ""), width=3,
+        (f"max({recorded('identity:appliance_frames_unaccounted:min10m')})", ""),
     ),
     number(
         "Behind", "Age of the last batch of the slowest worker when it took it.",
