@@ -19,7 +19,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from appliance import pcap
+from appliance import pcap, sandbox
 from appliance.batch import stamp
 from appliance.books import close_capture
 from appliance.bus import Bus, BusError, FrameOutlet
@@ -96,8 +96,6 @@ class Capture:
             page["kernel_received"] = max(page["kernel_received"], page["frames"])
         self.base = page.snapshot()
         self.key = shared_key(run_dir)
-        self.bus = Bus()
-        self.outlet = FrameOutlet(self.bus, config, run_dir, index, time.time_ns())
         self.sequences = [0] * config.worker_count
         self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.sequences]  # (frames, message)
         self.backlog_bytes = [0] * config.worker_count
@@ -177,22 +175,33 @@ class Capture:
         handle.set_filter(text)
         return text
 
+    def connect(self) -> None:
+        """The links to the workers, once the source is open: their thread must not have what that needs.
+
+        Raises BusError."""
+        sandbox.opened(self.config, self.page)
+        self.bus = Bus()
+        self.outlet = FrameOutlet(self.bus, self.config, self.run_dir, self.index, time.time_ns())
+
     def run(self) -> int:
-        """The whole life of the process; its exit code."""
+        """The whole life of the process; its exit code. Raises BusError."""
         code = 0
         if not self.live and self.page["starts"] > 1 and self.base["frames"]:
             tell("reading was interrupted and cannot be resumed: the events of the rest of the file are missing")
             self.page["error"] = 1
+            self.connect()
             return self._finish(1)
         try:
             self.handle = self.open()
         except pcap.PcapError as error:
+            self.connect()
             self.station.turn()  # a signal that interrupted libpcap is heard in here
             if self.station.stopping:
                 return self._finish(0)
             tell(str(error))
             self.page["error"] = 1
             return self._finish(2)
+        self.connect()
         try:
             if self.live:
                 self._follow(self.handle)
@@ -447,13 +456,13 @@ def main(argv: list[str]) -> int:
     config = load_resolved(run_dir)
     page = Page.open(run_dir / f"capture-{index}.stats")
     station = Station(page, watch_stdin=config.source.file != "-")
+    sandbox.enter("capture", config, run_dir, page, first=index == 0)
     try:
-        capture = Capture(config, run_dir, index, page, station)
+        return Capture(config, run_dir, index, page, station).run()
     except BusError as error:
         tell(str(error))
         page["error"] = 1
         return 2
-    return capture.run()
 
 
 if __name__ == "__main__":

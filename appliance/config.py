@@ -95,7 +95,10 @@ def save_resolved(config: Config, run_dir: Path) -> None:
     """Leaves the configuration for the child processes, whole or not at all. Raises OSError."""
     part = run_dir / f"{RESOLVED}.part"
     part.write_bytes(msgspec.json.format(msgspec.json.encode(config)))
-    part.chmod(0o600)
+    part.chmod(0o400)  # the children only read it
+    home = run_dir.stat()
+    if home.st_uid != os.geteuid():  # run.user
+        os.chown(part, home.st_uid, home.st_gid)
     part.replace(run_dir / RESOLVED)
 
 

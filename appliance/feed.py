@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from appliance import sandbox
 from appliance.books import close_feed
 from appliance.bus import BadMessage, Buffer, Bus, BusError, EventInlet, Waiter, unpack_events
 from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
@@ -380,6 +381,7 @@ def main(argv: list[str]) -> int:
     config = load_resolved(run_dir)
     page = Page.open(run_dir / "feed.stats")
     station = Station(page)
+    sandbox.enter("feed", config, run_dir, page)
     try:
         feed = Feed(config, run_dir, page, station)
     except (BusError, OutputError) as error:

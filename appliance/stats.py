@@ -160,7 +160,9 @@ PIPELINE_COUNTERS = (
     *(f"response_seconds.le.{bound}" for bound in RESPONSE_BUCKETS_S),  # each value in one bucket: not cumulative
     "response_seconds.sum_ns",
 )
-_COMMON = ("state", "pid", "progress_ns", "starts", "error")
+FENCES = ("capabilities", "no_new_privileges", "undumpable", "seccomp", "landlock", "network", "network_namespace")
+FENCES_OF = {"supervisor": FENCES[:4], "capture": FENCES[:5], "worker": FENCES, "feed": FENCES[:5]}
+_COMMON = ("state", "pid", "progress_ns", "starts", "error", *(f"sandbox.{fence}" for fence in FENCES))
 
 Counts = Mapping[str, int]
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import books, ledger
+from appliance import books, ledger, sandbox
 from appliance.config import OFF, Config, save_resolved, split_address
 from appliance.locate import VERDICTS
 from appliance.processes import UNUSABLE, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
@@ -114,6 +114,10 @@ class Supervisor:
         self.workers = [child("worker", w, worker_layout(captures)) for w in range(workers)]
         self.feed = child("feed", 0, feed_layout(workers))
         self.children = [*self.captures, *self.workers, self.feed]
+        try:
+            sandbox.guard(config, home, self.page)
+        except sandbox.UnknownUser as fault:
+            raise Unusable(str(fault)) from fault
         self.report.watch(self.snapshots)
 
     def _start(self, child: Child) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from appliance import sandbox
 from appliance.batch import header
 from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventOutlet, FrameInlet, Waiter
@@ -156,6 +157,7 @@ def main(argv: list[str]) -> int:
     config = load_resolved(run_dir)
     page = Page.open(run_dir / f"worker-{index}.stats")
     station = Station(page)
+    sandbox.enter("worker", config, run_dir, page, first=index == 0)
     try:
         worker = Worker(config, run_dir, index, page, station)
     except BusError as error:

@@ -27,7 +27,7 @@ FLOORS = {
             "endpoints",
         },
         {"packet", "defragment", "shard", "shedding", "ledger", "metrics"},
-        {"pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
+        {"sandbox", "pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
         {"capture", "feed", "subscriber", "forward"},
         {"supervisor", "cli"},
     ],
@@ -47,7 +47,8 @@ ROOMS = {
     "appliance": {
         **dict.fromkeys(("fragment", "datagram", "shedset", "store", "follower", "where", "window", "columns"), 1),
         **dict.fromkeys(PACKET, 1),
-        **dict.fromkeys((*PCAP, "arena"), 2),
+        "syscalls": 1,
+        **dict.fromkeys((*PCAP, "arena", "confine"), 2),
         **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
         **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
     },
@@ -64,6 +65,7 @@ BORDER = {
     "batch",
     "checksum",
     "bus",
+    "sandbox",
     "station",
     "endpoints",
 }  # what workers/ may see of appliance/
