@@ -18,9 +18,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import books, ledger, sandbox
+from appliance import books, ledger, sandbox, summary
 from appliance.config import OFF, Config, save_resolved, split_address
 from appliance.locate import VERDICTS
+from appliance.notify import Manager
 from appliance.processes import UNUSABLE, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
 from appliance.report import Report
 from appliance.stats import DONE, READY, Page, capture_layout, feed_layout, supervisor_layout, worker_layout
@@ -52,6 +53,7 @@ class Supervisor:
         self.feed: Child
         self.children: list[Child] = []  # all of them, in the order of the data path
         self.page: Page
+        self.manager = Manager()
         self._selector = selectors.DefaultSelector()
         self._home: Path
         self._metrics: MetricsServer | None = None  # until the process ends: its thread is a daemon
@@ -83,6 +85,8 @@ class Supervisor:
                 self._selector.register(stop, selectors.EVENT_READ)
                 for child in self.children:
                     self._start(child)
+                if self._announced:  # a file: nothing to wait for
+                    self.manager.ready()
                 self._watch(stop)
                 return self._conclude()
             finally:
@@ -173,6 +177,8 @@ class Supervisor:
         times = [time for time in due if time is not None]
         if self.report.interval_s:
             times.append(now + self.report.interval_s)
+        if self.manager.interval_s:
+            times.append(now + self.manager.interval_s)
         if not self.config.lossless:
             times.append(now + (WATCH_S if self._announced else WATCH_S / 20))
         if self._disturbed or self._has_reader:
@@ -202,7 +208,11 @@ class Supervisor:
         if not self._announced and all(child.page["state"] == READY for child in self.children):
             self._announced = True
             self.report.ready(self._home)
+            self.manager.ready(f"capturing on {', '.join(self.config.interface_names)}")
         self.report.tick(now)
+        self.manager.alive(now)
+        if self.manager.due(now):
+            self.manager.status(summary.totals(self.snapshots(), now - self._started))
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP and self.config.feed.curve_clients:
@@ -221,6 +231,7 @@ class Supervisor:
         if self._draining:
             return
         self._draining = True
+        self.manager.stopping("bringing out what was taken")
         self._deadline = time.monotonic() + self.config.run.drain_s
         for capture in self.captures:
             if capture.alive:

@@ -27,7 +27,7 @@ FLOORS = {
             "endpoints",
         },
         {"packet", "defragment", "shard", "shedding", "ledger", "metrics"},
-        {"sandbox", "pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
+        {"sandbox", "notify", "pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
         {"capture", "feed", "subscriber", "forward"},
         {"supervisor", "cli"},
     ],
