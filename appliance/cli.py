@@ -114,7 +114,7 @@ def run(
             given[name.replace("__", ".")] = list(value) if isinstance(value, tuple) else value
     try:
         config = resolve(file, given)
-        code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet)).run()
+        code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet), alone=True).run()
     except ConfigError as error:
         stop(str(error))
     except Unusable as error:

@@ -39,8 +39,8 @@ BIND_TCP, CONNECT_TCP = 1, 2  # from version 4
 ABSTRACT_SOCKETS, SIGNALS = 1, 2  # from version 6
 OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 READ = READ_FILE | READ_DIR
-WORK = READ | WRITE_FILE | MAKE_SOCK | REMOVE_FILE  # of a worker, in the run directory: it makes no files
-MAKE = WORK | MAKE_REG | TRUNCATE
+MAKE = READ | WRITE_FILE | TRUNCATE | MAKE_REG | REMOVE_FILE
+WORK = MAKE | MAKE_SOCK | MAKE_DIR  # in the run directory
 
 # What libpcap and the C library read to look at an interface again, or to compile a filter with names in it.
 NAMES = (
@@ -91,8 +91,9 @@ def _low_port(config: Config) -> bool:
 # -- the supervisor ----------------------------------------------------------------------------------------------------
 
 
-def guard(config: Config, run_dir: Path, page: Page) -> None:
-    """Fences the supervisor in, as far as its children can still be started. Raises UnknownUser."""
+def guard(config: Config, run_dir: Path, page: Page, *, alone: bool) -> None:
+    """Prepares the run directory for run.user; fences the supervisor in if it is `alone` in its process, as far as its
+    children can still be started. Raises UnknownUser."""
     if config.run.user:
         uid, gid = account(config.run.user)
         if os.geteuid() != uid:
@@ -101,7 +102,7 @@ def guard(config: Config, run_dir: Path, page: Page) -> None:
             output = config.output.opened
             if output not in ("", "-") and os.path.isfile(output) and os.path.getsize(output) == 0:
                 os.chown(output, uid, gid)  # made a moment ago
-    if config.run.sandbox == "off":
+    if config.run.sandbox == "off" or not alone:
         return
     fences = _Fences("supervisor", page, tell=True)
     source = [] if config.lossless else [CAP_NET_RAW]
@@ -209,9 +210,9 @@ def _own_network() -> None:
 
 def _rights(role: Role, config: Config, run_dir: Path) -> Rights:
     """What a child may do with which files and folders; those that do not exist do not matter."""
+    rights: Rights = [(run_dir, WORK)]
     if role == "worker":
-        return [(run_dir, WORK), (run_dir / "quarantine", MAKE)]
-    rights: Rights = [(run_dir, MAKE)]
+        return rights
     names = [(f"/etc/{name}", READ) for name in NAMES]
     if role == "capture":
         about = [] if config.lossless else [(path, READ) for path in INTERFACES]

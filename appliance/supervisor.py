@@ -43,10 +43,13 @@ STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 class Supervisor:
-    """One run of the appliance. Make it, call `run` once."""
+    """One run of the appliance. Make it, call `run` once.
 
-    def __init__(self, config: Config, report: Report) -> None:
+    alone: this process does nothing else before or after, so it may be fenced in (appliance.sandbox)."""
+
+    def __init__(self, config: Config, report: Report, *, alone: bool = False) -> None:
         self.config = config
+        self.alone = alone
         self.report = report
         self.captures: list[Child] = []
         self.workers: list[Child] = []
@@ -119,7 +122,7 @@ class Supervisor:
         self.feed = child("feed", 0, feed_layout(workers))
         self.children = [*self.captures, *self.workers, self.feed]
         try:
-            sandbox.guard(config, home, self.page)
+            sandbox.guard(config, home, self.page, alone=self.alone)
         except sandbox.UnknownUser as fault:
             raise Unusable(str(fault)) from fault
         self.report.watch(self.snapshots)

@@ -31,7 +31,6 @@ IDENTITY: Calls = {
     "setresuid": (117, 147), "setresgid": (119, 149), "setfsuid": (122, 151), "setfsgid": (123, 152),
     "setgroups": (116, 159), "capset": (126, 91),
 }
-# The configuration in the run directory is written by the supervisor and read-only for all: so it has to stay.
 OWNERSHIP: Calls = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "mknod": (133, None), "mknodat": (259, 33),

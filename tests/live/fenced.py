@@ -105,10 +105,9 @@ def attempts(run_dir: Path, outside: Path) -> dict[str, Callable[[], object]]:
         "read /proc/1/status": lambda: Path("/proc/1/status").read_bytes(),
         "read outside": lambda: os.listdir(outside),
         "write outside": lambda: (outside / "made").write_bytes(b""),
-        "write over the configuration": lambda: (run_dir / "config.json").write_bytes(b"{}"),
         "chmod the configuration": lambda: (run_dir / "config.json").chmod(0o666),
         "make a file": lambda: (run_dir / "made").write_bytes(b""),
-        "make a folder": lambda: (run_dir / "folder").mkdir(),
+        "make a device": by_name(syscalls.OWNERSHIP["mknodat"], -100, None, 0o600, 0),
         "make a link": lambda: (run_dir / "link").symlink_to("/etc/passwd"),
         "write the output": lambda: Path(load_resolved(run_dir).output.path).write_bytes(b""),
         # what has to go on working

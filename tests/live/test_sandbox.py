@@ -26,6 +26,7 @@ from appliance.stats import FENCES_OF, Page, capture_layout, feed_layout, worker
 root = pytest.mark.root
 
 AT_WORK = {
+    "make a file",
     "read the configuration",
     "open a page",
     "be in two threads",
@@ -34,9 +35,9 @@ AT_WORK = {
 }
 MAY = {
     "worker": AT_WORK,
-    "capture": AT_WORK | {"make a file", "map executable"},
+    "capture": AT_WORK | {"map executable"},
     "feed": AT_WORK
-    | {"make a file", "map executable", "write the output"}
+    | {"map executable", "write the output"}
     | {"socket IPv4", "socket IPv6", "socket IPv4, high bits set"},
 }
 
@@ -164,6 +165,18 @@ def test_a_run_of_root_becomes_somebody_else(scene: Scene) -> None:
     box.kill("capture-0")
     box.kill("feed")
     assert_fenced(box)
+    assert box.stop() == 143
+    box.ledger()
+
+
+@root
+def test_a_process_that_starts_again_believes_its_supervisor_and_not_the_run_directory(scene: Scene) -> None:
+    box = scene.capture("--workers", 1)
+    (box.home / "config.json").write_bytes(b'{"output": {"path": "/etc/passwd"}}')
+    for name in box.names():
+        box.kill(name)
+    scene.load("--requests", 5).communicate(timeout=30)
+    wait_for(lambda: box.events(), "events where they were before")
     assert box.stop() == 143
     box.ledger()
 
