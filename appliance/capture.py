@@ -96,6 +96,7 @@ class Capture:
             page["kernel_received"] = max(page["kernel_received"], page["frames"])
         self.base = page.snapshot()
         self.key = shared_key(run_dir)
+        self.connected = False
         self.sequences = [0] * config.worker_count
         self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.sequences]  # (frames, message)
         self.backlog_bytes = [0] * config.worker_count
@@ -147,6 +148,7 @@ class Capture:
                 handle = pcap.open_offline(source.file)
             else:
                 widen(self.input)
+                self.connect()  # opening a stream waits for its first bytes, and passes on meanwhile
                 handle = pcap.open_stream(self.input, self._idle, self.config.shard.batch_age_ms, source.file)
         if handle.warning:
             tell(handle.warning)
@@ -178,7 +180,10 @@ class Capture:
     def connect(self) -> None:
         """The links to the workers, once the source is open: their thread must not have what that needs.
 
-        Raises BusError."""
+        Raises BusError. Does nothing the second time."""
+        if self.connected:
+            return
+        self.connected = True
         sandbox.opened(self.config, self.page)
         self.bus = Bus()
         self.outlet = FrameOutlet(self.bus, self.config, self.run_dir, self.index, time.time_ns())
