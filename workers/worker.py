@@ -21,7 +21,7 @@ from appliance.config import load_resolved
 from appliance.options import Config
 from appliance.station import Station, leave
 from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
-from workers.pipeline import Pipeline
+from workers.pipeline import Pipeline, bodies_of
 from workers.publish import Publisher
 
 TURN_BATCHES = 16  # per turn of the loop: some ms of work between two looks at the clock
@@ -157,6 +157,8 @@ def main(argv: list[str]) -> int:
     config = load_resolved(run_dir)
     page = Page.open(run_dir / f"worker-{index}.stats")
     station = Station(page)
+    if not config.lossless or bodies_of(config):  # a live run may be asked for it later: then there are no files
+        import workers.body  # noqa: F401
     sandbox.enter("worker", config, run_dir, page, first=index == 0)
     try:
         worker = Worker(config, run_dir, index, page, station)

@@ -121,7 +121,8 @@ def assert_fenced(box: Box) -> None:
 
 @root
 def test_nothing_is_left_to_the_processes_of_a_live_run_started_by_root(scene: Scene) -> None:
-    box = scene.capture("--workers", 2)
+    bodies = ("--set", "bodies.mime_type=true", "--set", 'bodies.hashes=["sha256"]')  # libraries of their own
+    box = scene.capture("--workers", 2, *bodies)
     assert_fenced(box)
     scene.load("--requests", 5).communicate(timeout=30)
     metrics = Metrics(scene.server)
