@@ -1,6 +1,6 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup install uninstall run test lint bench bench-linear bench-live bench-loss scale fuzz clean
+.PHONY: help setup install uninstall run test lint bench bench-linear bench-live bench-loss scale fuzz kills clean
 
 python := .venv/bin/python
 
@@ -42,6 +42,9 @@ bench-live: test-setup  ## the highest rate on a wire without loss, and the late
 
 fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 	@$(python) ops/fuzz/fuzz.py
+
+kills: test-setup  ## KILLS=200 random kills and stops under load on a wire (root), the ledger closed to the frame
+	@APPLIANCE_KILLS=$(or $(KILLS),200) $(python) -m pytest -q -rP tests/live/test_kills.py -k random
 
 scale: test-setup  ## a thousand to a million connections, an idle one's memory, a SYN flood
 	@$(python) ops/bench/scale.py

@@ -1,12 +1,13 @@
 # cython: language_level=3
 """The memory in which batches cross from a capture to its workers: written once, read where it lies, never sent.
 
-    file = control (magic, slots, slot_bytes, a floor per worker, a word per slot), padded to a page   slot 0   slot 1  …
+    file = control (magic, slots, slot_bytes, a floor per worker, a word and a Given per slot), padded   slot 0   slot 1  …
 
 Arena is the capture's side, View a worker's. A slot belongs to the capture until it is passed on, then to the worker until
 that lets its Batch go: it writes the number of the turn into the slot's word, and the capture finds it there. Every word has
-one writer at a time, and nobody waits for anybody. What a killed worker had in its hands it never gives back; its successor
-does, by its floor: no batch that was passed on before the first one that reached it is read any more.
+one writer at a time, and nobody waits for anybody. What a killed worker had and did not give back lies there still: its
+successor finds it by what the capture wrote when it passed the slot on (Given), and says by its floor which batches nobody
+reads any more.
 """
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
@@ -24,9 +25,16 @@ cdef extern from *:
     uint64_t load_word(uint64_t* word) noexcept nogil
     void store_word(uint64_t* word, uint64_t value) noexcept nogil
 
+ctypedef struct Given:              # to whom a slot was passed on last; written from `key` = 0 to the new key
+    uint64_t key                    # serial + 1; 0: being written, or never passed on
+    uint64_t worker
+    uint64_t turn
+    uint64_t length
+
 CONTROL = struct.Struct("<8sQQQ")   # magic, workers, slots, slot_bytes
 MAGIC = b"APPARENA"
 PAGE = 4096
+SLOT_CONTROL = 8 + sizeof(Given)    # bytes
 
 
 class ArenaError(Exception):
@@ -35,7 +43,7 @@ class ArenaError(Exception):
 
 def control_bytes(int workers, int slots):
     """Bytes in front of the first slot."""
-    return -(-(CONTROL.size + 8 * (workers + slots)) // PAGE) * PAGE
+    return -(-(CONTROL.size + 8 * workers + SLOT_CONTROL * slots) // PAGE) * PAGE
 
 
 cdef uint8_t* start_of(object memory, Py_buffer* held, int flags) except NULL:
@@ -53,6 +61,7 @@ cdef class Arena:
     cdef uint8_t* base
     cdef uint64_t* floors           # by worker
     cdef uint64_t* words            # by slot
+    cdef Given* given               # by slot
     cdef readonly int slots
     cdef readonly Py_ssize_t slot_bytes
     cdef Py_ssize_t first
@@ -78,6 +87,7 @@ cdef class Arena:
         self.memory[:CONTROL.size] = CONTROL.pack(MAGIC, workers, slots, self.slot_bytes)
         self.floors = <uint64_t*>(self.base + <Py_ssize_t>CONTROL.size)
         self.words = self.floors + workers
+        self.given = <Given*>(self.words + slots)
         self.free = []
         self.gone = []
         self.turns = [0] * slots
@@ -119,24 +129,24 @@ cdef class Arena:
         offset = &view[0] - self.base - self.first
         return offset // self.slot_bytes if 0 <= offset < self.slots * self.slot_bytes else -1
 
-    def give(self, int slot, int worker):
-        """(turn, serial) of a slot that is passed on to a worker now."""
+    def give(self, int slot, int worker, uint64_t length):
+        """(turn, serial) of a slot with a batch of so many bytes that is passed on to a worker now."""
+        cdef Given* given = &self.given[slot]
+        cdef uint64_t serial = self.serials[worker]
         self.turns[slot] += 1
-        serial = self.serials[worker]
         self.serials[worker] += 1
         self.gone.append((slot, self.turns[slot], worker, serial))
         self.counts[worker] += 1
+        store_word(&given.key, 0)
+        store_word(&given.worker, <uint64_t>worker)
+        store_word(&given.turn, self.turns[slot])
+        store_word(&given.length, length)
+        store_word(&given.key, serial + 1)
         return self.turns[slot], serial
 
     def take_back(self, int slot):
         """A slot that was lent and not passed on."""
         self.free.append(slot)
-
-    def serial(self, int worker):
-        """A serial number for a message without a batch."""
-        serial = self.serials[worker]
-        self.serials[worker] += 1
-        return serial
 
     def collect(self):
         """Takes in what the workers have let go."""
@@ -165,6 +175,7 @@ cdef class View:
     cdef Py_buffer held
     cdef uint64_t* floors
     cdef uint64_t* words
+    cdef Given* given
     cdef const uint8_t* base
     cdef uint64_t workers
     cdef uint64_t slots
@@ -182,6 +193,7 @@ cdef class View:
             self.memory = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         self.floors = <uint64_t*>(start_of(self.control, &self.held_control, PyBUF_WRITABLE) + <Py_ssize_t>CONTROL.size)
         self.words = self.floors + self.workers
+        self.given = <Given*>(self.words + self.slots)
         self.base = start_of(self.memory, &self.held, PyBUF_SIMPLE) + <Py_ssize_t>first
 
     def __dealloc__(self):
@@ -191,10 +203,27 @@ cdef class View:
             PyBuffer_Release(&self.held)
 
     def begin(self, uint64_t worker, uint64_t serial):
-        """This process reads no batch of the worker's that was passed on before this one."""
+        """This process reads no batch of the worker's that was passed on before this one.
+
+        Returns [(serial, slot, turn, length)] of those from there on that are there already, in their order: each was
+        passed on to a predecessor. They may be announced once more.
+        """
+        cdef Given seen
+        cdef uint64_t slot
         if worker >= self.workers:
             raise ArenaError(f"worker {worker} of {self.workers}")
         store_word(&self.floors[worker], serial)
+        left = []
+        for slot in range(self.slots):
+            seen.key = load_word(&self.given[slot].key)
+            seen.worker = load_word(&self.given[slot].worker)
+            seen.turn = load_word(&self.given[slot].turn)
+            seen.length = load_word(&self.given[slot].length)
+            if seen.key <= serial or seen.worker != worker or load_word(&self.words[slot]) == seen.turn:
+                continue
+            if load_word(&self.given[slot].key) == seen.key:    # else it is passed on in this moment, and will be announced
+                left.append((seen.key - 1, slot, seen.turn, seen.length))
+        return sorted(left)
 
     def batch(self, uint64_t slot, uint64_t turn, uint64_t length):
         """The Batch in a slot. Its bytes stay as they are until it is let go."""

@@ -56,7 +56,8 @@ def close_worker(page: Page, captures: int) -> None:
     """Frames, bytes, messages, flows and events that died with the process."""
     seen = page.snapshot()
     received = sum(seen[f"received.{c}"] for c in range(captures))
-    page.add("crash_lost", max(0, received - seen["segments"] - under(seen, "rejected") - seen["crash_lost"]))
+    judged = seen["segments"] + under(seen, "rejected") + seen["quarantined"] + seen["crash_lost"]
+    page.add("crash_lost", max(0, received - judged))
     _close(page, "payload_bytes", under(seen, "payload"), "payload.evicted")
     ended = sum(seen[f"messages.{outcome}"] for outcome in MESSAGE_OUTCOMES)
     _close(page, "messages.started", ended, "messages.truncated")

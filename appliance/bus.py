@@ -21,7 +21,8 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,12 +39,10 @@ HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor 
 LONGEST_FRAME = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
 SPARE_SLOTS = 32  # what the capture fills, and has filled, while the workers have all that they may have
 NAP_S = 0.0005  # between two looks at what a receiver has let go; messages take it about as long
-WAKE_S = 1.0
-NO_SLOT = 0xFFFFFFFF
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
 
 HANDLE_MAGIC = b"HCH1"
-HANDLE = struct.Struct("<4sIIQQQQ")  # magic, sender, slot, epoch, serial, turn, length
+HANDLE = struct.Struct("<4sIIQQQQ")  # magic, sender, slot, epoch, number, turn, length
 EVENT_MAGIC = b"HCE1"
 EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
 EVENT_END = 255  # the topic index that says: nothing more comes from this worker
@@ -201,7 +200,6 @@ class Outlet:
         self._sockets = [bus.socket(zmq.PUSH, sndhwm=0) for _ in receivers]
         for receiver, made in zip(receivers, self._sockets, strict=True):
             made.connect(_ipc(receiver))
-        self._woken = [0.0] * len(receivers)
 
     def room(self, receiver: int) -> bool:
         """Whether the receiver may be given another message now."""
@@ -222,8 +220,9 @@ class Outlet:
             for part in parts:
                 lent[length : length + len(part)] = part
                 length += len(part)
-        turn, serial = self._arena.give(slot, receiver)
-        self._say(receiver, serial, slot, turn, length)
+        turn, number = self._arena.give(slot, receiver, length)
+        said = HANDLE.pack(HANDLE_MAGIC, self._sender, slot, self._epoch, number, turn, length)
+        self._sockets[receiver].send(said, zmq.DONTWAIT)
         return True
 
     def wait(self, receiver: int, timeout_s: float) -> bool:
@@ -231,64 +230,76 @@ class Outlet:
         end = time.monotonic() + timeout_s
         while not self.room(receiver):
             if time.monotonic() >= end:
-                self._wake(receiver)
                 return False
             time.sleep(NAP_S)
         return True
 
-    def _wake(self, receiver: int) -> None:
-        """Says something without a message. A process that was started again while its predecessor had every slot
-        learns from it that these are free."""
-        now = time.monotonic()
-        if now - self._woken[receiver] >= WAKE_S:
-            self._woken[receiver] = now
-            self._say(receiver, self._arena.serial(receiver), NO_SLOT, 0, 0)
 
-    def _say(self, receiver: int, serial: int, slot: int, turn: int, length: int) -> None:
-        said = HANDLE.pack(HANDLE_MAGIC, self._sender, slot, self._epoch, serial, turn, length)
-        self._sockets[receiver].send(said, zmq.DONTWAIT)
+Begin = Callable[[int, int], int]
 
 
 class Inlet:
     """Messages from every Outlet of a kind that has a socket at `path`, which is taken over from a dead predecessor.
 
-    receiver: which of the outlets' receivers this is. max_bytes: of a message that comes through the socket itself."""
+    What the predecessor was given and had not done with comes first. receiver: which of the outlets' receivers this is.
+    begin(sender, epoch): the number of the first message that is wanted of this memory of a sender. max_bytes: of a
+    message that comes through the socket itself, and has no number."""
 
-    def __init__(self, bus: Bus, path: Path, kind: str, receiver: int, max_bytes: int) -> None:
+    def __init__(
+        self, bus: Bus, path: Path, kind: str, senders: int, receiver: int, begin: Begin | None, max_bytes: int
+    ) -> None:
         self.socket = bus.socket(zmq.PULL, rcvhwm=0, maxmsgsize=max_bytes)
         bind(self.socket, _private_ipc(path), "the run directory")
-        self._run_dir, self._kind, self._receiver = path.parent, kind, receiver
-        self._views: dict[int, tuple[int, View | None]] = {}  # by sender: epoch and arena of the one that lives
+        self._run_dir, self._kind, self._receiver, self._begin = path.parent, kind, receiver, begin
+        self._views: dict[int, tuple[int, View]] = {}  # by sender: epoch and arena of the one that lives
+        self._next: dict[int, int] = {}  # by sender: what was announced before this is known
+        self.left: deque[tuple[int, int, memoryview]] = deque()  # sender, number, message
+        self.sender = self.number = -1  # of the message that was received last
+        for sender in range(senders):
+            for found in self._run_dir.glob(f"{kind}-{sender}-*"):
+                try:
+                    self._view(sender, int(found.name.rpartition("-")[2], 16))
+                except ArenaError:
+                    pass  # it is being made: there is nothing in it, and what comes is announced
 
     def receive(self) -> memoryview | None:
         """The next message, or None when there is none now. Its slot goes back to the sender when the view is let go.
 
         A message whose sender and memory are gone is passed over: the next cumulative count shows what was lost."""
-        while True:
+        while not self.left:
             try:
                 said = self.socket.recv(zmq.DONTWAIT, copy=False).buffer
             except zmq.Again:
                 return None
             if len(said) != HANDLE.size or said[:4] != HANDLE_MAGIC:
+                self.sender = self.number = -1
                 return self._plain(said)
-            _, sender, slot, epoch, serial, turn, length = HANDLE.unpack(said)
-            view = self._view(sender, epoch, serial)
-            if view is not None and slot != NO_SLOT:
-                return memoryview(view.batch(slot, turn, length))
+            _, sender, slot, epoch, number, turn, length = HANDLE.unpack(said)
+            view = self._view(sender, epoch, number)
+            if view is not None and number >= self._next[sender]:
+                self._next[sender] = number + 1
+                self.left.append((sender, number, memoryview(view.batch(slot, turn, length))))
+        self.sender, self.number, message = self.left.popleft()
+        return message
 
     def _plain(self, said: memoryview) -> memoryview:
         """What came through the socket itself."""
         raise BadMessage(f"a message is announced by {HANDLE.size} bytes that start with HCH1")
 
-    def _view(self, sender: int, epoch: int, serial: int) -> View | None:
+    def _view(self, sender: int, epoch: int, announced: int = 1 << 64) -> View | None:
+        """The memory of a sender, and what is left in it. announced: its first message of which we heard ourselves."""
         known, view = self._views.get(sender, (-1, None))
-        if known != epoch:
-            try:
-                view = View(_arena_path(self._run_dir, self._kind, sender, epoch))
-                view.begin(self._receiver, serial)
-            except FileNotFoundError:
-                view = None
-            self._views[sender] = epoch, view
+        if known == epoch:
+            return view
+        try:
+            view = View(_arena_path(self._run_dir, self._kind, sender, epoch))
+        except FileNotFoundError:
+            return None
+        first = self._begin(sender, epoch) if self._begin else 0
+        left = [one for one in view.begin(self._receiver, first) if one[0] < announced]
+        self._views[sender] = epoch, view
+        self._next[sender] = left[-1][0] + 1 if left else first
+        self.left.extend((sender, number, memoryview(view.batch(*place))) for number, *place in left)
         return view
 
 
@@ -327,8 +338,9 @@ class FrameOutlet(Outlet):
 class FrameInlet(Inlet):
     """Batches from every capture, in one worker."""
 
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int) -> None:
-        super().__init__(bus, shard_path(run_dir, worker), "frames", worker, HANDLE.size)
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, begin: Begin | None = None) -> None:
+        captures = config.capture_count
+        super().__init__(bus, shard_path(run_dir, worker), "frames", captures, worker, begin, HANDLE.size)
 
 
 class EventOutlet(Outlet):
@@ -360,9 +372,9 @@ class EventOutlet(Outlet):
 class EventInlet(Inlet):
     """Encoded events from every worker, in the feed."""
 
-    def __init__(self, bus: Bus, config: Config, run_dir: Path) -> None:
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, begin: Begin | None = None) -> None:
         most = max(MAX_EVENT_MESSAGE, 4 * config.feed.event_batch_bytes)
-        super().__init__(bus, events_path(run_dir), "events", 0, most)
+        super().__init__(bus, events_path(run_dir), "events", config.worker_count, 0, begin, most)
 
     def _plain(self, said: memoryview) -> memoryview:
         return said

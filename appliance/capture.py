@@ -23,11 +23,11 @@ from appliance import pcap, sandbox
 from appliance.batch import stamp
 from appliance.books import close_capture
 from appliance.bus import Bus, BusError, FrameOutlet
-from appliance.config import load_resolved
+from appliance.lookout import Lookout
 from appliance.options import Config
 from appliance.shard import Sharder
 from appliance.shedding import RING_S, Shedder, refusal
-from appliance.station import Station, leave
+from appliance.station import Station, configuration, leave
 from appliance.stats import DONE, DRAINING, READY, Page
 
 SLOTS_AHEAD = 12  # batches that a turn of frames of 1500 bytes fills
@@ -80,7 +80,9 @@ def tell(text: str) -> None:
 class Capture:
     """One source on its way to the workers. `run` does everything, once."""
 
-    def __init__(self, config: Config, run_dir: Path, index: int, page: Page, station: Station) -> None:
+    def __init__(
+        self, config: Config, run_dir: Path, index: int, page: Page, station: Station, last_turn_ns: int = 0
+    ) -> None:
         self.config = config
         self.run_dir = run_dir
         self.index = index
@@ -107,6 +109,7 @@ class Capture:
         self.input = -1  # descriptor of the file being read
         self.stats_at = 0.0
         self.shedder = Shedder(config, run_dir, index, page) if self.live and config.shedding.enabled else None
+        self.lookout = Lookout(page, config.interface_names[index], last_turn_ns)
         self.received_before = 0  # kernel_received − kernel_dropped of this process at the last reading
 
     def _sharder(self, link_type: int) -> Sharder:
@@ -188,6 +191,30 @@ class Capture:
         self.bus = Bus()
         self.outlet = FrameOutlet(self.bus, self.config, self.run_dir, self.index, time.time_ns())
 
+    def _follow_news(self, handle: pcap.Handle) -> None:
+        """Takes a new configuration over: of all that can change, only the filter is a matter of the capture."""
+        news = self.station.news(self.run_dir)
+        if news is None:
+            return
+        before, self.config = self.config, news
+        old, new = ((one.source.filter, one.capture.vlan_aware) for one in (before, news))
+        if old == new:
+            return
+        began_ns, seamless = time.monotonic_ns(), handle.seamless
+        try:
+            self.filter = self._filter(handle, news.source.filter) if news.source.filter else self._no_filter(handle)
+            if self.shedder is not None and self.shedder.refused:
+                self._refuse(handle, self.shedder.refused)
+        except pcap.BadFilter as fault:
+            self.station.cannot_follow(f"{handle.source}: {fault}; the filter set before stays")
+        if self.live and not (seamless and handle.seamless):
+            self.lookout.blind(began_ns)
+
+    @staticmethod
+    def _no_filter(handle: pcap.Handle) -> str:
+        handle.set_filter("")
+        return ""
+
     def run(self) -> int:
         """The whole life of the process; its exit code. Raises BusError."""
         code = 0
@@ -197,7 +224,7 @@ class Capture:
             self.connect()
             return self._finish(1)
         try:
-            self.handle = self.open()
+            self.handle = self.lookout.open(self.open, pcap.Absent, self.station, tell) if self.live else self.open()
         except pcap.PcapError as error:
             self.connect()
             self.station.turn()  # a signal that interrupted libpcap is heard in here
@@ -231,12 +258,15 @@ class Capture:
         self.station.state(READY)
         while not self.station.stopping:
             self.station.turn()
+            self._follow_news(handle)
             frames = handle.shard(self.sharder, TURN_FRAMES)
             self.sharder.seal(age_ns)
             self._pass_on()
             now = time.monotonic()
             if now >= self.stats_at:
                 self._kernel_stats(handle)
+            if now >= self.lookout.next_look:
+                self.lookout.look(now, handle.fileno())
             if self.shedder is not None and now >= self.shedder.next_look:
                 if frames >= TURN_FRAMES or now >= self.shedder.next_ring:  # fewer: all that was there was read
                     self.shedder.see_ring(handle.stats(), self.sharder, mirror=self._mirror)
@@ -319,6 +349,7 @@ class Capture:
             self.page["input_bytes_total"] = about.st_size
         while not self.station.stopping:
             self.station.turn()
+            self._follow_news(handle)
             if handle.shard(self.sharder, TURN_FRAMES) < 0:
                 break
             self._pass_on()
@@ -458,12 +489,13 @@ class Capture:
 def main(argv: list[str]) -> int:
     """The process; see the module."""
     run_dir, index = Path(argv[1]), int(argv[2])
-    config = load_resolved(run_dir)
     page = Page.open(run_dir / f"capture-{index}.stats")
-    station = Station(page, watch_stdin=config.source.file != "-")
+    config = configuration(run_dir, page)
+    last_turn_ns = page["progress_ns"]
+    station = Station(page, watch_stdin=config.source.file != "-", live=not config.lossless)
     sandbox.enter("capture", config, run_dir, page, first=index == 0)
     try:
-        return Capture(config, run_dir, index, page, station).run()
+        return Capture(config, run_dir, index, page, station, last_turn_ns).run()
     except BusError as error:
         tell(str(error))
         page["error"] = 1

@@ -101,10 +101,11 @@ def run(
     """Capture, reassemble, parse, publish: live with -i until stopped, or a file with -r to its end.
 
     Every option is also a key of the TOML file given with -c, where the command line wins; `appliance config` prints
-    that file with all keys explained.
+    that file with all keys explained. SIGHUP makes a running appliance read it again.
     """
     from appliance.config import ConfigError, resolve
     from appliance.processes import Unusable
+    from appliance.reload import Origin
     from appliance.report import Report
     from appliance.supervisor import Supervisor
 
@@ -114,7 +115,8 @@ def run(
             given[name.replace("__", ".")] = list(value) if isinstance(value, tuple) else value
     try:
         config = resolve(file, given)
-        code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet), alone=True).run()
+        origin = Origin(file, given) if file else None
+        code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet), origin, alone=True).run()
     except ConfigError as error:
         stop(str(error))
     except Unusable as error:
@@ -363,11 +365,15 @@ def keygen(folder: Path, clients: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
 def check(file: Path) -> None:
-    """Say every fault of a configuration file, or ok."""
-    from appliance.config import ConfigError, resolve
+    """Say every fault of a configuration file with its line, or ok. The filter is compiled and keys are read.
+
+    Ends with 0 when it is good and 2 when it is not.
+    """
+    from appliance.config import ConfigError
+    from appliance.reload import check as examine
 
     try:
-        resolve(file, {}, source_required=False)
+        examine(file)
     except ConfigError as error:
         stop(str(error))
     click.echo("ok")

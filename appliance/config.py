@@ -24,6 +24,7 @@ from msgspec.inspect import BoolType, FloatType, IntType, ListType, LiteralType,
 
 from appliance.notes import Section
 from appliance.options import Config
+from appliance.places import place as place_of
 
 __all__ = [
     "Config",
@@ -63,7 +64,7 @@ def resolve(file: Path | None, options: Mapping[str, object], *, source_required
 
     What "0" or "" leaves open (workers, observer, replay without a feed) is filled in, so every process sees the same.
     source_required: False to check a file whose source comes by command line. Raises ConfigError with all faults."""
-    values, faults = _read_toml(file) if file else ({}, [])
+    values, faults, text = _read_toml(file) if file else ({}, [], "")
     given = {key: value for key, value in options.items() if value is not None}
     if given.get("source.interfaces") or given.get("source.file"):
         values.pop("source.interfaces", None)  # a source on the command line replaces the file's, of whichever kind
@@ -79,8 +80,9 @@ def resolve(file: Path | None, options: Mapping[str, object], *, source_required
     unreadable = "" in refused
     for keys, fault in _contradictions(_build(values), source_required and not unreadable):
         if refused.isdisjoint(keys):  # a value that was refused already proves nothing about its neighbours
-            where = dict.fromkeys(place[key] for key in keys if key in place)
-            faults.append(("", f"{' and '.join(where) or file or 'command line'}: {fault}"))
+            where = {place[key]: key for key in reversed(keys) if key in place}  # the first of each
+            named = [place_of(one, text, key) if one == str(file) else one for one, key in reversed(where.items())]
+            faults.append(("", f"{' and '.join(named) or file or 'command line'}: {fault}"))
     if faults:
         raise ConfigError([text for _, text in faults])
     return _build(values)
@@ -88,7 +90,7 @@ def resolve(file: Path | None, options: Mapping[str, object], *, source_required
 
 def load_toml(file: Path) -> dict[str, object]:
     """The options a file sets, by "section.key". Raises ConfigError with every fault of the file itself."""
-    values, faults = _read_toml(file)
+    values, faults, _ = _read_toml(file)
     if faults:
         raise ConfigError([text for _, text in faults])
     return values
@@ -113,6 +115,11 @@ def entrusted(run_dir: Path | str) -> dict[str, str]:
     Its predecessors may write in the run directory, and must not be able to tell it what it may do."""
     text = _saved.get(str(run_dir), "")
     return {ENTRUSTED: text} if 0 < len(text) < LONGEST_VARIABLE else {}
+
+
+def is_entrusted() -> bool:
+    """Whether `load_resolved` will give what this process was started with."""
+    return ENTRUSTED in os.environ
 
 
 def load_resolved(run_dir: Path | str) -> Config:
@@ -165,32 +172,36 @@ def split_address(text: str) -> tuple[str, int]:
 # -- one value -------------------------------------------------------------------------------------------------------
 
 
-def _read_toml(file: Path) -> tuple[dict[str, object], list[tuple[str, str]]]:
-    """Usable values by "section.key", and the faults of everything else with their key ("" = the file as a whole)."""
+def _read_toml(file: Path) -> tuple[dict[str, object], list[tuple[str, str]], str]:
+    """Usable values by "section.key", the faults of everything else with their key ("" = the file as a whole), and the
+    text."""
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
     except OSError as error:
-        return {}, [("", f"{file}: cannot be read: {error.strerror}")]
+        return {}, [("", f"{file}: cannot be read: {error.strerror}")], ""
     except UnicodeDecodeError as error:
-        return {}, [("", f"{file}: byte {error.start} is not UTF-8, as TOML has to be")]
+        return {}, [("", f"{file}: byte {error.start} is not UTF-8, as TOML has to be")], ""
     except tomllib.TOMLDecodeError as error:
-        return {}, [("", f"{file}: not TOML: {error}")]
+        return {}, [("", f"{file}: not TOML: {error}")], ""
     values: dict[str, object] = {}
     faults = []
+
+    def blame(key: str, fault: str) -> None:
+        faults.append((key, f"{place_of(file, text, key)}: {fault}"))
+
     for name, content in document.items():
         if name not in _SECTIONS:
-            faults.append((name, f"{file}: {_unknown_section(name, content)}"))
-            continue
-        if not isinstance(content, dict):
-            faults.append((name, f"{file}: {name} is a section: write [{name}] and its options below"))
-            continue
-        for key, value in content.items():
-            fault = _fault(f"{name}.{key}", value)
-            if fault:
-                faults.append((f"{name}.{key}", f"{file}: {fault}"))
-            else:
-                values[f"{name}.{key}"] = value
-    return values, faults
+            blame(name, _unknown_section(name, content))
+        elif not isinstance(content, dict):
+            blame(name, f"{name} is a section: write [{name}] and its options below")
+        else:
+            for key, value in content.items():
+                if fault := _fault(f"{name}.{key}", value):
+                    blame(f"{name}.{key}", fault)
+                else:
+                    values[f"{name}.{key}"] = value
+    return values, faults, text
 
 
 def _unknown_section(name: str, content: object) -> str:

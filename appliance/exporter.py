@@ -53,7 +53,7 @@ class Collector:
     """Computes every metric anew each time. `pages` is called once per scrape, from the server's threads."""
 
     def __init__(self, config: Config, pages: Callable[[], Pages]) -> None:
-        self._config = config
+        self.config = config  # another one after a reload
         self._pages = pages
         self._version = product_version()
         self._clock = _ProcessorTime()
@@ -66,7 +66,7 @@ class Collector:
         named += [(f"worker-{w}", dict(page)) for w, page in enumerate(pages.workers)]
         named.append(("feed", dict(pages.feed)))
         processes = [self._process(name, page) for name, page in named]
-        view = View(self._config, pages, processes, self._version, platform.python_version())
+        view = View(self.config, pages, processes, self._version, platform.python_version())
         return (_metric(family, view) for family in FAMILIES)
 
     def _process(self, name: str, page: Counts) -> Process:

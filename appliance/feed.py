@@ -4,12 +4,11 @@
 it to the output. A heartbeat carries the last number of every topic, so that a quiet subscriber sees what it missed;
 it says what can be asked for again and where, and how earlier runs of the feed ended.
 Ends with 0 when every worker has said END and the output is written, with 2 when a socket or the output does not open
-or a key cannot be used. SIGHUP: reads the folder of allowed keys again.
+or a key cannot be used. A new configuration makes it read the folder of allowed keys again.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -22,12 +21,13 @@ from appliance import sandbox
 from appliance.books import close_feed
 from appliance.bus import BadMessage, Buffer, Bus, BusError, EventInlet, Waiter, unpack_events
 from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
-from appliance.config import OFF, load_resolved
+from appliance.config import OFF
 from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
+from appliance.hands import Once
 from appliance.options import Config
 from appliance.output import Output, OutputError
 from appliance.replay import Replay
-from appliance.station import Station, leave
+from appliance.station import Station, configuration, leave
 from appliance.stats import DONE, DRAINING, READY, STORED_TOPICS, TOPICS, Page
 from appliance.store import Store
 
@@ -71,7 +71,6 @@ class Feed:
         self.run_dir = run_dir
         self.page = page
         self.station = station
-        self.called = False  # by SIGHUP
         self.before = self._close_epoch()
         self.epoch = max(time.time_ns(), page["epoch"] + 1)  # whatever the clock did since
         self.sequences = dict.fromkeys(STORED_TOPICS, 0)
@@ -84,7 +83,8 @@ class Feed:
         self.output = _output(config, page)
         self.bus = Bus()
         self.waiter = Waiter()
-        self.inlet = EventInlet(self.bus, config, run_dir)
+        self.once = Once(page)
+        self.inlet = EventInlet(self.bus, config, run_dir, self.once.first)
         self.feed: FeedSocket | None = None
         self.replay: Replay | None = None
         self.replay_endpoint = ""
@@ -119,13 +119,9 @@ class Feed:
             self.waiter.watch(door.monitor, read=True)
 
     def _hire(self) -> Doorkeeper:
-        signal.signal(signal.SIGHUP, self._hang_up)
         doorkeeper = Doorkeeper(self.bus, self._allowed())
         self.waiter.watch(doorkeeper.socket, read=True)
         return doorkeeper
-
-    def _hang_up(self, _number: int, _frame: object) -> None:
-        self.called = True
 
     def _allowed(self) -> dict[bytes, str]:
         """The keys that may come in. Raises KeyFault."""
@@ -136,11 +132,12 @@ class Feed:
         return allowed
 
     def _admit(self) -> None:
-        """Lets in who may come in, counts who may not, and reads the folder again when told to."""
+        """Lets in who may come in, counts who may not, and reads the folder again with each new configuration."""
+        news = self.station.news(self.run_dir)
+        self.config = news or self.config
         if self.doorkeeper is None:
             return
-        if self.called:
-            self.called = False
+        if news:
             self._reload(self.doorkeeper)
         self.page.add("refused.key", self.doorkeeper.serve())
 
@@ -151,7 +148,7 @@ class Feed:
         try:
             allowed = self._allowed()
         except KeyFault as fault:
-            print(f"appliance: {fault}; the keys read before stay", file=sys.stderr)
+            self.station.cannot_follow(f"{fault}; the keys read before stay")
             return
         removed = doorkeeper.allowed.keys() - allowed.keys()
         doorkeeper.allowed = allowed
@@ -250,6 +247,8 @@ class Feed:
             data = None if self._choked() else self.inlet.receive()
             if data is None:
                 return count
+            if self.inlet.sender >= 0:
+                self.once.take(self.inlet.sender, self.inlet.number)
             self._take(data)
         return TURN_MESSAGES
 
@@ -265,6 +264,8 @@ class Feed:
         worker = message.worker
         known = page[f"received.{worker}"] + page[f"lost.{worker}"]
         page.add(f"lost.{worker}", max(0, message.cumulative - known))
+        if message.cumulative < known:  # too long for the arena, and overtaken by what waited in there: it was not lost
+            page.add(f"lost.{worker}", -min(message.events, page[f"lost.{worker}"]))
         page[f"ended.{worker}"] = int(message.end)
         if message.end:
             self._status("draining")
@@ -378,9 +379,9 @@ class Feed:
 def main(argv: list[str]) -> int:
     """The process; see the module."""
     run_dir = Path(argv[1])
-    config = load_resolved(run_dir)
     page = Page.open(run_dir / "feed.stats")
-    station = Station(page)
+    config = configuration(run_dir, page)
+    station = Station(page, live=not config.lossless)
     sandbox.enter("feed", config, run_dir, page)
     try:
         feed = Feed(config, run_dir, page, station)

@@ -19,7 +19,7 @@ TITLES = {
     "L1": "kernel: received by the kernel = read + dropped by it",
     "L2": "capture: read + reassembled = offered to workers + rejected + shed; fragments = sum of their outcomes",
     "L3": "link: offered = sent + dropped; sent = received + lost",
-    "L4": "worker: received = segments + rejected + lost in a crash",
+    "L4": "worker: received = segments + rejected + quarantined + lost in a crash",
     "L5": "bytes: payload = delivered + not delivered, by reason",
     "L6": "messages: started = complete + truncated + failed + open",
     "L7": "feed: made = sent + dropped; sent = received + lost; received = published",
@@ -126,12 +126,14 @@ def _worker(captures: Sequence[Counts], workers: Sequence[Counts]) -> Identity:
         sum(page[f"received.{c}"] for c in range(len(captures)))
         - page["segments"]
         - _under(page, "rejected")
+        - page["quarantined"]
         - page["crash_lost"]
         for page in workers
     ]
     terms = {"received": sum(_under(page, "received") for page in workers)}
     terms["segments"] = _total(workers, ["segments"])
-    return _identity(parts, terms | _each(workers, "rejected") | {"crash_lost": _total(workers, ["crash_lost"])})
+    lost = {name: _total(workers, [name]) for name in ("quarantined", "crash_lost")}
+    return _identity(parts, terms | _each(workers, "rejected") | lost)
 
 
 def _bytes(workers: Sequence[Counts]) -> Identity:

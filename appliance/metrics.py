@@ -11,6 +11,7 @@ from appliance import ledger
 from appliance.config import Config
 from appliance.stats import (
     ANOMALIES,
+    BLIND,
     BODY_OUTCOMES,
     CHECKSUM_FAULTS,
     DIRECTIONS,
@@ -26,6 +27,7 @@ from appliance.stats import (
     PAYLOAD_OUTCOMES,
     READY,
     REFUSALS,
+    RELOADS,
     REPLAY_RESULTS,
     RESPONSE_BUCKETS_S,
     SEGMENT_VERDICTS,
@@ -153,6 +155,10 @@ def _fragments(view: View) -> Rows:
     ]
 
 
+def _blind(view: View) -> Rows:
+    return [([name, why], page[f"blind_ns.{why}"] * 1e-9) for name, page in _interfaces(view) for why in BLIND]
+
+
 def _outcomes(view: View) -> Rows:
     """Where each frame that a capture read or made of fragments has ended: in exactly one of these, or in flight."""
     captures = view.pages.captures
@@ -165,6 +171,7 @@ def _outcomes(view: View) -> Rows:
         yield ["link", "lost", str(w)], sum(worker[f"lost.{c}"] for c in range(len(captures)))
         for verdict in SEGMENT_VERDICTS:
             yield ["worker", verdict, str(w)], worker[f"rejected.{verdict}"]
+        yield ["worker", "quarantined", str(w)], worker["quarantined"]
         yield ["worker", "crash_lost", str(w)], worker["crash_lost"]
         yield ["worker", "segment", str(w)], worker["segments"]
 
@@ -259,12 +266,33 @@ def _worker_restarts(view: View) -> Rows:
     return [([str(w)], view.pages.supervisor[f"restarts.worker.{w}"]) for w in range(len(view.pages.workers))]
 
 
-def _buffer_limit(view: View) -> Rows:
-    return [([str(w)], view.config.tcp.max_total_pending_bytes) for w in range(len(view.pages.workers))]
+def _restarts(view: View) -> Rows:
+    for slot, count in view.pages.supervisor.items():
+        group, _, child = slot.partition(".")
+        if group == "restarts":
+            hung = view.pages.supervisor[f"hung.{child}"]
+            yield [child.replace(".", "-"), "died"], count - hung
+            yield [child.replace(".", "-"), "hung"], hung
 
 
-def _head_limit(view: View) -> Rows:
-    return [([str(w)], view.config.http.max_total_head_bytes) for w in range(len(view.pages.workers))]
+def _generation(view: View) -> float:
+    """What is in force everywhere: children take a new one over within a turn of their loops."""
+    children = (*view.pages.captures, *view.pages.workers, view.pages.feed)
+    return min(page["generation"] for page in (view.pages.supervisor, *(one for one in children if one["starts"])))
+
+
+def _reloads(view: View) -> Rows:
+    return [([result], view.pages.supervisor[f"reloads.{result}"]) for result in RELOADS]
+
+
+def _reloaded_well(view: View) -> float:
+    pages = (view.pages.supervisor, *view.pages.captures, *view.pages.workers, view.pages.feed)
+    return float(not any(page["config_error"] for page in pages))
+
+
+def _limit(value: Callable[[Config], float]) -> Callable[[View], Rows]:
+    """Of each worker: all have the same."""
+    return lambda view: [([str(w)], value(view.config)) for w in range(len(view.pages.workers))]
 
 
 # -- the table -------------------------------------------------------------------------------------------------------
@@ -283,6 +311,13 @@ FAMILIES = (
            _one(lambda view: ledger.in_flight(ledger.identities(view.pages)))),
     Family("frames_outcome", _C, "Where each frame read or made of fragments ended, exclusive; worker is empty if it "
            "was offered to none.", ("stage", "outcome", "worker"), _outcomes),
+    Family("config_generation", _G, "Number of the configuration that is in force in every process; a start has 1.", (),
+           _one(_generation)),
+    Family("config_reloads", _C, "Reloads of the configuration that were asked for.", ("result",), _reloads),
+    Family("config_last_reload_successful", _G, "0: the last reload was refused, or a process could not follow it.", (),
+           _one(_reloaded_well)),
+    Family("config_last_reload_timestamp_seconds", _G, "When a reload was last asked for; 0: never.", (),
+           _one(lambda view: view.pages.supervisor["reloaded_ns"] * 1e-9)),
     # capture
     Family("capture_up", _G, "1 while the capture runs and is ready.", _IFACE, _capture_up),
     Family("capture_restarts", _C, "Times the capture was started again after it had died.", _IFACE, _capture_restarts),
@@ -320,6 +355,11 @@ FAMILIES = (
            _IFACE, _by_interface("kernel_shed_steps", 1 / 256)),
     Family("capture_kernel_shed_seconds", _C, "Time during which the kernel refused any.", _IFACE,
            _by_interface("kernel_shed_ns", 1e-9)),
+    Family("capture_link_down", _G, "1 while the interface is down, without a carrier, or gone.", _IFACE,
+           _by_interface("link_down")),
+    Family("capture_blind_seconds", _C, "Time in which frames could pass in no counter: link down, interface gone, "
+           "capture restarted, a filter changed where that means to refuse frames for a moment.",
+           ("interface", "reason"), _blind),
     Family("capture_last_frame_timestamp_seconds", _G, "Time stamp of the last frame read.", _IFACE,
            _by_interface("last_frame_ns", 1e-9)),
     Family("capture_input_read_bytes", _C, "Bytes read of the capture file.", _IFACE,
@@ -333,16 +373,23 @@ FAMILIES = (
     # workers
     Family("worker_up", _G, "1 while the worker runs and is ready.", _WORKER, _worker_up),
     Family("worker_restarts", _C, "Times the worker was started again after it had died.", _WORKER, _worker_restarts),
+    Family("worker_quarantined_batches", _C, "Batches left out because workers died of them twice.", _WORKER,
+           _by_worker("quarantined_batches")),
     Family("packet_lag_seconds", _G, "Age of the last batch when the worker took it.", _WORKER,
            _by_worker("lag_ns", 1e-9)),
     # TCP
     Family("tcp_flows", _G, "Connections followed now.", _WORKER, _by_worker("flows")),
+    Family("tcp_flows_limit", _G, "Connections that the worker may follow at a time.", _WORKER,
+           _limit(lambda config: config.tcp.max_connections)),
     Family("tcp_half_open", _G, "Of these, attempts that nothing has proven yet.", _WORKER, _by_worker("half_open")),
+    Family("tcp_half_open_limit", _G, "Attempts that the worker may follow at a time.", _WORKER,
+           _limit(lambda config: config.tcp.max_half_open)),
     Family("tcp_flows_opened", _C, "Connections begun.", _WORKER, _by_worker("flows_opened")),
     Family("tcp_flows", _C, "Connections ended, by what ended them.", ("worker", "end"),
            _by_worker_and("flows_ended", FLOW_ENDS)),
     Family("tcp_buffer_bytes", _G, "Bytes held behind holes.", _WORKER, _by_worker("pending_bytes")),
-    Family("tcp_buffer_limit_bytes", _G, "What the worker may hold behind holes.", _WORKER, _buffer_limit),
+    Family("tcp_buffer_limit_bytes", _G, "What the worker may hold behind holes.", _WORKER,
+           _limit(lambda config: config.tcp.max_total_pending_bytes)),
     Family("tcp_received_bytes", _C, "Payload bytes received.", _WORKER, _by_worker("payload_bytes")),
     Family("tcp_payload_bytes", _C, "Payload bytes by what became of them.", ("worker", "outcome"),
            _by_worker_and("payload", PAYLOAD_OUTCOMES)),
@@ -372,7 +419,8 @@ FAMILIES = (
            _by_worker_and("messages", MESSAGE_OUTCOMES)),
     Family("http_messages_open", _G, "Messages begun and not ended.", _WORKER, _by_worker("messages.open")),
     Family("http_head_bytes", _G, "Bytes held of heads that are not whole.", _WORKER, _by_worker("head_bytes")),
-    Family("http_head_limit_bytes", _G, "What the worker may hold of them.", _WORKER, _head_limit),
+    Family("http_head_limit_bytes", _G, "What the worker may hold of them.", _WORKER,
+           _limit(lambda config: config.http.max_total_head_bytes)),
     Family("http_requests", _C, "Requests.", ("worker", "method"), _by_worker_and("requests", METHODS)),
     Family("http_responses", _C, "Responses.", ("worker", "status_class"), _by_worker_and("responses", STATUS_CLASSES)),
     Family("http_transactions", _C, "Transactions, by how request and response were matched.", ("worker", "pairing"),
@@ -420,6 +468,8 @@ FAMILIES = (
     Family("feed_allowed_clients", _G, "Keys that may read the feed; 0 without a lock.", (), _feed("clients_allowed")),
     Family("feed_store_messages", _G, "Messages kept to be sent again.", (), _feed("store_messages")),
     Family("feed_store_bytes", _G, "Memory they take.", (), _feed("store_bytes")),
+    Family("feed_store_limit_bytes", _G, "Memory they may take.", (),
+           _one(lambda view: view.config.feed.replay_bytes)),
     Family("feed_store_evicted_messages", _C, "Messages that had to make room for newer ones.", (),
            _feed("store_evicted")),
     Family("feed_replay_requests", _C, "Requests for stored messages: answered in full (served) or with something "
@@ -446,6 +496,8 @@ FAMILIES = (
     Family("output_open_events", _G, "Events in a Parquet file that is not finished: a kill loses them.", (),
            _feed("open_events")),
     # processes
+    Family("process_restarts", _C, "Times the process was started again after it had died, by itself or by somebody's "
+           "signal, or had hung: it was killed because it did not move.", ("process", "reason"), _restarts),
     Family("process_up", _G, "1 while the process runs.", _PROCESS, _by_process(lambda process: process.alive)),
     Family("process_cpu_seconds", _C, "Processor time, user and system, over restarts.", _PROCESS,
            _by_process(lambda process: process.cpu_s)),

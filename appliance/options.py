@@ -173,6 +173,19 @@ class Workers(Section, frozen=True):
             le=MAX_WORKERS,
         ),
     ] = 0
+    quarantine_files: Annotated[
+        int,
+        note(
+            "A batch of frames of which two workers died is left out. So many of them, each about shard.batch_bytes "
+            "long, are kept as capture files in the folder quarantine of the run directory, so that they can be looked "
+            "at; 0 keeps none.",
+            unit="files",
+            ge=0,
+            le=1024,
+            reached="the oldest file makes room",
+            counter="appliance_worker_quarantined_batches_total",
+        ),
+    ] = 8
 
 
 class Tcp(Section, frozen=True):
@@ -490,6 +503,18 @@ class Run(Section, frozen=True):
             counter="appliance_frames_unaccounted",
         ),
     ] = 5.0
+    hung_s: Annotated[
+        float,
+        note(
+            "How long a process of a live capture may stand still. None ever has to: whoever waits says that it does. "
+            "A worker moves with every batch, which takes milliseconds.",
+            unit="seconds",
+            ge=0.5,
+            le=3600,
+            reached="it is killed and started again",
+            counter='appliance_process_restarts_total{reason="hung"}',
+        ),
+    ] = 6.0
     sandbox: Annotated[
         Literal["on", "off"],
         note(

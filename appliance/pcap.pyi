@@ -7,6 +7,7 @@ from appliance.handle import Stats as Stats
 from appliance.interfaces import Address as Address
 from appliance.interfaces import Device as Device
 from appliance.interfaces import devices as devices
+from appliance.pcaperror import Absent as Absent
 from appliance.pcaperror import BadFilter as BadFilter
 from appliance.pcaperror import FrameRefused as FrameRefused
 from appliance.pcaperror import NoSuchDevice as NoSuchDevice

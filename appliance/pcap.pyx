@@ -25,12 +25,12 @@ from appliance.bpf import Filter
 from appliance.handle import Stats
 from appliance.interfaces import Address, Device, devices
 from appliance.pcaperror import (
-    BadFilter, FrameRefused, NoSuchDevice, NotACapture, PcapError, PermissionDenied, QueueFull, TruncatedCapture,
+    Absent, BadFilter, FrameRefused, NoSuchDevice, NotACapture, PcapError, PermissionDenied, QueueFull, TruncatedCapture,
     offline_failure,
 )
 
 __all__ = [
-    "Address", "BadFilter", "Device", "Filter", "FrameRefused", "Handle", "NoSuchDevice", "NotACapture", "PcapError",
+    "Absent", "Address", "BadFilter", "Device", "Filter", "FrameRefused", "Handle", "NoSuchDevice", "NotACapture", "PcapError",
     "PermissionDenied", "QueueFull", "Stats", "TruncatedCapture", "devices", "library_version", "open_live", "open_offline",
     "open_stream",
 ]
@@ -111,7 +111,7 @@ cdef live_failure(Handle handle, int status):
             "sudo setpriv --reuid \"$(id -u)\" --regid \"$(id -g)\" --init-groups --inh-caps +net_raw "
             "--ambient-caps +net_raw COMMAND, or under systemd: AmbientCapabilities=CAP_NET_RAW")
     if status == PCAP_ERROR_IFACE_NOT_UP:
-        return PcapError(f"{device} is down; bring it up: ip link set {device} up")
+        return Absent(f"{device} is down; bring it up: ip link set {device} up")
     return PcapError(f"{device}: {reason}{': ' + detail if detail and detail != reason else ''}")
 
 

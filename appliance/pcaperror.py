@@ -10,7 +10,11 @@ class PcapError(Exception):
     """libpcap or the kernel said no; the message names the source and what to do."""
 
 
-class NoSuchDevice(PcapError):
+class Absent(PcapError):
+    """The interface is not there, or down: it may be, later."""
+
+
+class NoSuchDevice(Absent):
     """There is no interface of this name."""
 
 

@@ -22,12 +22,14 @@ from appliance.stats import READY, STARTING, Page
 
 PREFIX = "appliance-"
 LOCK = "lock"
+QUARANTINE = "quarantine"  # the only folder in it, which stays when there is something in it
 UNUSABLE = 2  # the exit code of a process that cannot do what the configuration asks; it has said why
 SUN_PATH_MAX = 107  # bytes in sockaddr_un.sun_path, less the final NUL
 
-FIRST_DELAY_S = 0.1
-LAST_DELAY_S = 5.0
-STEADY_S = 30.0  # a process that ran this long has earned an immediate restart again
+FIRST_DELAY_S = 1.0
+LAST_DELAY_S = 16.0
+STEADY_S = 10.0  # a process that ran this long has earned an immediate restart again
+LONGEST_LOOK_S = 2.0  # between two looks at a process, as far as its stillness is concerned
 
 STALE = (
     "shard-*",
@@ -169,13 +171,16 @@ def _owner(path: Path) -> str:
 
 
 def _remove(path: Path) -> None:
-    """Removes a run directory; it holds no directories. Loading shutil for this would cost a short run 5 ms."""
+    """Removes a run directory. Loading shutil for this would cost a short run 5 ms."""
     try:
         for entry in os.listdir(path):
-            os.unlink(path / entry)
+            if entry != QUARANTINE:
+                os.unlink(path / entry)
+        if (path / QUARANTINE).exists():
+            (path / QUARANTINE).rmdir()
         path.rmdir()
     except OSError:
-        pass  # somebody else put something there: theirs to remove
+        pass  # something is in quarantine, or somebody else put something there: theirs to remove
 
 
 def _sweep(base: Path) -> None:
@@ -213,7 +218,7 @@ class Lifeline:
 
 
 class Backoff:
-    """When to start again: at once after a steady run, else after a delay that doubles from 0.1 s to 5 s."""
+    """When to start again: at once after a steady run, else after a delay that doubles from 1 s to 16 s."""
 
     def __init__(self) -> None:
         self._delay = 0.0
@@ -224,6 +229,26 @@ class Backoff:
         delay = self._delay
         self._delay = min(LAST_DELAY_S, max(FIRST_DELAY_S, delay * 2))
         return delay
+
+
+class Pulse:
+    """How long a process has not turned its loop while somebody looked.
+
+    A look that comes late counts for a short one: after a pause of the whole machine nobody seems to hang."""
+
+    def __init__(self) -> None:
+        self.still_s = 0.0
+        self._turned = -1
+        self._looked = 0.0
+
+    def look(self, now: float, turned: int) -> float:
+        """The time so far, in seconds. turned: what changes with every turn of its loop."""
+        if turned != self._turned:
+            self.still_s = 0.0
+        else:
+            self.still_s += min(max(now - self._looked, 0.0), LONGEST_LOOK_S)
+        self._turned, self._looked = turned, now
+        return self.still_s
 
 
 class Child:
@@ -243,6 +268,8 @@ class Child:
         self.finished = False  # nothing more will come from it
         self.ever_ready = False
         self.false_starts = 0  # while it has never been ready
+        self.hung = False  # and was killed for that
+        self.pulse = Pulse()
         self._backoff = Backoff()
         self._files = [(os.POSIX_SPAWN_DUP2, stdout, 1)]
         if stdin is not None:  # None: it reads its frames there, and finds out otherwise when the supervisor dies
@@ -257,12 +284,17 @@ class Child:
         return self.pid != 0
 
     def start(self, now: float) -> None:
-        """Starts the process in its own group, so that a Ctrl-C in the terminal reaches only the supervisor."""
+        """Starts the process in its own group, so that a Ctrl-C in the terminal reaches only the supervisor.
+
+        Raises OSError when the system has no room for it; nothing runs then."""
         self.page["state"] = STARTING
         self.page["error"] = 0
+        self.page["generation"] = self.page["wanted_generation"]  # of what it is entrusted with
         self.restart_at = None
         self.started_at = now
-        self.pid = os.posix_spawn(
+        self.hung = False
+        self.pulse = Pulse()
+        pid = os.posix_spawn(
             self._argv[0],
             self._argv,
             child_environment() | entrusted(self._run_dir),
@@ -270,7 +302,13 @@ class Child:
             setpgroup=0,
             setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
         )
-        self.pidfd = os.pidfd_open(self.pid)
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self.pid = pid
 
     def reap(self) -> int:
         """The exit code, negative for a signal. Call it once the pidfd is readable."""
@@ -295,6 +333,14 @@ class Child:
                 signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 pass
+
+    def waits_for_kernel(self) -> bool:
+        """Whether it is inside the kernel, most likely at a disk, where no signal reaches it."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[0] == b"D"
+        except OSError:
+            return False
 
     def progress_age_s(self, monotonic_ns: int) -> float:
         """Seconds since the last turn of its loop; since its start when it has not turned yet."""

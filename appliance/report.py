@@ -49,7 +49,10 @@ class Report:
     def warn(self, text: str) -> None:
         """One line, at once, also when quiet."""
         self._clear()
-        print(f"appliance: {text}", file=sys.stderr, flush=True)
+        try:
+            print(f"appliance: {text}", file=sys.stderr, flush=True)
+        except OSError:
+            pass  # the terminal, or whoever read it, is gone; the run is not
 
     def tick(self, now: float) -> None:
         """Shows how it goes when it is time to."""

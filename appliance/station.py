@@ -1,8 +1,8 @@
 """A child process and its supervisor: the state in its page, its progress, and the two ways in which it is told to end.
 
 SIGTERM asks it to finish. The end of standard input, a pipe that the supervisor alone holds open, means that the
-supervisor is dead: the process leaves at once. A child whose standard input is its source of frames watches its parent,
-and as it may be waiting in libpcap for the rest of a frame, the kernel ends it with its parent in any case.
+supervisor is dead: the process leaves at once. A child whose standard input is its source of frames watches its parent.
+One that may be waiting in libpcap for the rest of a frame, or be stopped, the kernel ends with its parent in any case.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ import select
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import NoReturn
 
+from appliance.config import ConfigError, is_entrusted, load_resolved
+from appliance.options import Config
 from appliance.stats import STARTING, Page
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -32,13 +35,20 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def configuration(run_dir: Path, page: Page) -> Config:
+    """What the supervisor wants to be in force now; the page says which generation that is. As load_resolved."""
+    if not is_entrusted():  # else the supervisor has said so
+        page["generation"] = page["wanted_generation"]  # first: what is newer than that will be noticed as news
+    return load_resolved(run_dir)
+
+
 class Station:
     """What every child process owes the supervisor: its state, a sign of progress, and to end when told or orphaned.
 
     Owns SIGTERM: `stopping` becomes true, nothing else happens. Ignores SIGINT, which is the supervisor's to handle.
     """
 
-    def __init__(self, page: Page, *, watch_stdin: bool = True) -> None:
+    def __init__(self, page: Page, *, watch_stdin: bool = True, live: bool = False) -> None:
         self.page = page
         self.stopping = False
         self._stdin = select.poll() if watch_stdin else None
@@ -47,7 +57,7 @@ class Station:
             self._stdin.register(0, select.POLLIN)
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if not watch_stdin:
+        if live or not watch_stdin:
             _die_with_parent()
         page["pid"] = os.getpid()
         page.add("starts", 1)
@@ -65,6 +75,23 @@ class Station:
                 sys.exit(1)
         elif self._stdin.poll(0) and not os.read(0, 4096):
             sys.exit(1)
+
+    def news(self, run_dir: Path) -> Config | None:
+        """A configuration that came after the one in force, once."""
+        page = self.page
+        if page["wanted_generation"] == page["generation"]:
+            return None
+        page["config_error"] = 0
+        try:
+            return configuration(run_dir, page)
+        except (OSError, ConfigError) as error:
+            self.cannot_follow(str(error))
+            return None
+
+    def cannot_follow(self, reason: str) -> None:
+        """Something of a new configuration cannot be had; what was in force before stays."""
+        self.page["config_error"] = 1
+        print(f"appliance: the new configuration: {reason}", file=sys.stderr, flush=True)
 
     def state(self, state: int) -> None:
         """STARTING, READY, DRAINING or DONE."""

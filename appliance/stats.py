@@ -32,6 +32,7 @@ STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 RESPONSE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, "inf")  # upper bounds
 
 # Why something ended, or did not go on; each value counts once.
+BLIND = ("down", "gone", "restart", "filter")  # a capture that could see nothing of its interface
 FRAGMENT_OUTCOMES = (  # the order of appliance.fragment.Outcome; the last is for the books of a killed capture
     "merged",
     "timeout",
@@ -108,6 +109,7 @@ ANOMALIES = (
     "body_limit",
 )
 REFUSALS = ("key", "handshake")  # a key that is not allowed; whatever else did not come as far
+RELOADS = ("applied", "refused")
 REPLAY_RESULTS = ("served", "gone", "invalid", "refused", "abandoned")
 
 PIPELINE_GAUGES = (
@@ -162,7 +164,10 @@ PIPELINE_COUNTERS = (
 )
 FENCES = ("capabilities", "no_new_privileges", "undumpable", "seccomp", "landlock", "network", "network_namespace")
 FENCES_OF = {"supervisor": FENCES[:4], "capture": FENCES[:5], "worker": FENCES, "feed": FENCES[:5]}
-_COMMON = ("state", "pid", "progress_ns", "starts", "error", *(f"sandbox.{fence}" for fence in FENCES))
+_COMMON = (
+    *("state", "pid", "progress_ns", "starts", "error", "generation", "wanted_generation", "config_error"),
+    *(f"sandbox.{fence}" for fence in FENCES),
+)
 
 Counts = Mapping[str, int]
 
@@ -187,28 +192,32 @@ def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
     A fragment is a frame with the verdict "fragment" and with one of the outcomes, or it is held. A datagram made of
     fragments is counted as reassembled, and offered, rejected or shed like a frame. shed_steps is the share of new
     flows that this capture wants left out now, in 256ths; kernel_shed_steps what the kernel refuses of all flows, and
-    kernel_shed_ns how long it has refused any."""
+    kernel_shed_ns how long it has refused any. opened: how often the source was; blind_ns: see appliance.lookout."""
     names = [*_COMMON, "kernel_received", "kernel_dropped", "kernel_if_dropped", "kernel_abandoned", "looped_frames"]
     names += ["frames", "bytes", "wire_bytes", "truncated_frames", "input_bytes_read", "input_bytes_total"]
     names += ["last_frame_ns", "link_type", *(f"rejected.{verdict}" for verdict in verdicts)]
     names += [*(f"fragments.{outcome}" for outcome in FRAGMENT_OUTCOMES), "fragments.held"]
     names += ["reassembled", "fragment_conflicts", "shed_frames", "shed_bytes", "shed_flows", "shed_evicted"]
-    names += ["kernel_shed_steps", "kernel_shed_ns"]
+    names += ["kernel_shed_steps", "kernel_shed_ns", "opened", "link_down", *(f"blind_ns.{why}" for why in BLIND)]
     per_link = ("offered", "sent", "sent_batches", "sent_bytes", *LINK_DROPS, "shed_steps")
     return names + [f"{name}.{worker}" for worker in range(workers) for name in per_link]
 
 
 def worker_layout(captures: int) -> list[str]:
-    """The slots of a worker's page: what it received by capture, its pipeline, its events by topic."""
-    per_link = ("received", "received_batches", "received_bytes", "lost", "ended")
+    """The slots of a worker's page: what it received by capture, its pipeline, its events by topic.
+
+    What epoch, taking, taken and begun mean is in appliance.hands."""
+    per_link = ("received", "received_batches", "received_bytes", "lost", "ended", "epoch", "taking", "taken", "begun")
     names = [*_COMMON, *(f"{name}.{capture}" for capture in range(captures) for name in per_link)]
-    names += ["crash_lost", "events_sent", "events_end_sent", "lag_ns", *PIPELINE_COUNTERS]
+    names += ["crash_lost", "quarantined", "quarantined_batches"]
+    names += ["events_sent", "events_end_sent", "lag_ns", *PIPELINE_COUNTERS]
     return names + [f"{name}.{topic}" for topic in TOPICS for name in ("made", "sent", *EVENT_DROPS)]
 
 
 def feed_layout(workers: int) -> list[str]:
     """The slots of the feed's page."""
-    names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in ("received", "lost", "ended"))]
+    per_link = ("received", "lost", "ended", "epoch", "taking")
+    names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in per_link)]
     names += [f"{name}.{topic}" for topic in TOPICS for name in ("published", "published_messages", "published_bytes")]
     names += ["crash_lost", "invalid_messages", "written_events", "written_bytes", "write_errors", "dropped_output"]
     names += ["rotations", "rotation_errors", "archive_errors", "compressed_files", "removed_files", "torn_bytes"]
@@ -221,9 +230,11 @@ def feed_layout(workers: int) -> list[str]:
 
 
 def supervisor_layout(workers: int, captures: int) -> list[str]:
-    """The slots of the supervisor's own page."""
-    names = [*_COMMON, *(f"restarts.worker.{worker}" for worker in range(workers))]
-    return [*names, *(f"restarts.capture.{capture}" for capture in range(captures)), "restarts.feed"]
+    """The slots of the supervisor's own page. Restarts after a process was killed for not moving are in both groups."""
+    children = [*(f"worker.{worker}" for worker in range(workers))]
+    children += [*(f"capture.{capture}" for capture in range(captures)), "feed"]
+    names = [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]
+    return [*names, *(f"reloads.{result}" for result in RELOADS), "reloaded_ns"]
 
 
 class PageError(ValueError):

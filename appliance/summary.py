@@ -162,6 +162,11 @@ def warnings(now: Snapshots, config: Config) -> list[str]:
         "see the messages above",
     )
     say(
+        sum(page["quarantined"] for page in now.workers),
+        "frames left out because workers died of them twice",
+        "look at the files named above, and report it",
+    )
+    say(
         _matching(now.workers, "dropped_backlog."),
         "events dropped because the feed fell behind",
         "write to a faster disk, or raise [shard] link_bytes",

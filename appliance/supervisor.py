@@ -18,8 +18,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import books, ledger, sandbox, summary
-from appliance.config import OFF, Config, save_resolved, split_address
+from appliance import books, ledger, reload, sandbox, summary
+from appliance.config import OFF, Config, ConfigError, save_resolved, split_address
 from appliance.locate import VERDICTS
 from appliance.notify import Manager
 from appliance.processes import UNUSABLE, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
@@ -28,11 +28,11 @@ from appliance.stats import DONE, READY, Page, capture_layout, feed_layout, supe
 from appliance.summary import Snapshots
 
 if TYPE_CHECKING:
-    from appliance.exporter import MetricsServer
+    from appliance.exporter import Collector, MetricsServer
 
 FALSE_STARTS = 5  # in a row: a process that cannot even start will not at the sixth time
 STALE_S = 10.0  # a process that turned its loop longer ago is not healthy
-HUNG_S = 60.0  # a live worker never has to wait for anybody: it is restarted after so long without a turn
+START_S = 30.0  # without a turn of its loop: a process that starts, and may be waiting for memory
 QUIET_S = 0.5  # nothing arrived for so long and every sender is gone: nothing will
 WATCH_S = 1.0
 SERVE_FILE_S = 1.0  # a shorter run over a file ends before anybody scrapes it
@@ -45,12 +45,15 @@ STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 class Supervisor:
     """One run of the appliance. Make it, call `run` once.
 
-    alone: this process does nothing else before or after, so it may be fenced in (appliance.sandbox)."""
+    origin: what SIGHUP reads again. alone: this process does nothing else before or after, so it may be fenced in."""
 
-    def __init__(self, config: Config, report: Report, *, alone: bool = False) -> None:
+    def __init__(
+        self, config: Config, report: Report, origin: reload.Origin | None = None, *, alone: bool = False
+    ) -> None:
         self.config = config
         self.alone = alone
         self.report = report
+        self.origin = origin
         self.captures: list[Child] = []
         self.workers: list[Child] = []
         self.feed: Child
@@ -60,6 +63,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._home: Path
         self._metrics: MetricsServer | None = None  # until the process ends: its thread is a daemon
+        self._collector: Collector | None = None
+        self._had_terminal = reload.has_terminal()
         self._serve_at: float | None = None
         self._started = time.monotonic()
         self._announced = config.lossless
@@ -107,11 +112,12 @@ class Supervisor:
         captures, workers = config.capture_count, config.worker_count
         save_resolved(config, home)
         self.page = Page.create(home / "supervisor.stats", supervisor_layout(workers, captures))
-        self.page.update({"state": READY, "pid": os.getpid(), "starts": 1})
+        self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
         quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
         def child(kind: str, index: int, names: Sequence[str]) -> Child:
             page = Page.create(home / f"{kind if kind == 'feed' else f'{kind}-{index}'}.stats", names)
+            page["wanted_generation"] = 1
             stdout = 1 if kind == "feed" and config.output.path == "-" else quiet
             stdin = None if kind == "capture" and config.source.file == "-" else lifeline.reader
             return Child(kind, index, home, page, module=MODULES[kind], stdin=stdin, stdout=stdout)
@@ -128,7 +134,13 @@ class Supervisor:
         self.report.watch(self.snapshots)
 
     def _start(self, child: Child) -> None:
-        child.start(time.monotonic())
+        now = time.monotonic()
+        try:
+            child.start(now)
+        except OSError as error:
+            delay = child.schedule_restart(now)
+            self.report.warn(f"{child.name} cannot be started: {error.strerror}; trying again in {delay:g} s")
+            return
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
 
     # -- metrics -------------------------------------------------------------------------------------------------------
@@ -152,9 +164,9 @@ class Supervisor:
         from appliance.exporter import Collector, MetricsServer
 
         self._serve_at = None
-        collector = Collector(self.config, self.snapshots)
+        self._collector = Collector(self.config, self.snapshots)
         try:
-            self._metrics = MetricsServer(self.config.metrics.bind, collector.collect, self.healthy)
+            self._metrics = MetricsServer(self.config.metrics.bind, self._collector.collect, self.healthy)
         except OSError as error:
             self.report.warn(f"--metrics {self.config.metrics.bind}: {error.strerror}; going on without")
             return
@@ -218,9 +230,8 @@ class Supervisor:
             self.manager.status(summary.totals(self.snapshots(), now - self._started))
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGHUP and self.config.feed.curve_clients:
-            if self.feed.page["state"] >= READY:  # before, it reads the folder of allowed keys anyway
-                self.feed.send(signal.SIGHUP)
+        if number == signal.SIGHUP and self._had_terminal == reload.has_terminal():
+            self._reload()
         elif self._stopped_by:
             self.report.warn("killing everything at the second signal")
             self._failed = True
@@ -228,6 +239,41 @@ class Supervisor:
         elif number in STOP_SIGNALS:
             self._stopped_by = number
             self._drain()
+
+    def _reload(self) -> None:
+        """Puts the configuration in force that stands in its file now, or says all that is wrong with it.
+
+        The children see from their pages that there is a new one. A lock's folder of keys is read again in any case."""
+        page = self.page
+        if self.origin is None and not self.config.feed.curve_clients:
+            self.report.warn("nothing to reload: it was started without a configuration file (-c)")
+            return
+        if self._draining:
+            self.report.warn("not reloaded: it is stopping")
+            return
+        page["reloaded_ns"] = time.time_ns()
+        self.manager.reloading()
+        opened = [child.page["link_type"] for child in self.captures if child.page["state"] >= READY]
+        try:
+            config, changed = reload.read(self.origin, self.config, opened) if self.origin else (self.config, [])
+            save_resolved(config, self._home)
+        except (ConfigError, OSError) as error:
+            for line in str(error).splitlines():
+                self.report.warn(f"not reloaded: {line}")
+            page.add("reloads.refused", 1)
+            page["config_error"] = 1
+            self.manager.ready(f"not reloaded: {str(error).splitlines()[0]}")
+            return
+        self.config = config
+        if self._collector:
+            self._collector.config = config
+        page.add("generation", 1)
+        page.add("reloads.applied", 1)
+        page["config_error"] = 0
+        for child in self.children:
+            child.page["wanted_generation"] = page["generation"]
+        self.manager.ready(f"configuration {page['generation']}")
+        self.report.warn(f"configuration {page['generation']}: {', '.join(changed) or 'nothing is new in it'}")
 
     def _drain(self) -> None:
         """Ends the intake; everything else follows by itself."""
@@ -271,8 +317,9 @@ class Supervisor:
             if not sender.finished:
                 child.page[f"ended.{sender.index}"] = 0  # its predecessor's goodbye is not for this one
         delay = child.schedule_restart(time.monotonic())
-        slot = "restarts.feed" if child.kind == "feed" else f"restarts.{child.kind}.{child.index}"
-        self.page.add(slot, 1)
+        slot = "feed" if child.kind == "feed" else f"{child.kind}.{child.index}"
+        self.page.add(f"restarts.{slot}", 1)
+        self.page.add(f"hung.{slot}", int(child.hung))
         when = f"in {delay:g} s" if delay else "now"
         self.report.warn(f"{child.name} {_death(code)}: starting it again {when}")
 
@@ -293,10 +340,19 @@ class Supervisor:
                 self._quiet[receiver.pid] = (received, now + 3600)
 
     def _shake(self, now: float) -> None:
-        for worker in self.workers:
-            if worker.alive and not self._draining and worker.progress_age_s(int(now * 1e9)) > HUNG_S:
-                self.report.warn(f"{worker.name} has not moved for {HUNG_S:g} s: killing it")
-                worker.send(signal.SIGKILL)
+        """Kills live processes that do not move; one that only waits turns its loop all the same.
+
+        A drain has its own limit."""
+        hung_s = self.config.run.hung_s
+        for child in () if self._draining else self.children:
+            if not child.alive or child.hung:
+                continue
+            still_s = child.pulse.look(now, child.page["progress_ns"])
+            limit_s = hung_s if child.page["state"] >= READY else max(hung_s, START_S)
+            if still_s > limit_s and not child.waits_for_kernel():
+                self.report.warn(f"{child.name} has not moved for {still_s:.0f} s: killing it")
+                child.hung = True
+                child.send(signal.SIGKILL)
 
     def _kill_everything(self) -> None:
         self._killed = True

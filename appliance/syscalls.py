@@ -36,7 +36,7 @@ OWNERSHIP: Calls = {
     "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "mknod": (133, None), "mknodat": (259, 33),
 }
 SIGNALS: Calls = {
-    "kill": (62, 129), "tkill": (200, 130), "pidfd_send_signal": (424, 424), "rt_sigqueueinfo": (129, 138),
+    "tkill": (200, 130), "pidfd_send_signal": (424, 424), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
 }
 NEVER: Calls = {
@@ -67,7 +67,8 @@ NEVER: Calls = {
 
 # Refused or not by their arguments.
 SOCKET, SOCKETPAIR, MMAP, MPROTECT, PKEY_MPROTECT = (41, 198), (53, 199), (9, 222), (10, 226), (329, 288)
-CLONE, CLONE3, IOCTL, PRCTL, TGKILL = (56, 220), (435, 435), (16, 29), (157, 167), (234, 131)
+CLONE, CLONE3, IOCTL, PRCTL = (56, 220), (435, 435), (16, 29), (157, 167)
+SIGNAL, TGKILL = (62, 129), (234, 131)  # kill(2): only oneself
 
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET = 1, 2, 10, 16, 17
 SOCK_STREAM, SOCK_DGRAM, ANY = 1, 2, 0
@@ -171,6 +172,7 @@ def rules(role: Role, architecture: int, *, live: bool, pid: int) -> Rules:
             # Its flags lie in memory, where a filter cannot see them; the C library then takes clone.
             CLONE3: _end(REFUSE | errno.ENOSYS),
             PRCTL: [*_argument(0), *_one_of([PR_SET_DUMPABLE, PR_SET_MM, PR_SET_PTRACER])],
+            SIGNAL: [*_argument(0), *_when(_EQUAL, pid, _YES, _NO)],
             TGKILL: [*_argument(0), *_when(_EQUAL, pid, _YES, _NO)],
             SOCKET: _sockets(FAMILIES["file" if role == "capture" and not live else role]),
             SOCKETPAIR: _sockets([(AF_UNIX, ANY)]),

@@ -306,13 +306,16 @@ cdef class Pairer:
             i, j = k, n
         if self.proofs >= ENOUGH and not self.slides:
             for batch in batches:
-                if not batch.pair():
+                if not batch.match():
                     self.slides = True
                     break
-        elif last:                          # however it pipelined: at the end, all is answered
-            Batch(asked, said, -1, asked_lost, said_lost).pair()
+        if last and (self.slides or self.proofs < ENOUGH):      # however it pipelined: at the end, all is answered
+            batch = Batch(asked, said, -1, asked_lost, said_lost)
+            batches = [batch] if batch.match() else []
         if not last and (self.slides or self.proofs < ENOUGH):
             return 0                        # it has not been seen yet that its batches end
+        for batch in batches:
+            batch.pair()
         self.release(tally, out)
         self.in_order = True
         self.fresh_from = until

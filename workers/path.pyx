@@ -32,7 +32,7 @@ cdef bint receive(Table table, const uint8_t* frame, const Record* record, int c
         tally.bad_checksum += 1
         return True
     side = LOW if flow_key(frame + record.net, frame + record.tcp, record.vlans & VLAN_BITS, &key) else HIGH
-    table.advance(record.ts_ns)
+    table.advance(cx.time_of(record.ts_ns))
     connection = table.find(&key, record.hash)
     if connection is not None and connection.replaced_by(&segment, side, cx):
         connection = table.replace(connection)

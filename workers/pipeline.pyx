@@ -41,21 +41,38 @@ cdef class HttpTable(Table):
 cdef class Pipeline:
     """One worker's data path.
 
-    config: the resolved Config; its tcp, http, bodies, run and source sections matter here. Not thread-safe. A batch that is
-    not one raises BadBatch; anything the wire can carry does not raise.
+    config: the resolved Config; its tcp, http, bodies, run and source sections matter here. live: frames come as they are
+    captured, so that steps of the clock show. Not thread-safe. A batch that is not one raises BadBatch; anything the wire can
+    carry does not raise.
     """
 
     cdef Context cx
     cdef Table table
     cdef Encoder encoder
     cdef int captures
+    cdef bint live
+    cdef tuple looking          # what the bodies' readers were made from
 
-    def __init__(self, config):
+    def __init__(self, config, bint live=False):
+        self.live = live
         self.cx = Context(Limits(config.tcp, config.http), bodies_of(config))
         self.table = HttpTable(self.cx)
         self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.feed.event_batch_bytes,
                                config.bodies.mime_type)
         self.captures = len(config.interface_names)
+        self.looking = config.bodies, config.http.redact_parameters
+
+    def configure(self, config):
+        """Other limits, and other things in events, from now on; connections go on. Call take() before.
+
+        What a body's reader has begun it ends as it began. What the new limits would not have let in stays, and makes room."""
+        if self.encoder.events:
+            raise ValueError("there are events to take")
+        self.cx.limits = Limits(config.tcp, config.http)
+        if (config.bodies, config.http.redact_parameters) != self.looking:
+            self.cx.bodies = bodies_of(config)
+            self.looking = config.bodies, config.http.redact_parameters
+        self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.bodies.mime_type)
 
     def feed(self, message not None):
         """Takes every frame of a batch; the events that it completes wait for take().
@@ -71,6 +88,8 @@ cdef class Pipeline:
         batch.open(message)
         if batch.header.capture >= self.captures:
             raise BadBatch(f"capture {batch.header.capture} of {self.captures}: not one of this run")
+        if self.live:
+            self.cx.pace(batch.header.sealed_ns, batch.header.last_ts_ns)
         self.cx.history.keep(message)
         for _ in range(FAR):
             table.warm(batch.peek())
@@ -82,6 +101,7 @@ cdef class Pipeline:
             receive(table, frame, &record, batch.header.capture)
             if PyList_GET_SIZE(out):            # at once: what an event is made of is at hand now
                 self.encode()
+        self.cx.anchor = self.cx.now
 
     cdef int encode(self) except -1:
         cdef Transaction transaction
@@ -91,7 +111,7 @@ cdef class Pipeline:
         return 0
 
     def advance(self, uint64_t now_ns):
-        """Nothing came, but time has passed: now_ns is the wall clock of a live capture, ns since 1970."""
+        """Nothing came, but time has passed: where the clock of a live capture is now."""
         self.table.advance(now_ns)
         self.encode()
 
@@ -123,5 +143,5 @@ cdef class Pipeline:
 
     @property
     def now_ns(self):
-        """The clock: the highest frame time stamp so far."""
+        """The clock: the highest frame time stamp so far, as if nobody had set the clock that stamps frames."""
         return self.cx.now

@@ -423,7 +423,7 @@ cdef int pull(Stream* stream, Stream* peer, Piece* out, Context cx) except -1:
     if first.length:
         stream.past = cx.history.adopt(stream.past, first.offset, first.data, first.length)
     if stream.held_count:           # the next has waited since it came: several holes at once cost one wait
-        stream.held_since = stream.held[stream.held_first].ts_ns
+        stream.held_since = stream.held[stream.held_first].ts_ns + cx.skew
     return 1
 
 

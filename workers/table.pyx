@@ -110,10 +110,11 @@ cdef class Table:
         cdef Connection connection = self.make(key, capture)
         cdef uint32_t slot
         cdef uint64_t at
-        if self.half_open >= self.cx.limits.max_half_open:
-            self.throw_out(self.oldest_attempt - 1, BY_HALF_OPEN)
-        if self.used >= self.cx.limits.max_connections:
-            self.evict()
+        for _ in range(2):      # the second time only above a limit that was lowered
+            if self.half_open >= self.cx.limits.max_half_open and self.half_open:
+                self.throw_out(self.oldest_attempt - 1, BY_HALF_OPEN)
+            if self.used >= self.cx.limits.max_connections:
+                self.evict()
         if self.used * 2 > self.mask:
             self.grow()
         connection.key = key[0]

@@ -49,10 +49,12 @@ cdef class Batch:
     cdef int64_t start          # how many bytes of the server their client had; -1: they are all that is left
     cdef bint asked_lost        # behind the last request, others may be missing
     cdef bint said_lost         # behind the last response
+    cdef list pairs             # (request, response): what match() found
 
     cdef bint behind_loss(self, Py_ssize_t place) except -1
     cdef bint whole(self) except -1
-    cdef bint pair(self) except -1
+    cdef bint match(self) except -1
+    cdef int pair(self) except -1
 
 
 cdef Transaction begin(Flow flow, Pairing pairing)

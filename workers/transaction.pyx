@@ -61,8 +61,8 @@ cdef class Batch:
                 return False
         return True
 
-    cdef bint pair(self) except -1:
-        """Pairs from the begin up to the first loss, from the end back to the last one. False: the numbers contradict."""
+    cdef bint match(self) except -1:
+        """Finds pairs from the begin up to the first loss, from the end back to the last. False: the numbers contradict."""
         cdef Py_ssize_t asked = len(self.asked), said = len(self.said), most = min(asked, said), front = 0, back = 0
         cdef Transaction request, response
         cdef list pairs = []
@@ -89,10 +89,16 @@ cdef class Batch:
         for request, response in pairs:
             if 0 <= response.response.peer_ack < request.request.head_end:
                 return False
-        for request, response in pairs:
+        self.pairs = pairs
+        return True
+
+    cdef int pair(self) except -1:
+        """Gives the requests the responses that match() has found."""
+        cdef Transaction request, response
+        for request, response in self.pairs:
             request.response = response.response
             request.informational = response.informational
             request.pairing = UNCERTAIN
             request.response_done = response.response_done
             response.response = None
-        return True
+        return 0

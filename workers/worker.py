@@ -17,12 +17,13 @@ from appliance import sandbox
 from appliance.batch import header
 from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventOutlet, FrameInlet, Waiter
-from appliance.config import load_resolved
+from appliance.hands import Hands
 from appliance.options import Config
-from appliance.station import Station, leave
+from appliance.station import Station, configuration, leave
 from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
 from workers.pipeline import Pipeline, bodies_of
 from workers.publish import Publisher
+from workers.quarantine import keep
 
 TURN_BATCHES = 16  # per turn of the loop: some ms of work between two looks at the clock
 COUNT_S = 0.05  # how old the pipeline's counters in the page may be
@@ -38,17 +39,19 @@ class Worker:
         self.index = index
         self.page = page
         self.station = station
+        self.hands = Hands(page)
+        self.bus = Bus()
+        self.inlet = FrameInlet(self.bus, config, run_dir, index, self.hands.first)
+        self._forget_unfinished()
         close_worker(page, config.capture_count)
         self.base = page.snapshot()
-        self.bus = Bus()
-        self.inlet = FrameInlet(self.bus, config, run_dir, index)
         epoch = time.time_ns()
         events = EventOutlet(self.bus, config, run_dir, index, epoch)
         self.publisher = Publisher(config, index, page, events, station, epoch)
-        self.pipeline = Pipeline(config)
+        self.pipeline = Pipeline(config, live=not config.lossless)
         self.counted_at = 0.0
         self.pending_since: float | None = None  # when the oldest event not yet published was made
-        self.heard: tuple[int, int] | None = None  # wall and monotonic ns when the last batch came
+        self.heard: tuple[int, int] | None = None  # the pipeline's clock and the monotonic one when a batch last came
 
     def run(self) -> int:
         """The whole life of the process; its exit code."""
@@ -59,6 +62,9 @@ class Worker:
         while not self._ended():
             self.station.turn()
             stopping = self.station.stopping
+            if news := self.station.news(self.run_dir):
+                self._publish()
+                self.pipeline.configure(news)
             if not self._take_in():
                 if stopping:
                     self._settle()
@@ -74,19 +80,55 @@ class Worker:
     def _take_in(self) -> int:
         """Feeds what waits on the link, up to a turn's worth; how many batches that were."""
         for count in range(TURN_BATCHES):
+            self.station.turn()
             message = self.inlet.receive()
             if message is None:
                 return count
-            batch = header(message)
-            self._account(batch.capture, batch.cumulative, batch.frames, len(message), batch.end)
-            if batch.end:
-                continue
-            self.pipeline.feed(message)
-            self.heard = time.time_ns(), time.monotonic_ns()
-            self.page["lag_ns"] = max(0, self.heard[1] - batch.sealed_ns)
+            self._take(message)
             if self.pipeline.pending_output >= self.config.feed.event_batch_bytes:
                 self._publish()
         return TURN_BATCHES
+
+    def _take(self, message: memoryview) -> None:
+        hands, capture = self.hands, self.inlet.sender
+        sound = hands.take(capture, self.inlet.number)
+        batch = header(message)
+        self._account(batch.capture, batch.cumulative, batch.frames, len(message), batch.end)
+        if batch.end:
+            hands.done(capture)
+        elif sound:
+            hands.begin(capture)
+            self.pipeline.feed(message)
+            hands.done(capture)  # its events come behind this: none of it is done twice
+            self.heard = self.pipeline.now_ns, time.monotonic_ns()
+            self.page["lag_ns"] = max(0, self.heard[1] - batch.sealed_ns)
+        else:
+            hands.done(capture)
+            self._quarantine(message, batch.frames)
+
+    def _quarantine(self, message: memoryview, frames: int) -> None:
+        page, capture = self.page, self.inlet.sender
+        page.add("quarantined", frames)
+        page.add("quarantined_batches", 1)
+        said = f"appliance: worker {self.index}: two workers died of a batch of {frames} frames; it is left out"
+        link_type = Page.open(self.run_dir / f"capture-{capture}.stats")["link_type"]
+        try:
+            path = keep(self.run_dir, f"worker-{self.index}", message, link_type, self.config.workers.quarantine_files)
+            said += f", see {path}" if path else ""
+        except OSError as error:
+            said += f"; it could not be kept: {error.strerror}"
+        print(said, file=sys.stderr, flush=True)
+
+    def _forget_unfinished(self) -> None:
+        """A batch that a predecessor had in its hands when it died was received; now it comes again."""
+        page = self.page
+        for capture, number, message in self.inlet.left:
+            if self.hands.hold(capture, number):
+                batch = header(message)
+                if page[f"received.{capture}"] + page[f"lost.{capture}"] > batch.cumulative:
+                    page.add(f"received.{capture}", -batch.frames)
+                    page.add(f"received_batches.{capture}", -1)
+                    page.add(f"received_bytes.{capture}", -len(message))
 
     def _account(self, capture: int, cumulative: int, frames: int, length: int, end: bool) -> None:
         page = self.page
@@ -107,9 +149,9 @@ class Worker:
         """Lets time pass for the pipeline while nothing comes; only when live, and never by a step of the clock."""
         if self.heard is None or self.config.lossless:
             return
-        wall, monotonic = self.heard
+        clock, monotonic = self.heard
         late = (self.config.capture.timeout_ms + self.config.shard.batch_age_ms) * 1_000_000 + IDLE_SLACK_NS
-        self.pipeline.advance(wall + time.monotonic_ns() - monotonic - late)
+        self.pipeline.advance(clock + time.monotonic_ns() - monotonic - late)
 
     def _bring_out(self) -> None:
         now = time.monotonic()
@@ -154,9 +196,9 @@ class Worker:
 def main(argv: list[str]) -> int:
     """The process; see the module."""
     run_dir, index = Path(argv[1]), int(argv[2])
-    config = load_resolved(run_dir)
     page = Page.open(run_dir / f"worker-{index}.stats")
-    station = Station(page)
+    config = configuration(run_dir, page)
+    station = Station(page, live=not config.lossless)
     if not config.lossless or bodies_of(config):  # a live run may be asked for it later: then there are no files
         import workers.body  # noqa: F401
     sandbox.enter("worker", config, run_dir, page, first=index == 0)

@@ -40,6 +40,7 @@ class Result:
     runs: list[Run] = field(default_factory=list)
     events: int | None = None
     peak_bytes: int = 0
+    processes: dict[str, float] = field(default_factory=dict)  # seconds of the counted run
     unaccounted: int | None = None
     fault: str = ""
 
@@ -93,6 +94,7 @@ def attempt(contender: Contender, file: Path, result: Result, *, counted: bool =
                 argv = contender.counted(file, scratch)
                 once = run(argv, scratch=scratch, output=output, sample=True, environment=_PYTHON_PATH)
                 result.peak_bytes = max(result.peak_bytes, once.peak_bytes)
+                result.processes = once.processes
                 result.events = count(scratch / contender.events, contender.mark)
                 ledger = scratch / "ledger.json"
                 if ledger.exists():
@@ -177,6 +179,12 @@ def table(results: Sequence[Result], figures: dict[str, int | float | str]) -> s
     return "\n".join(line.rstrip() for line in lines)
 
 
+def processes(results: Sequence[Result]) -> str:
+    """Processor seconds of each process of the appliance, its start and a real output file included."""
+    spent = next((one.processes for one in results if one.name == "appliance"), {})
+    return "appliance, cpu s: " + ", ".join(f"{name} {seconds:.2f}" for name, seconds in sorted(spent.items()))
+
+
 def stages(file: Path, rounds: int) -> None:
     """The cost of each stage, and of each room, in processes of their own: what they hold is not ours to carry on."""
     sys.stdout.flush()
@@ -228,6 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = measure(contenders, file, rounds)
         size = f"{figures['frames']:,} frames, {int(figures['bytes']) / 1e9:.2f} GB"
         print(f"\n{name}: {size}, {figures['transactions']:,} transactions\n{table(results, figures)}", flush=True)
+        print(processes(results), flush=True)
         for text in faults(results, figures):
             bad |= text.startswith("appliance")
             print(f"!!! {text}", flush=True)

@@ -6,8 +6,8 @@ Two network namespaces and a veth pair are made (needs root). At one end a captu
 again with other addresses, at a commanded rate; at the other end the whole appliance runs, with events to a file.
 A rate holds when the kernel dropped nothing, the ledger is closed, every transaction of every loop has its event, and
 next to nothing was left to do when the last frame was sent. The highest such rate is found by bisection with short
-probes and confirmed by a long one. Suricata takes its turn where it is installed, judged by its own counters. The
-sender has the same cores as the sensor.
+probes and confirmed by a long one. Suricata takes its turn where it is installed, judged by its own counters, and so
+does libpcap with an empty callback, above which nobody can come. The sender has the same cores as the sensor.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import prepare, say
+from bench import compile_floor, prepare, say
 from contenders import HERE, ROOT, find
 from measure import Failed
 from probe import Load, OwnSender, Probe, Sender, Sensor, Tcpreplay, probe
-from sensors import Appliance, Suricata
+from sensors import Appliance, Floor, Suricata
 from shapes import SHAPES
 from sustain import confirmed, highest
 from veth import Cable, Unavailable
@@ -134,6 +134,7 @@ def measure(shape: str, options: argparse.Namespace) -> dict[str, object]:
     sensors: list[Sensor] = [Appliance(extra)]
     if (suricata := find("suricata")) and not options.no_peers:
         sensors.append(Suricata(suricata))
+    sensors.append(Floor(compile_floor(options.dir)))
     print(
         f"\n{shape}: loops of {frames:,} frames, {size / frames:.0f} bytes each, {transactions:,} transactions",
         flush=True,
@@ -147,10 +148,11 @@ def measure(shape: str, options: argparse.Namespace) -> dict[str, object]:
         else:
             best = {each.name: bench.sustainable(each) for each in sensors}
             print(table([one for one in best.values() if one]), flush=True)
-            ours, theirs = best["appliance"], best.get("suricata")
+            ours = best["appliance"]
             held = ours.rate if ours else 0.0
-            if ours and theirs:
-                print(f"{ours.frames_s / theirs.frames_s:.2f} times Suricata's rate", flush=True)
+            for other in sensors[1:]:
+                if ours and (theirs := best[other.name]):
+                    print(f"{ours.frames_s / theirs.frames_s:.2f} times the rate of {other.name}", flush=True)
         if options.latency and held:
             measured = Appliance(extra, subscribed=True)
             rates = sorted([held * share for share in SHARES] + ([REFERENCE] if held >= REFERENCE else []))

@@ -39,10 +39,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a sensor says it saw. losses: by reason, what did not get through; all 0 when nothing was lost."""
+    """What a sensor says it saw. events: None if it makes none. losses by reason: all 0 if nothing was lost."""
 
     received: int
-    events: int
+    events: int | None
     losses: Mapping[str, int]
 
 
@@ -113,7 +113,7 @@ class Probe:
         found = [f"{reason} {number:,}" for reason, number in self.verdict.losses.items() if number]
         if self.verdict.received != self.sent.frames:
             found.append(f"{self.sent.frames:,} frames sent, {self.verdict.received:,} arrived")
-        if self.verdict.events != self.transactions:
+        if self.verdict.events not in (None, self.transactions):
             found.append(f"{self.verdict.events:,} events of {self.transactions:,} transactions")
         if self.drain_s > max(LEAST_DRAIN_S, DRAIN_SHARE * self.sent.seconds):
             found.append(f"{self.drain_s:.1f} s behind at the end")

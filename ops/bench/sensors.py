@@ -1,4 +1,4 @@
-"""What is probed on the cable: the appliance, and Suricata where it is installed."""
+"""What is probed on the cable: the appliance, libpcap alone, and Suricata where it is installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from contenders import HERE, ROOT, count
 from measure import Failed
-from probe import PATIENCE_S, Verdict, last_words, started
+from probe import PATIENCE_S, Verdict, cpu_s, last_words, started
 from veth import SENSING, Cable
 
 sys.path.insert(0, str(ROOT))
@@ -143,6 +143,48 @@ def judge(ledger: Mapping[str, object], events: int) -> Verdict:
     for outcome in ("truncated", "failed"):
         losses[f"messages {outcome}"] = terms["L6"][f"messages.{outcome}"]
     return Verdict(terms["L1"]["kernel_received"], events, losses)
+
+
+class Floor:
+    """libpcap with an empty callback: what sending, the kernel and libpcap leave to any program. It has no events."""
+
+    name = "libpcap floor"
+
+    def __init__(self, program: Path) -> None:
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, cable: Cable, scratch: Path) -> None:
+        """Returns when its ring is open."""
+        self._said, self._errors = scratch / "floor", scratch / "floor.txt"
+        words = ["sh", "-c", 'exec "$0" -i "$1" > "$2"', str(self._program), SENSING, str(self._said)]
+        self._process = started(cable.at_sensor(words), self._errors, {})
+        ready = b"ready"
+        _wait(lambda: ready in self._errors.read_bytes(), "the floor did not start", self._process, self._errors)
+
+    def pids(self) -> dict[str, int]:
+        """It is one process."""
+        assert self._process is not None
+        return {self.name: self._process.pid}
+
+    def moved(self) -> int:
+        """Its processor time: it has no other sign of life."""
+        return round(1000 * sum(map(cpu_s, self.pids().values())))
+
+    def stop(self) -> Verdict:
+        """Its own count, and the kernel's."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(PATIENCE_S)
+        words = self._said.read_text().split()
+        if len(words) != 8:
+            raise Failed(f"the floor said nothing\n{last_words(self._errors)}")
+        return Verdict(int(words[4]), None, {"dropped by the kernel": int(words[6])})
+
+    def kill(self) -> None:
+        """Leaves nothing behind."""
+        end(self._process)
+        self._process = None
 
 
 class Suricata:

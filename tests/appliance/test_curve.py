@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +60,7 @@ def raw(keys: Path, name: str, kind: int) -> tuple[zmq.Context[zmq.Socket[bytes]
 
 
 def reload(feed: FeedProcess, times: int = 1) -> None:
-    feed.process.send_signal(signal.SIGHUP)
+    feed.page.add("wanted_generation", 1)
     eventually(lambda: feed.page["reloads"] == times, "the folder is read again")
 
 

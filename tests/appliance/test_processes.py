@@ -104,7 +104,7 @@ def test_an_impossible_directory_is_refused() -> None:
 def test_the_first_restart_is_at_once_and_the_others_wait_longer_and_longer() -> None:
     backoff = Backoff()
     delays = [backoff.next_delay(1.0) for _ in range(9)]
-    assert delays == [0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert delays == [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 16.0, 16.0]
 
 
 def test_a_steady_run_earns_an_immediate_restart() -> None:
@@ -112,7 +112,7 @@ def test_a_steady_run_earns_an_immediate_restart() -> None:
     for _ in range(5):
         backoff.next_delay(0.0)
     assert backoff.next_delay(30.0) == 0.0
-    assert backoff.next_delay(1.0) == 0.1
+    assert backoff.next_delay(1.0) == 1.0
 
 
 # -- children --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import processes
 from appliance import supervisor as room
 from appliance.config import Config, resolve
 from appliance.processes import Unusable
@@ -52,9 +54,7 @@ def life(kind):
                 station.turn()
                 time.sleep(0.005)
         elif word == "called":
-            heard = []
-            signal.signal(signal.SIGHUP, lambda *_: heard.append(1))
-            while not heard:
+            while station.news(home) is None:
                 station.turn()
                 time.sleep(0.005)
         elif word == "bye":
@@ -148,14 +148,25 @@ def test_sigterm_drains_a_live_run(scene: Scene, capfd: pytest.CaptureFixture[st
     assert "capturing on eth0" in capfd.readouterr().err
 
 
-def test_a_hangup_is_passed_on_to_a_feed_with_a_lock(scene: Scene) -> None:
-    scene.options |= {"feed.curve_key": "server.key_secret", "feed.curve_clients": "clients"}
+def test_a_hangup_makes_a_feed_with_a_lock_read_its_keys_again(scene: Scene) -> None:
+    (scene.directory / "clients").mkdir()
+    scene.options |= {"feed.curve_key": "server.key_secret", "feed.curve_clients": str(scene.directory / "clients")}
     scene.live(feed=["ready, called, set reloads=1, hear, exit 0"])
     assert scene.run((1.0, signal.SIGHUP), (1.6, signal.SIGTERM)) == 143
     assert scene.page("feed")["reloads"] == 1
 
 
-def test_a_hangup_ends_a_run_without_a_lock(scene: Scene) -> None:
+def test_a_hangup_does_not_end_a_run_that_has_nothing_to_reload(
+    scene: Scene, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene.live()
+    assert scene.run((0.8, signal.SIGHUP), (1.2, signal.SIGTERM)) == 143
+    assert "nothing to reload: it was started without a configuration file (-c)" in capfd.readouterr().err
+
+
+def test_a_terminal_that_goes_away_ends_the_run(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = iter([True, False])
+    monkeypatch.setattr(room.reload, "has_terminal", lambda: next(there))
     scene.live()
     assert scene.run((0.8, signal.SIGHUP)) == 129
 
@@ -217,7 +228,8 @@ def test_a_killed_feed_is_started_again(scene: Scene) -> None:
     assert scene.page("supervisor")["restarts.feed"] == 1
 
 
-def test_a_live_capture_that_fails_is_started_again_and_again(scene: Scene) -> None:
+def test_a_live_capture_that_fails_is_started_again_and_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "FIRST_DELAY_S", 0.1)
     scene.live(capture=["ready, work 0.1, exit 1", "exit 2", "exit 2", LIVE])
     assert scene.run((2.5, signal.SIGTERM)) == 143
     assert scene.page("supervisor")["restarts.capture.0"] == 3
@@ -286,11 +298,52 @@ def test_health_is_progress(scene: Scene) -> None:
     assert "feed" not in seen[1][1]
 
 
-def test_a_hung_live_worker_is_killed_and_started_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "HUNG_S", 0.5)
-    scene.live(worker=["ready, work 0.2, die 19", WORKER])
-    assert scene.run((4.0, signal.SIGTERM)) == 143
+@pytest.mark.parametrize(
+    ("kind", "name", "after"),
+    [("capture", "capture-0", LIVE), ("worker", "worker-0", WORKER), ("feed", "feed", FEED)],
+)
+def test_a_live_process_that_stands_still_is_killed_and_started_again(
+    scene: Scene, kind: str, name: str, after: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene.live(**{kind: ["ready, work 0.2, die 19", after]})  # SIGSTOP
+    scene.options["run.hung_s"] = 0.5
+    assert scene.run((5.0, signal.SIGTERM)) == 143
+    assert scene.page(name)["starts"] == 2
+    slot = name.replace("-", ".")
+    assert scene.page("supervisor")[f"restarts.{slot}"] == scene.page("supervisor")[f"hung.{slot}"] == 1
+    assert f"{name.replace('-', ' ')} has not moved for" in capfd.readouterr().err
+
+
+def test_who_reads_a_file_may_stand_still(scene: Scene) -> None:
+    scene.script["worker"] = ["ready, work 0.2, die 19", WORKER]
+    scene.options |= {"run.hung_s": 0.5, "run.drain_s": 0.5}
+    assert scene.run((4.0, signal.SIGTERM)) == 1
+    assert scene.page("supervisor")["restarts.worker.0"] == 0
+
+
+def test_a_process_for_which_the_system_has_no_room_is_started_later(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene.live(worker=["ready, work 0.3, die 9", WORKER])
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(processes, "FIRST_DELAY_S", 0.2)
+
+    def exhaust() -> None:  # of what a supervisor opens, only the start of a process is left
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+
+    timers = [
+        threading.Timer(0.35, exhaust),
+        threading.Timer(2.0, resource.setrlimit, (resource.RLIMIT_NOFILE, limits)),
+    ]
+    for timer in timers:
+        timer.start()
+    try:
+        assert scene.run((4.0, signal.SIGTERM)) == 143
+    finally:
+        for timer in timers:
+            timer.join()
     assert scene.page("worker-0")["starts"] == 2
+    assert "worker 0 cannot be started: " in capfd.readouterr().err
 
 
 def test_children_leave_when_the_supervisor_is_killed(scene: Scene) -> None:

@@ -17,25 +17,31 @@ from appliance.syscalls import ALLOW, GENERIC, KILL, REFUSE, X86_64, Role
 ROLES: tuple[Role, ...] = ("supervisor", "capture", "worker", "feed")
 EPERM = REFUSE | errno.EPERM
 CAPSET = syscalls.IDENTITY["capset"]
-EVERY = {
-    name: numbers
-    for group in ("STARTS", "NAMESPACES", "IDENTITY", "OWNERSHIP", "SIGNALS", "NEVER")
-    for name, numbers in getattr(syscalls, group).items()
-} | {
-    name.lower(): getattr(syscalls, name)
-    for name in (
-        "SOCKET",
-        "SOCKETPAIR",
-        "MMAP",
-        "MPROTECT",
-        "PKEY_MPROTECT",
-        "CLONE",
-        "CLONE3",
-        "IOCTL",
-        "PRCTL",
-        "TGKILL",
-    )
-}
+EVERY = (
+    {
+        name: numbers
+        for group in ("STARTS", "NAMESPACES", "IDENTITY", "OWNERSHIP", "SIGNALS", "NEVER")
+        for name, numbers in getattr(syscalls, group).items()
+    }
+    | {
+        "kill": syscalls.SIGNAL,
+    }
+    | {
+        name.lower(): getattr(syscalls, name)
+        for name in (
+            "SOCKET",
+            "SOCKETPAIR",
+            "MMAP",
+            "MPROTECT",
+            "PKEY_MPROTECT",
+            "CLONE",
+            "CLONE3",
+            "IOCTL",
+            "PRCTL",
+            "TGKILL",
+        )
+    }
+)
 
 
 def verdict(program: bytes, architecture: int, number: int, *arguments: int) -> int:
@@ -121,7 +127,8 @@ def test_threads_but_no_processes() -> None:
 
 
 def test_a_signal_to_itself_only() -> None:
-    assert [verdict(built("worker"), X86_64, 234, pid) for pid in (77, 78, 1)] == [ALLOW, EPERM, EPERM]
+    for call in (62, 234):
+        assert [verdict(built("worker"), X86_64, call, pid) for pid in (77, 78, 1, 0)] == [ALLOW, EPERM, EPERM, EPERM]
 
 
 def test_no_filter_for_a_machine_whose_numbers_are_not_known() -> None:

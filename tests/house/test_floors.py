@@ -18,6 +18,8 @@ FLOORS = {
             "option_shedding",
             "stats",
             "books",
+            "hands",
+            "places",
             "station",
             "flow",
             "protocols",
@@ -36,7 +38,7 @@ FLOORS = {
         {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "text", "body"},
         {"connection", "http_connection", "pairer", "transaction", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
-        {"publish", "worker"},
+        {"publish", "quarantine", "worker"},
     ],
 }
 # Files that are one room cut in two, on the floor of the room.
@@ -49,8 +51,8 @@ ROOMS = {
         **dict.fromkeys(PACKET, 1),
         "syscalls": 1,
         **dict.fromkeys((*PCAP, "arena", "confine"), 2),
-        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets"), 3),
-        **dict.fromkeys(("processes", "watch", "report", "summary"), 4),
+        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets", "lookout"), 3),
+        **dict.fromkeys(("processes", "watch", "report", "reload", "summary"), 4),
     },
     "workers": {"finder": 1, "delivery": 3, "reader_stream": 3},
 }
@@ -60,6 +62,7 @@ BORDER = {
     "config",
     "stats",
     "books",
+    "hands",
     "flow",
     "locate",
     "batch",

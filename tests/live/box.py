@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,14 @@ def alive(pid: int) -> bool:
 class Box:
     """A running appliance. Its events, ledger and standard error are files; its counters outlive it."""
 
-    def __init__(self, host: Host, directory: Path, *words: str | int, stdin: int | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        directory: Path,
+        *words: str | int,
+        stdin: int | None = None,
+        program: Sequence[str | Path] = ("-m", "appliance"),
+    ) -> None:
         self.host = host
         self.home = Path(tempfile.mkdtemp(prefix="live-"))  # short: sockets live in it
         self.output = directory / "events.jsonl"
@@ -55,7 +63,7 @@ class Box:
         files = ["-o", self.output, "--ledger", self.ledger_file, "--run-dir", self.home]
         with self.error_file.open("wb") as errors:
             self.process = host.start(
-                *(sys.executable, "-m", "appliance", "run", *words, *files),
+                *(sys.executable, *program, "run", *words, *files),
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

@@ -2,64 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import pytest
 from box import Box
 from hosts import Host, wait_for
 from scene import Metrics, Scene, require
+from scraper import Prometheus
 from traffic import write_sample
 
 ENDPOINT = "127.0.0.1:9470"
-CONFIG = """
-global: {{scrape_interval: 1s, scrape_timeout: 900ms}}
-scrape_configs:
-  - job_name: appliance
-    static_configs: [{{targets: ["{target}"]}}]
-"""
-
-
-class Prometheus:
-    """A server of its own on loopback that scrapes one target every second."""
-
-    def __init__(self, host: Host, directory: Path, target: str, port: int = 9090) -> None:
-        self.host = host
-        self.url = f"http://127.0.0.1:{port}"
-        config = directory / "prometheus.yml"
-        config.write_text(CONFIG.format(target=target))
-        with (directory / "prometheus.log").open("wb") as log:
-            self.process = host.start(
-                "prometheus",
-                f"--config.file={config}",
-                f"--storage.tsdb.path={directory / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                stdout=log,
-                stderr=log,
-            )
-        wait_for(lambda: host.fetch(f"{self.url}/-/ready")[0] == 200, "Prometheus is ready")
-
-    def ask(self, query: str) -> list[dict[str, Any]]:
-        """The instant vector of a query now."""
-        status, text = self.host.fetch(f"{self.url}/api/v1/query?query={quote(query)}")
-        assert status == 200, text
-        return list(json.loads(text)["data"]["result"])
-
-    def wait(self, query: str) -> list[dict[str, Any]]:
-        """The answer, once there is one."""
-        return wait_for(lambda: self.ask(query), query)
-
-    def value(self, query: str) -> float:
-        """The value of the one series of the answer."""
-        (series,) = self.ask(query)
-        return float(series["value"][1])
 
 
 def free_port() -> int:

@@ -53,9 +53,10 @@ def manager() -> Iterator[Manager]:
         made.socket.close()
 
 
-def serviced(scene: Scene, manager: Manager, **more: str) -> Box:
+def serviced(scene: Scene, manager: Manager, config: Path | None = None, **more: str) -> Box:
     told = {**environment(), "NOTIFY_SOCKET": str(manager.path), **more}
-    return Box(Environed(scene.server, told), scene.directory, "-i", "s0", "--workers", 1)
+    words = ["-c", str(config)] if config else []
+    return Box(Environed(scene.server, told), scene.directory, "-i", "s0", "--workers", 1, *words)
 
 
 class Environed(Host):
@@ -100,6 +101,28 @@ def test_a_stopped_supervisor_does_not_feed_the_watchdog(scene: Scene, manager: 
         assert len(manager.said("WATCHDOG")) == fed
         box.process.send_signal(signal.SIGCONT)
         wait_for(lambda: len(manager.said("WATCHDOG")) > fed, "it goes on")
+    finally:
+        box.close()
+
+
+@root
+def test_a_reload_is_told_from_its_begin_to_its_end(scene: Scene, manager: Manager) -> None:
+    file = scene.directory / "appliance.toml"
+    file.write_text("")
+    box = serviced(scene, manager, file)
+    try:
+        box.wait_ready()
+        for text, said in (("[http]\nmax_headers = 50\n", "configuration 2"), ("nonsense", "not reloaded: ")):
+            wait_for(lambda: manager.said("READY"), "READY=1")
+            before = len(manager.hear())
+            file.write_text(text)
+            box.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: any("READY" in one for one in manager.hear()[before:]), "READY=1 again")  # noqa: B023
+            told = [one for one in manager.hear()[before:] if "WATCHDOG" not in one]
+            assert told[0]["RELOADING"] == "1"
+            assert 0 < int(told[0]["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+            assert told[1]["STATUS"].startswith(said)
+        assert box.stop() == 143
     finally:
         box.close()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import prepare
+from bench import compile_floor, prepare
 from hypothesis import given
 from hypothesis import strategies as st
 from latency import ended_ns, quantiles
@@ -19,7 +19,7 @@ from probe import Load, OwnSender, Probe, Sent, Tcpreplay, Verdict, loops_for, p
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
-from sensors import Appliance, judge, judge_eve
+from sensors import Appliance, Floor, judge, judge_eve
 from sustain import confirmed, highest
 from traffic import Conversation, Frame, PcapWriter, arp_request, exchange, icmp_echo, udp
 from veth import SENSING, Cable, Unavailable
@@ -324,3 +324,13 @@ def test_a_slow_probe_of_the_appliance_loses_nothing(sender: Path, tmp_path: Pat
     assert not any(result.verdict.losses.values()), result
     assert result.latency["events"] == 2 * transactions
     assert set(result.cpu_s) == {"capture-0", "worker-0", "feed", "supervisor", "subscriber", "sender"}
+
+
+@pytest.mark.root
+def test_the_floor_counts_what_was_sent(sender: Path, tmp_path: Path, cable: Cable) -> None:
+    file, figures = prepare("api", 0.002, tmp_path)
+    frames, size, transactions = (int(figures[key]) for key in ("frames", "frame_bytes", "transactions"))
+    measured = Floor(compile_floor(tmp_path))
+    result = probe(measured, OwnSender(sender), cable, Load(file, frames, size, transactions), 4000.0, 1.0)
+    assert result.holds, result.faults
+    assert result.verdict == Verdict(2 * frames, None, {"dropped by the kernel": 0})

@@ -1,0 +1,44 @@
+"""The appliance with workers that die of frames with the word POISON of the environment in them, as a worker with a
+fault does:  fragile.py run …
+
+Given a run directory it is such a worker: the supervisor finds it by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    from appliance import cli, processes, supervisor
+
+    supervisor.MODULES["worker"] = "fragile"
+    processes.FIRST_DELAY_S = 0.05  # nobody waits for it
+    here = str(Path(__file__).parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ["PYTHONPATH"]])
+    cli.main()
+
+
+def worker() -> int:
+    from workers import worker as room
+    from workers.pipeline import Pipeline
+
+    poison = os.environ["POISON"].encode()
+
+    class Fragile(Pipeline):
+        def feed(self, message: memoryview) -> None:
+            if poison in bytes(message):
+                os.kill(os.getpid(), signal.SIGSEGV)
+            super().feed(message)
+
+    room.Pipeline = Fragile
+    return room.main(sys.argv)
+
+
+if __name__ == "__main__":
+    if os.path.isdir(sys.argv[1]):
+        sys.exit(worker())
+    main()
