@@ -219,6 +219,8 @@ def _rights(role: Role, config: Config, run_dir: Path) -> Rights:
         return [*rights, *names, *about, *((path, READ) for path in (config.source.file,) if path not in ("", "-"))]
     rights += [*names, *((path, READ) for path in (*sys.path, *LIBRARIES, *INTERFACES) if os.path.isabs(path))]
     rights += [(path, READ) for path in (config.feed.curve_key, config.feed.curve_clients) if path]
+    if config.feed.curve_clients:  # a reload may name another folder beside it
+        rights.append((os.path.dirname(os.path.abspath(config.feed.curve_clients)), READ))
     output = config.output.opened
     if output and output != "-":
         whole = os.path.isfile(output) or not os.path.exists(output)  # not a pipe or a device
