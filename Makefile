@@ -1,6 +1,6 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench bench-linear bench-live bench-loss scale fuzz kills soak clean
+.PHONY: help setup install uninstall run test lint bench bench-linear bench-live bench-loss scale fuzz kills soak clean
 
 python := .venv/bin/python
 
@@ -9,6 +9,12 @@ help:  ## this list
 
 setup:  ## .venv with the compiled package (installs what is missing)
 	@PYTHON="$(PYTHON)" sh ops/setup.sh run
+
+install: setup  ## into PREFIX=/usr/local, below DESTDIR=; with units; EXTRAS=parquet,forward
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" EXTRAS="$(EXTRAS)" sh ops/install.sh install
+
+uninstall:  ## away again; a changed configuration stays
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" sh ops/install.sh uninstall
 
 run: setup  ## the appliance on a sample capture; SOURCE=eth0 captures live
 	@$(python) ops/demo.py $(SOURCE)

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from appliance import log, pcap
+from appliance import log, pcap, sandbox
 from appliance.batch import stamp
 from appliance.books import close_capture
 from appliance.bus import Bus, BusError, FrameOutlet
@@ -94,8 +94,7 @@ class Capture:
             page["kernel_received"] = max(page["kernel_received"], page["frames"])
         self.base = page.snapshot()
         self.key = shared_key(run_dir)
-        self.bus = Bus()
-        self.outlet = FrameOutlet(self.bus, config, run_dir, index, time.time_ns())
+        self.connected = False
         self.sequences = [0] * config.worker_count
         self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.sequences]  # (frames, message)
         self.backlog_bytes = [0] * config.worker_count
@@ -148,6 +147,7 @@ class Capture:
                 handle = pcap.open_offline(source.file)
             else:
                 widen(self.input)
+                self.connect()  # opening a stream waits for its first bytes, and passes on meanwhile
                 handle = pcap.open_stream(self.input, self._idle, self.config.shard.batch_age_ms, source.file)
         if handle.warning:
             tell(handle.warning)
@@ -176,6 +176,17 @@ class Capture:
         handle.set_filter(text)
         return text
 
+    def connect(self) -> None:
+        """The links to the workers, once the source is open: their thread must not have what that needs.
+
+        Raises BusError. Does nothing the second time."""
+        if self.connected:
+            return
+        self.connected = True
+        sandbox.opened(self.config, self.page)
+        self.bus = Bus()
+        self.outlet = FrameOutlet(self.bus, self.config, self.run_dir, self.index, time.time_ns())
+
     def _follow_news(self, handle: pcap.Handle) -> None:
         """Takes a new configuration over: of all that can change, only the filter is a matter of the capture."""
         news = self.station.news(self.run_dir)
@@ -201,21 +212,24 @@ class Capture:
         return ""
 
     def run(self) -> int:
-        """The whole life of the process; its exit code."""
+        """The whole life of the process; its exit code. Raises BusError."""
         code = 0
         if not self.live and self.page["starts"] > 1 and self.base["frames"]:
             tell("reading was interrupted and cannot be resumed: the events of the rest of the file are missing")
             self.page["error"] = 1
+            self.connect()
             return self._finish(1)
         try:
             self.handle = self.lookout.open(self.open, pcap.Absent, self.station, tell) if self.live else self.open()
         except pcap.PcapError as error:
+            self.connect()
             self.station.turn()  # a signal that interrupted libpcap is heard in here
             if self.station.stopping:
                 return self._finish(0)
             tell(str(error))
             self.page["error"] = 1
             return self._finish(2)
+        self.connect()
         try:
             if self.live:
                 self._follow(self.handle)
@@ -476,13 +490,13 @@ def main(argv: list[str]) -> int:
     log.start(config, f"capture {index}", page, of=config.capture_count)
     last_turn_ns = page["progress_ns"]
     station = Station(page, watch_stdin=config.source.file != "-", live=not config.lossless)
+    sandbox.enter("capture", config, run_dir, page, first=index == 0)
     try:
-        capture = Capture(config, run_dir, index, page, station, last_turn_ns)
+        return Capture(config, run_dir, index, page, station, last_turn_ns).run()
     except BusError as error:
         tell(str(error))
         page["error"] = 1
         return 2
-    return capture.run()
 
 
 if __name__ == "__main__":

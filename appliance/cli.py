@@ -119,7 +119,7 @@ def run(
         config = resolve(file, given)
         log.start(config, "supervisor", None)
         origin = Origin(file, given) if file else None
-        code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet), origin).run()
+        code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet), origin, alone=True).run()
     except ConfigError as error:
         stop(str(error))
     except Unusable as error:

@@ -39,6 +39,9 @@ __all__ = [
 
 OFF = "off"
 RESOLVED = "config.json"
+ENTRUSTED = "APPLIANCE_CONFIGURATION"
+LONGEST_VARIABLE = 100_000  # bytes; the kernel takes 128 KiB
+_saved: dict[str, str] = {}  # by run directory
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a field name, RFC 9110 section 5.6.2
 _SECTIONS: dict[str, type[Section]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
@@ -96,16 +99,37 @@ def load_toml(file: Path) -> dict[str, object]:
 def save_resolved(config: Config, run_dir: Path) -> None:
     """Leaves the configuration for the child processes, whole or not at all. Raises OSError."""
     part = run_dir / f"{RESOLVED}.part"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(config)))
+    text = msgspec.json.format(msgspec.json.encode(config))
+    part.write_bytes(text)
+    _saved[str(run_dir)] = text.decode()
     part.chmod(0o600)
+    home = run_dir.stat()
+    if home.st_uid != os.geteuid():  # run.user
+        os.chown(part, home.st_uid, home.st_gid)
     part.replace(run_dir / RESOLVED)
 
 
+def entrusted(run_dir: Path | str) -> dict[str, str]:
+    """What a child starts with beside its environment: the configuration itself.
+
+    Its predecessors may write in the run directory, and must not be able to tell it what it may do."""
+    text = _saved.get(str(run_dir), "")
+    return {ENTRUSTED: text} if 0 < len(text) < LONGEST_VARIABLE else {}
+
+
+def is_entrusted() -> bool:
+    """Whether `load_resolved` will give what this process was started with."""
+    return ENTRUSTED in os.environ
+
+
 def load_resolved(run_dir: Path | str) -> Config:
-    """What `save_resolved` left. Raises OSError, or ConfigError when it is not from this version."""
+    """What a child was started with; what `save_resolved` left when that was read before, or there is none.
+
+    Raises OSError, or ConfigError when it is not from this version."""
     path = Path(run_dir) / RESOLVED
+    given = os.environ.pop(ENTRUSTED, "")
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Config)
+        return msgspec.json.decode(given.encode() or path.read_bytes(), type=Config)
     except msgspec.DecodeError as error:
         raise ConfigError([f"{path}: {error}; it was not written by this version"]) from error
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from appliance import log
+from appliance import log, sandbox
 from appliance.books import close_feed
 from appliance.bus import BadMessage, Buffer, Bus, BusError, EventInlet, Waiter, unpack_events
 from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
@@ -384,6 +384,7 @@ def main(argv: list[str]) -> int:
     config = configuration(run_dir, page)
     log.start(config, "feed", page)
     station = Station(page, live=not config.lossless)
+    sandbox.enter("feed", config, run_dir, page)
     try:
         feed = Feed(config, run_dir, page, station)
     except (BusError, OutputError) as error:

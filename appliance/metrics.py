@@ -16,6 +16,7 @@ from appliance.stats import (
     CHECKSUM_FAULTS,
     DIRECTIONS,
     DRAINING,
+    FENCES_OF,
     FLOW_ENDS,
     FRAGMENT_OUTCOMES,
     LINK_DROPS,
@@ -239,6 +240,15 @@ def _refused(view: View) -> Rows:
 
 def _replays(view: View) -> Rows:
     return [([result], view.pages.feed[f"replay_{result}"]) for result in REPLAY_RESULTS]
+
+
+def _sandbox(view: View) -> Rows:
+    pages = view.pages
+    named = [(f"capture-{c}", page) for c, page in enumerate(pages.captures)]
+    named += [(f"worker-{w}", page) for w, page in enumerate(pages.workers)]
+    for name, page in [("supervisor", pages.supervisor), *named, ("feed", pages.feed)]:
+        for fence in FENCES_OF[name.partition("-")[0]]:
+            yield [name, fence], page[f"sandbox.{fence}"]
 
 
 def _capture_up(view: View) -> Rows:
@@ -510,4 +520,6 @@ FAMILIES = (
            _by_process(lambda process: process.rss_bytes)),
     Family("process_progress_age_seconds", _G, "Time since the last turn of its loop.", _PROCESS,
            _by_process(lambda process: process.progress_age_s)),
+    Family("sandbox", _G, "1 while this fence is around the process; 0: it goes without.", ("process", "fence"),
+           _sandbox),
 )  # fmt: skip

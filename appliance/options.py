@@ -533,6 +533,21 @@ class Run(Section, frozen=True):
             counter="appliance_log_suppressed_total",
         ),
     ] = 10
+    sandbox: Annotated[
+        Literal["on", "off"],
+        note(
+            "Each process gives up what it does not need as soon as it is at work: capabilities, network, files, other "
+            "programs. Off is for debuggers and profilers.",
+            counter="appliance_sandbox",
+        ),
+    ] = "on"
+    user: Annotated[
+        str,
+        note(
+            'User that every process but the supervisor becomes, when started as root; "" is nobody else: they stay '
+            "root without its capabilities. It has to be able to write the output."
+        ),
+    ] = ""
     allow_remote: Annotated[
         bool,
         note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),

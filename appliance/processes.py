@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from appliance.config import entrusted
 from appliance.stats import READY, STARTING, Page
 
 PREFIX = "appliance-"
@@ -187,7 +188,8 @@ def _sweep(base: Path) -> None:
     for path in base.glob(f"{PREFIX}*"):
         try:
             about = path.lstat()
-            if about.st_uid != os.geteuid() or not stat.S_ISDIR(about.st_mode):
+            ours = about.st_uid == os.geteuid() or str(base) == "/run"  # run.user's; none but root makes any there
+            if not ours or not stat.S_ISDIR(about.st_mode):
                 continue
             lock = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
@@ -272,6 +274,7 @@ class Child:
         self._files = [(os.POSIX_SPAWN_DUP2, stdout, 1)]
         if stdin is not None:  # None: it reads its frames there, and finds out otherwise when the supervisor dies
             self._files.append((os.POSIX_SPAWN_DUP2, stdin, 0))
+        self._run_dir = run_dir
         self._argv = [sys.executable, "-P", "-m", module, str(run_dir)]
         if kind != "feed":
             self._argv.append(str(index))
@@ -286,6 +289,7 @@ class Child:
         Raises OSError when the system has no room for it; nothing runs then."""
         self.page["state"] = STARTING
         self.page["error"] = 0
+        self.page["generation"] = self.page["wanted_generation"]  # of what it is entrusted with
         self.restart_at = None
         self.started_at = now
         self.hung = False
@@ -293,7 +297,7 @@ class Child:
         pid = os.posix_spawn(
             self._argv[0],
             self._argv,
-            child_environment(),
+            child_environment() | entrusted(self._run_dir),
             file_actions=self._files,
             setpgroup=0,
             setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from appliance.config import ConfigError, load_resolved
+from appliance.config import ConfigError, is_entrusted, load_resolved
 from appliance.log import current, tell
 from appliance.options import Config
 from appliance.stats import STARTING, Page
@@ -39,7 +39,8 @@ def leave(code: int) -> NoReturn:
 
 def configuration(run_dir: Path, page: Page) -> Config:
     """What the supervisor wants to be in force now; the page says which generation that is. As load_resolved."""
-    page["generation"] = page["wanted_generation"]  # first: what is newer than that will be noticed as news
+    if not is_entrusted():  # else the supervisor has said so
+        page["generation"] = page["wanted_generation"]  # first: what is newer than that will be noticed as news
     return load_resolved(run_dir)
 
 

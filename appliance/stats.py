@@ -176,15 +176,11 @@ LOG_REASONS = (
     "bug",
 )  # of log.py
 _LOG = tuple(f"{slot}.{reason}" for slot in ("log_lines", "log_suppressed") for reason in LOG_REASONS)
+FENCES = ("capabilities", "no_new_privileges", "undumpable", "seccomp", "landlock", "network", "network_namespace")
+FENCES_OF = {"supervisor": FENCES[:4], "capture": FENCES[:5], "worker": FENCES, "feed": FENCES[:5]}
 _COMMON = (
-    "state",
-    "pid",
-    "progress_ns",
-    "starts",
-    "error",
-    "generation",
-    "wanted_generation",
-    "config_error",
+    *("state", "pid", "progress_ns", "starts", "error", "generation", "wanted_generation", "config_error"),
+    *(f"sandbox.{fence}" for fence in FENCES),
     *_LOG,
 )
 

@@ -83,6 +83,15 @@ def status(now: Snapshots, before: Snapshots, seconds: float) -> str:
     )
 
 
+def totals(now: Snapshots, seconds: float) -> str:
+    """One line about live capture since its start."""
+    lost = dropped_frames(now)
+    return (
+        f"{now.frames():,} frames, {now.events():,} events, {lost:,} frames dropped, "
+        f"{sum(page['flows'] for page in now.workers):,} connections; up {seconds:,.0f} s"
+    )
+
+
 def dropped_frames(now: Snapshots) -> int:
     """Frames that reached this machine's capture and no worker."""
     backlog = sum(value for page in now.captures for name, value in page.items() if name.startswith("dropped_"))

@@ -18,9 +18,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import books, ledger, log, reload
+from appliance import books, ledger, log, reload, sandbox, summary
 from appliance.config import OFF, Config, ConfigError, save_resolved, split_address
 from appliance.locate import VERDICTS
+from appliance.notify import Manager
 from appliance.processes import UNUSABLE, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
 from appliance.report import Report
 from appliance.stats import DONE, READY, Page, capture_layout, feed_layout, supervisor_layout, worker_layout
@@ -42,10 +43,15 @@ STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 class Supervisor:
-    """One run of the appliance. Make it, call `run` once. origin: what SIGHUP reads again."""
+    """One run of the appliance. Make it, call `run` once.
 
-    def __init__(self, config: Config, report: Report, origin: reload.Origin | None = None) -> None:
+    origin: what SIGHUP reads again. alone: this process does nothing else before or after, so it may be fenced in."""
+
+    def __init__(
+        self, config: Config, report: Report, origin: reload.Origin | None = None, *, alone: bool = False
+    ) -> None:
         self.config = config
+        self.alone = alone
         self.report = report
         self.origin = origin
         self.captures: list[Child] = []
@@ -53,6 +59,7 @@ class Supervisor:
         self.feed: Child
         self.children: list[Child] = []  # all of them, in the order of the data path
         self.page: Page
+        self.manager = Manager()
         self._selector = selectors.DefaultSelector()
         self._home: Path
         self._metrics: MetricsServer | None = None  # until the process ends: its thread is a daemon
@@ -86,6 +93,8 @@ class Supervisor:
                 self._selector.register(stop, selectors.EVENT_READ)
                 for child in self.children:
                     self._start(child)
+                if self._announced:  # a file: nothing to wait for
+                    self.manager.ready()
                 self._watch(stop)
                 return self._conclude()
             finally:
@@ -119,6 +128,10 @@ class Supervisor:
         self.workers = [child("worker", w, worker_layout(captures)) for w in range(workers)]
         self.feed = child("feed", 0, feed_layout(workers))
         self.children = [*self.captures, *self.workers, self.feed]
+        try:
+            sandbox.guard(config, home, self.page, alone=self.alone)
+        except sandbox.UnknownUser as fault:
+            raise Unusable(str(fault)) from fault
         self.report.watch(self.snapshots)
 
     def _start(self, child: Child) -> None:
@@ -180,6 +193,8 @@ class Supervisor:
         times = [time for time in due if time is not None]
         if self.report.interval_s:
             times.append(now + self.report.interval_s)
+        if self.manager.interval_s:
+            times.append(now + self.manager.interval_s)
         if not self.config.lossless:
             times.append(now + (WATCH_S if self._announced else WATCH_S / 20))
         if self._disturbed or self._has_reader:
@@ -209,7 +224,11 @@ class Supervisor:
         if not self._announced and all(child.page["state"] == READY for child in self.children):
             self._announced = True
             self.report.ready(self._home)
+            self.manager.ready(f"capturing on {', '.join(self.config.interface_names)}")
         self.report.tick(now)
+        self.manager.alive(now)
+        if self.manager.due(now):
+            self.manager.status(summary.totals(self.snapshots(), now - self._started))
 
     def _signalled(self, number: int) -> None:
         if number == signal.SIGHUP and self._had_terminal == reload.has_terminal():
@@ -234,6 +253,7 @@ class Supervisor:
             self.report.warn("not reloaded: it is stopping")
             return
         page["reloaded_ns"] = time.time_ns()
+        self.manager.reloading()
         opened = [child.page["link_type"] for child in self.captures if child.page["state"] >= READY]
         try:
             config, changed = reload.read(self.origin, self.config, opened) if self.origin else (self.config, [])
@@ -243,6 +263,7 @@ class Supervisor:
                 self.report.warn(f"not reloaded: {line}")
             page.add("reloads.refused", 1)
             page["config_error"] = 1
+            self.manager.ready(f"not reloaded: {str(error).splitlines()[0]}")
             return
         self.config = config
         if self._collector:
@@ -252,6 +273,7 @@ class Supervisor:
         page["config_error"] = 0
         for child in self.children:
             child.page["wanted_generation"] = page["generation"]
+        self.manager.ready(f"configuration {page['generation']}")
         self.report.warn(f"configuration {page['generation']}: {', '.join(changed) or 'nothing is new in it'}")
 
     def _drain(self) -> None:
@@ -259,6 +281,7 @@ class Supervisor:
         if self._draining:
             return
         self._draining = True
+        self.manager.stopping("bringing out what was taken")
         self._deadline = time.monotonic() + self.config.run.drain_s
         for capture in self.captures:
             if capture.alive:

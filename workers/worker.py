@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from appliance import log
+from appliance import log, sandbox
 from appliance.batch import header
 from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventOutlet, FrameInlet, Waiter
@@ -22,7 +22,7 @@ from appliance.log import tell
 from appliance.options import Config
 from appliance.station import Station, configuration, leave
 from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
-from workers.pipeline import Pipeline
+from workers.pipeline import Pipeline, bodies_of
 from workers.publish import Publisher
 from workers.quarantine import keep
 
@@ -201,6 +201,9 @@ def main(argv: list[str]) -> int:
     config = configuration(run_dir, page)
     log.start(config, f"worker {index}", page, of=config.worker_count)
     station = Station(page, live=not config.lossless)
+    if not config.lossless or bodies_of(config):  # a live run may be asked for it later: then there are no files
+        import workers.body  # noqa: F401
+    sandbox.enter("worker", config, run_dir, page, first=index == 0)
     try:
         worker = Worker(config, run_dir, index, page, station)
     except BusError as error:

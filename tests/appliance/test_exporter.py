@@ -199,7 +199,7 @@ def test_no_two_metrics_have_the_same_name_and_each_has_help():
 
 def test_no_label_can_hold_what_traffic_says():
     allowed = {"version", "python", "interface", "worker", "stage", "outcome", "reason", "identity", "end", "method",
-               "status_class", "pairing", "direction", "topic", "result", "process", "found", "anomaly",
+               "status_class", "pairing", "direction", "topic", "result", "process", "found", "anomaly", "fence",
                "kind"}  # fmt: skip
     assert {label for family in metrics.FAMILIES for label in family.labels} <= allowed
 
