@@ -15,7 +15,7 @@ from appliance.finding import Finding
 from appliance.host import Clock, Machine, Sandbox
 from appliance.nic import Feature, Interface, Rings
 from appliance.options import Feed
-from appliance.stats import READY, capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats import FENCES, READY, capture_layout, feed_layout, supervisor_layout, worker_layout
 from appliance.summary import Snapshots
 from appliance.traffic import Traffic
 
@@ -57,7 +57,11 @@ def of_host(found: Machine | None = None, **how: Any) -> list[Finding]:
 
 
 def snapshots(workers: int = 1, **counters: int) -> Snapshots:
-    given = {"state": READY, **{name.replace("__", "."): value for name, value in counters.items()}}
+    given = {
+        "state": READY,
+        **{f"sandbox.{fence}": 1 for fence in FENCES},
+        **{name.replace("__", "."): value for name, value in counters.items()},
+    }
     layouts = [worker_layout(1)] * workers
     pages = [{name: given.get(name, 0) for name in layout} for layout in layouts]
     others = [capture_layout(workers, ["not_ip", "fragment"]), feed_layout(workers), supervisor_layout(workers, 1)]
