@@ -1,6 +1,6 @@
 # The first command in a fresh clone may be any of these; each sets up what it needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup install uninstall run test lint bench bench-linear bench-live bench-loss scale fuzz kills clean
+.PHONY: help setup install uninstall run test lint bench bench-linear bench-live bench-loss scale fuzz kills soak clean
 
 python := .venv/bin/python
 
@@ -45,6 +45,9 @@ fuzz: test-setup  ## the compiled rooms under sanitizers, for FUZZ_SECONDS=3600
 
 kills: test-setup  ## KILLS=200 random kills and stops under load on a wire (root), the ledger closed to the frame
 	@APPLIANCE_KILLS=$(or $(KILLS),200) $(python) -m pytest -q -rP tests/live/test_kills.py -k random
+
+soak: test-setup  ## SECONDS=7200 of traffic on a wire (root) with a fault a minute: the ledger closed, memory flat
+	@$(python) ops/soak/soak.py --seconds $(or $(SECONDS),7200) $(SOAK)
 
 scale: test-setup  ## a thousand to a million connections, an idle one's memory, a SYN flood
 	@$(python) ops/bench/scale.py

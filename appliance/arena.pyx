@@ -210,16 +210,21 @@ cdef class View:
         """
         cdef Given seen
         cdef uint64_t slot
+        cdef uint64_t last = 0      # key of one that was passed on before the search began: all before it were, too
         if worker >= self.workers:
             raise ArenaError(f"worker {worker} of {self.workers}")
         store_word(&self.floors[worker], serial)
         left = []
         for slot in range(self.slots):
             seen.key = load_word(&self.given[slot].key)
+            if load_word(&self.given[slot].worker) == worker and load_word(&self.given[slot].key) == seen.key:
+                last = max(last, seen.key)
+        for slot in range(self.slots):
+            seen.key = load_word(&self.given[slot].key)
             seen.worker = load_word(&self.given[slot].worker)
             seen.turn = load_word(&self.given[slot].turn)
             seen.length = load_word(&self.given[slot].length)
-            if seen.key <= serial or seen.worker != worker or load_word(&self.words[slot]) == seen.turn:
+            if not serial < seen.key <= last or seen.worker != worker or load_word(&self.words[slot]) == seen.turn:
                 continue
             if load_word(&self.given[slot].key) == seen.key:    # else it is passed on in this moment, and will be announced
                 left.append((seen.key - 1, slot, seen.turn, seen.length))

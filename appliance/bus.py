@@ -102,6 +102,20 @@ def queue_length(budget_bytes: int, message_bytes: int, links: int = 1) -> int:
     return max(MIN_QUEUE, budget_bytes // (message_bytes * links * 2))
 
 
+def slots(config: Config) -> tuple[int, int]:
+    """Batches of one worker of one capture, and all slots of that capture's shared memory."""
+    shard, workers = config.shard, config.worker_count
+    quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+    return quota, workers * (quota + 2) + SPARE_SLOTS
+
+
+def arena_bytes(config: Config) -> int:
+    """What batches, of frames and of events, take in the run directory at most."""
+    captures, batch_bytes = config.capture_count, config.feed.event_batch_bytes
+    frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
+    return frames + config.worker_count * queue_length(config.shard.link_bytes, batch_bytes) * batch_bytes
+
+
 def shard_path(run_dir: Path, worker: int) -> Path:
     """Where worker `worker` takes its batches."""
     return run_dir / f"shard-{worker}"
@@ -308,7 +322,7 @@ class FrameOutlet(Outlet):
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, capture: int, epoch: int) -> None:
         shard, workers = config.shard, config.worker_count
-        quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+        quota, count = slots(config)
         super().__init__(
             bus,
             run_dir,
@@ -317,7 +331,7 @@ class FrameOutlet(Outlet):
             epoch,
             [shard_path(run_dir, worker) for worker in range(workers)],
             quota=quota,
-            slots=workers * (quota + 2) + SPARE_SLOTS,
+            slots=count,
             slot_bytes=max(shard.batch_bytes, LONGEST_FRAME),
         )
         self.batch_bytes = shard.batch_bytes

@@ -19,10 +19,11 @@ import time
 from collections import deque
 from pathlib import Path
 
-from appliance import pcap, sandbox
+from appliance import log, pcap, sandbox
 from appliance.batch import stamp
 from appliance.books import close_capture
 from appliance.bus import Bus, BusError, FrameOutlet
+from appliance.log import tell
 from appliance.lookout import Lookout
 from appliance.options import Config
 from appliance.shard import Sharder
@@ -70,11 +71,6 @@ def widen(descriptor: int) -> None:
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     except OSError:
         pass  # it is no pipe, or its user has too many large ones already
-
-
-def tell(text: str) -> None:
-    """One line for a person."""
-    print(f"appliance: {text}", file=sys.stderr, flush=True)
 
 
 class Capture:
@@ -491,6 +487,7 @@ def main(argv: list[str]) -> int:
     run_dir, index = Path(argv[1]), int(argv[2])
     page = Page.open(run_dir / f"capture-{index}.stats")
     config = configuration(run_dir, page)
+    log.start(config, f"capture {index}", page, of=config.capture_count)
     last_turn_ns = page["progress_ns"]
     station = Station(page, watch_stdin=config.source.file != "-", live=not config.lossless)
     sandbox.enter("capture", config, run_dir, page, first=index == 0)

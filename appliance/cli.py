@@ -82,6 +82,7 @@ def main() -> None:
 )
 @click.option("--name", "run__observer", metavar="NAME", help="Name of this sensor in its events. [host name]")
 @click.option("--run-dir", "run__directory", metavar="DIR", help="Sockets and counters live here. [a private one]")
+@click.option("--log", "run__log", type=click.Choice(["text", "json"]), help="How standard error is written. [text]")
 @click.option("--allow-remote", "run__allow_remote", is_flag=True, default=None, help="Bind metrics beyond this host.")
 @click.option("--curve-key", "feed__curve_key", metavar="FILE", help="Lock the feed with this secret key; see keygen.")
 @click.option("--curve-clients", "feed__curve_clients", metavar="DIR", help="Public keys of those who may read it.")
@@ -103,6 +104,7 @@ def run(
     Every option is also a key of the TOML file given with -c, where the command line wins; `appliance config` prints
     that file with all keys explained. SIGHUP makes a running appliance read it again.
     """
+    from appliance import log
     from appliance.config import ConfigError, resolve
     from appliance.processes import Unusable
     from appliance.reload import Origin
@@ -115,12 +117,14 @@ def run(
             given[name.replace("__", ".")] = list(value) if isinstance(value, tuple) else value
     try:
         config = resolve(file, given)
+        log.start(config, "supervisor", None)
         origin = Origin(file, given) if file else None
         code = Supervisor(config, Report(config, verbose=verbose, quiet=quiet), origin, alone=True).run()
     except ConfigError as error:
         stop(str(error))
     except Unusable as error:
-        stop(str(error))
+        log.tell(str(error), level=log.ERROR)
+        code = 2
     sys.exit(code)
 
 
@@ -338,6 +342,70 @@ def inject(interface: str, file: str, rate: float | None, speed: float | None, l
 
     try:
         code = Injection(interface, file, rate=rate, speed=speed, limit=limit, loops=loops).run()
+    except Unusable as error:
+        stop(str(error))
+    sys.exit(code)
+
+
+@main.command()
+@click.option("-i", "--interface", "interfaces", multiple=True, metavar="IFACE", help="Look at this one; repeatable.")
+@click.option("-c", "--config", "file", type=click.Path(path_type=Path), metavar="FILE.toml", help="As for run.")
+@click.option("--run", type=click.Path(path_type=Path), metavar="DIR", help="Run directory. [the one that runs here]")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, 600),
+    default=3.0,
+    show_default=True,
+    metavar="S",
+    help="How long to look at traffic and at a run; 0: not at traffic.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As one JSON document.")
+def doctor(interfaces: tuple[str, ...], file: Path | None, run: Path | None, seconds: float, as_json: bool) -> None:
+    """Say what is wrong with interfaces, this machine and a running appliance, why it matters, and what mends it.
+
+    Looks at the interfaces of -i, of the configuration, or of the appliance that runs here, whose counters are judged,
+    too. Changes nothing. Exit code 0: all is well, 1: something to look at, 2: something fails.
+    """
+    from appliance.config import ConfigError
+    from appliance.doctor import Wanted
+    from appliance.doctor import doctor as examine
+    from appliance.processes import Unusable
+
+    try:
+        code = examine(Wanted(interfaces, file, run, seconds, as_json))
+    except (ConfigError, Unusable) as error:
+        stop(str(error))
+    sys.exit(code)
+
+
+@main.command()
+@click.option("--run", type=click.Path(path_type=Path), metavar="DIR", help="Run directory. [the one that runs here]")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=2.0,
+    show_default=True,
+    metavar="S",
+    help="Time between two pictures.",
+)
+@click.option("--once", is_flag=True, help="Print one picture, of one interval, and end.")
+@click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed, for the slowest hosts.")
+@click.option("--key", default="", metavar="FILE", help="Secret key of your own for a locked feed.")
+def top(run: Path | None, interval: float, once: bool, server_key: str, key: str) -> None:
+    """Watch a running appliance on the terminal: rates, losses by stage, workers, TCP, HTTP, the slowest hosts.
+
+    q ends it. The appliance is only read.
+    """
+    from appliance.curve import KeyFault
+    from appliance.processes import Unusable
+    from appliance.running import find
+    from appliance.top import Wanted
+    from appliance.top import top as show
+
+    try:
+        code = show(Wanted(find(run), interval, once, server_key, key))
+    except KeyFault as error:
+        stop(f"--server-key, --key: {error}")
     except Unusable as error:
         stop(str(error))
     sys.exit(code)

@@ -4,7 +4,6 @@ The only file that knows prometheus_client. The server answers /metrics, /health
 client that is slow, silent or one of many costs a bounded number of them for a bounded time, and never stops the run.
 """
 
-import logging
 import os
 import platform
 import selectors
@@ -21,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
+from appliance import log
 from appliance.config import Config, split_address
 from appliance.metrics import FAMILIES, PREFIX, Family, Process, View
 from appliance.stats import Counts, Pages
@@ -198,8 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         try:
             status, kind, body = self.server.answers.to(self.path.partition("?")[0])
-        except Exception:  # the scrape fails, and says so to both sides; the run goes on
-            logging.getLogger(__name__).exception("cannot answer %s", self.path)
+        except Exception as error:  # the scrape fails, and says so to both sides; the run goes on
+            log.current().exception(type(error), error, error.__traceback__)
             status, kind, body = 500, "text/plain; charset=utf-8", b"the metrics could not be computed\n"
         self.send_response(status)
         self.send_header("Content-Type", kind)

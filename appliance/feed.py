@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from appliance import sandbox
+from appliance import log, sandbox
 from appliance.books import close_feed
 from appliance.bus import BadMessage, Buffer, Bus, BusError, EventInlet, Waiter, unpack_events
 from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
 from appliance.config import OFF
 from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
 from appliance.hands import Once
+from appliance.log import tell
 from appliance.options import Config
 from appliance.output import Output, OutputError
 from appliance.replay import Replay
@@ -127,7 +128,7 @@ class Feed:
         """The keys that may come in. Raises KeyFault."""
         allowed, faults = read_allowed(self.config.feed.curve_clients)
         for fault in faults:
-            print(f"appliance: {fault}; left out", file=sys.stderr)
+            tell(f"{fault}; left out", reason="keys")
         self.page["clients_allowed"] = len(allowed)
         return allowed
 
@@ -381,12 +382,13 @@ def main(argv: list[str]) -> int:
     run_dir = Path(argv[1])
     page = Page.open(run_dir / "feed.stats")
     config = configuration(run_dir, page)
+    log.start(config, "feed", page)
     station = Station(page, live=not config.lossless)
     sandbox.enter("feed", config, run_dir, page)
     try:
         feed = Feed(config, run_dir, page, station)
     except (BusError, OutputError) as error:
-        print(f"appliance: {error}", file=sys.stderr)
+        tell(str(error), reason="feed", level=log.ERROR)
         page["error"] = 1
         return 2
     return feed.run()

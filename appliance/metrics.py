@@ -20,6 +20,7 @@ from appliance.stats import (
     FLOW_ENDS,
     FRAGMENT_OUTCOMES,
     LINK_DROPS,
+    LOG_REASONS,
     MESSAGE_OUTCOMES,
     METHODS,
     NOT_HTTP,
@@ -275,6 +276,16 @@ def _restarts(view: View) -> Rows:
             yield [child.replace(".", "-"), "hung"], hung
 
 
+def _log(slot: str) -> Callable[[View], Rows]:
+    """Of all processes."""
+
+    def rows(view: View) -> Rows:
+        pages = [*view.pages.captures, *view.pages.workers, view.pages.feed, view.pages.supervisor]
+        return [([reason], sum(page[f"{slot}.{reason}"] for page in pages)) for reason in LOG_REASONS]
+
+    return rows
+
+
 def _generation(view: View) -> float:
     """What is in force everywhere: children take a new one over within a turn of their loops."""
     children = (*view.pages.captures, *view.pages.workers, view.pages.feed)
@@ -495,6 +506,10 @@ FAMILIES = (
            _feed("torn_bytes")),
     Family("output_open_events", _G, "Events in a Parquet file that is not finished: a kill loses them.", (),
            _feed("open_events")),
+    # the log
+    Family("log_lines", _C, "Lines that processes have said, by reason.", ("reason",), _log("log_lines")),
+    Family("log_suppressed", _C, "Lines left out because there were too many of their reason.", ("reason",),
+           _log("log_suppressed")),
     # processes
     Family("process_restarts", _C, "Times the process was started again after it had died, by itself or by somebody's "
            "signal, or had hung: it was killed because it did not move.", ("process", "reason"), _restarts),

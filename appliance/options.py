@@ -530,6 +530,24 @@ class Run(Section, frozen=True):
             "root without its capabilities. It has to be able to write the output."
         ),
     ] = ""
+    log: Annotated[
+        Literal["text", "json"],
+        note(
+            "What standard error gets: lines for people, or one JSON object a line. In the journal each has a priority."
+        ),
+    ] = "text"
+    log_lines_per_s: Annotated[
+        int,
+        note(
+            "Lines of one reason in any second, of all processes of a kind together: a flood of faults must not fill "
+            "the disk. What is left out is counted and said.",
+            unit="lines per second",
+            ge=1,
+            le=10000,
+            reached="further lines are left out, and how many that were is said when there is room again",
+            counter="appliance_log_suppressed_total",
+        ),
+    ] = 10
     allow_remote: Annotated[
         bool,
         note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),

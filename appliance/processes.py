@@ -72,7 +72,7 @@ class RunDirectory:
         """Takes `wanted`, or makes a new one on the best file system when it is empty. Raises Unusable."""
         if wanted:
             return cls._take(Path(wanted).absolute())
-        base = _base()
+        base = base_directory()
         _sweep(base)
         while True:
             path = Path(_make_private(base))
@@ -111,8 +111,8 @@ class RunDirectory:
         os.close(self._lock)
 
 
-def _base() -> Path:
-    """Memory before disk: every turn of every loop writes to the pages."""
+def base_directory() -> Path:
+    """Where run directories are made. Memory before disk: every turn of every loop writes to the pages."""
     memory = _memory_mounts()
     wanted = ["/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm"]
     usable = [place for place in wanted if 0 < len(place) < 60 and os.access(place, os.W_OK | os.X_OK)]

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance import ledger, summary
+from appliance import ledger, log, summary
 from appliance.config import Config
+from appliance.news import News
 from appliance.summary import Snapshots
 
 PROGRESS_S = 0.25
 STATUS_S = 10.0
+LOSSES_S = 1.0  # between two looks at what was lost
 
 
 class Report:
@@ -25,6 +27,8 @@ class Report:
         self._line = config.lossless and not quiet and sys.stderr.isatty()
         self.interval_s = PROGRESS_S if self._line else STATUS_S if verbose and not config.lossless else 0.0
         self._shown = False
+        self._news = News()
+        self._looked = 0.0
         self._snapshots: Callable[[], Snapshots] | None = None
         self._before: Snapshots | None = None
         self._started = self._told = time.monotonic()
@@ -44,18 +48,21 @@ class Report:
                 places.append(text.format((home / f"{name}.endpoint").read_text()))
             except OSError:
                 pass
-        self.warn(f"capturing on {', '.join([*self.config.interface_names, *places])}; Ctrl-C ends it")
+        text = f"capturing on {', '.join([*self.config.interface_names, *places])}; Ctrl-C ends it"
+        self.warn(text, reason="status", level=log.NOTICE)
 
-    def warn(self, text: str) -> None:
-        """One line, at once, also when quiet."""
+    def warn(self, text: str, *, reason: str = "run", level: int = log.WARNING, **facts: object) -> None:
+        """One line, at once, also when quiet; reason: see log.py."""
         self._clear()
-        try:
-            print(f"appliance: {text}", file=sys.stderr, flush=True)
-        except OSError:
-            pass  # the terminal, or whoever read it, is gone; the run is not
+        log.tell(text, reason=reason, level=level, **facts)
 
     def tick(self, now: float) -> None:
-        """Shows how it goes when it is time to."""
+        """Shows how it goes when it is time to; the first loss of each kind within a second."""
+        if not self.config.lossless and self._snapshots is not None and now - self._looked >= LOSSES_S:
+            self._looked = now
+            self._tell_losses(now, self._snapshots())
+        if log.current().pending:
+            log.current().settle()
         seconds = now - self._told
         if not self.interval_s or seconds < self.interval_s or self._snapshots is None or self._before is None:
             return
@@ -67,22 +74,33 @@ class Report:
             sys.stderr.flush()
             self._shown = True
         else:
-            self.warn(summary.status(current, self._before, seconds))
+            self.warn(summary.status(current, self._before, seconds), reason="status", level=log.INFO)
         self._before, self._told = current, now
 
     def conclude(self, last: Snapshots, identities: ledger.Identities) -> None:
         """The summary, the warnings and the ledger; the ledger's file too when one is wanted."""
         self._clear()
-        for text in summary.warnings(last, self.config):
-            self.warn(text)
+        for kind, text in summary.warnings(last, self.config):
+            self.warn(text, reason="run" if kind == "restart" else f"loss.{kind}")
         if not self.quiet:
-            self.warn(summary.closing(last, time.monotonic() - self._started))
-            print(ledger.render(identities), file=sys.stderr, flush=True)
+            self.warn(
+                summary.closing(last, time.monotonic() - self._started), reason="status", level=log.INFO,
+                frames=last.frames(), events=last.events(),
+            )  # fmt: skip
+            open_by = ledger.unaccounted(identities)
+            words = f"ledger open by {open_by:,}" if open_by else "ledger closed"
+            level = log.WARNING if open_by else log.INFO
+            log.current().block(words, ledger.render(identities), reason="ledger", level=level, ledger=identities)
         if self.config.run.ledger:
             try:
                 ledger.write(self.config.run.ledger, identities)
             except OSError as error:
-                self.warn(f"--ledger {self.config.run.ledger}: {error.strerror}")
+                self.warn(f"--ledger {self.config.run.ledger}: {error.strerror}", reason="ledger")
+        log.current().settle(last=True)
+
+    def _tell_losses(self, now: float, current: Snapshots) -> None:
+        for loss, text, fresh in self._news.see(now, summary.losses(current, self.config)):
+            self.warn(text, reason=f"loss.{loss.kind}", lost=fresh, lost_in_all=loss.total)
 
     def _clear(self) -> None:
         if self._shown:

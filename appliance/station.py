@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from appliance.config import ConfigError, is_entrusted, load_resolved
+from appliance.log import current, tell
 from appliance.options import Config
 from appliance.stats import STARTING, Page
 
@@ -30,6 +31,7 @@ def _die_with_parent() -> None:
 
 def leave(code: int) -> NoReturn:
     """Ends a process that has closed what it must: to take the interpreter apart as well costs 10 ms."""
+    current().settle(last=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -50,6 +52,7 @@ class Station:
 
     def __init__(self, page: Page, *, watch_stdin: bool = True, live: bool = False) -> None:
         self.page = page
+        self.log = current()  # what it left out is said as soon as there is room
         self.stopping = False
         self._stdin = select.poll() if watch_stdin else None
         self._parent = os.getppid()
@@ -70,6 +73,8 @@ class Station:
     def turn(self) -> None:
         """Call it in every turn of every loop. Raises SystemExit(1) when the supervisor is gone."""
         self.page["progress_ns"] = time.monotonic_ns()
+        if self.log.pending:
+            self.log.settle()
         if self._stdin is None:
             if os.getppid() != self._parent:
                 sys.exit(1)
@@ -91,7 +96,7 @@ class Station:
     def cannot_follow(self, reason: str) -> None:
         """Something of a new configuration cannot be had; what was in force before stays."""
         self.page["config_error"] = 1
-        print(f"appliance: the new configuration: {reason}", file=sys.stderr, flush=True)
+        tell(f"the new configuration: {reason}", reason="config")
 
     def state(self, state: int) -> None:
         """STARTING, READY, DRAINING or DONE."""

@@ -164,8 +164,30 @@ PIPELINE_COUNTERS = (
 )
 FENCES = ("capabilities", "no_new_privileges", "undumpable", "seccomp", "landlock", "network", "network_namespace")
 FENCES_OF = {"supervisor": FENCES[:4], "capture": FENCES[:5], "worker": FENCES, "feed": FENCES[:5]}
+LOG_REASONS = (
+    "run",
+    "loss",
+    "source",
+    "link",
+    "feed",
+    "keys",
+    "config",
+    "sandbox",
+    "status",
+    "ledger",
+    "bug",
+)  # of log.py
+_LOG = tuple(f"{slot}.{reason}" for slot in ("log_lines", "log_suppressed") for reason in LOG_REASONS)
 _COMMON = (
-    *("state", "pid", "progress_ns", "starts", "error", "generation", "wanted_generation", "config_error"),
+    "state",
+    "pid",
+    "progress_ns",
+    "starts",
+    "error",
+    "generation",
+    "wanted_generation",
+    "config_error",
+    *_LOG,
     *(f"sandbox.{fence}" for fence in FENCES),
 )
 
@@ -268,12 +290,12 @@ class Page:
         return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> "Page":
+    def open(cls, path: Path, *, writable: bool = True) -> "Page":
         """Maps an existing page. Raises OSError, or PageError when it is something else."""
-        with path.open("r+b") as file:
+        with path.open("r+b" if writable else "rb") as file:
             if os.fstat(file.fileno()).st_size < _HEADER.size:
                 raise PageError(f"{path}: too short for a stats page")
-            memory = mmap.mmap(file.fileno(), 0)
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
         magic, version, slots, first, listed = _HEADER.unpack_from(memory)
         fits = _HEADER.size + listed <= first <= len(memory) - _SLOT * slots and first % _SLOT == 0
         if magic != MAGIC or version != VERSION or not fits:

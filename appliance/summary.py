@@ -110,80 +110,113 @@ def closing(now: Snapshots, seconds: float) -> str:
     )
 
 
-def warnings(now: Snapshots, config: Config) -> list[str]:
-    """What was lost, where, and which option to turn."""
-    found: list[str] = []
+class Loss(NamedTuple):
+    """What was lost in one way: how much so far, of what, and what to turn."""
 
-    def say(count: int, what: str, remedy: str) -> None:
+    kind: str  # a word
+    total: int
+    what: str
+    remedy: str
+
+
+def losses(now: Snapshots, config: Config) -> list[Loss]:
+    """What was lost, where, and which option to turn; nothing that never happened."""
+    found: list[Loss] = []
+
+    def say(count: int, what: str, remedy: str, kind: str = "other") -> None:
         if count:
-            found.append(f"{count:,} {what}; {remedy}")
+            found.append(Loss(kind, count, what, remedy))
 
+    ring, link = f"{config.capture.ring_bytes >> 20}M", config.shard.link_bytes
     say(
         now.total("kernel_dropped"),
         "frames dropped by the kernel before the capture read them",
-        f"raise --ring (now {config.capture.ring_bytes >> 20}M) or narrow --filter",
+        f"raise --ring (now {ring}) or narrow --filter",
+        "kernel",
     )
     say(
         now.total("kernel_if_dropped"),
         "frames dropped by the interface or its driver",
         "raise its ring: ethtool -G IFACE rx N",
+        "nic",
     )
     say(
         now.total("shed_flows"),
         f"connections ({now.total('shed_frames'):,} frames) left out as a whole because the machine was not enough",
         f"raise --workers (now {config.worker_count}) or narrow --filter",
+        "shed",
     )
     say(
         -(-now.total("kernel_shed_ns") // 10**9),
         "seconds in which the kernel refused a share of all connections, unseen",
-        "narrow --filter, or raise --ring",
+        f"narrow --filter, or raise --ring (now {ring})",
+        "kernel_shed",
     )
     say(
         _matching(now.captures, "dropped_backlog."),
         "frames dropped because workers fell behind",
-        f"raise --workers (now {config.worker_count}) or [shard] link_bytes",
+        f"raise --workers (now {config.worker_count}) or [shard] link_bytes (now {link})",
+        "link",
     )
-    say(_matching(now.captures, "dropped_stopping."), "frames given up while stopping", "raise [run] drain_s")
+    say(
+        _matching(now.captures, "dropped_stopping."),
+        "frames given up while stopping",
+        f"raise [run] drain_s (now {config.run.drain_s:g})",
+        "stopping",
+    )
     say(
         _matching(now.captures, "dropped_crash.") + now.total("kernel_abandoned"),
         "frames lost in a capture that was killed",
         "see the messages above",
+        "capture_crash",
     )
     say(
         now.total("truncated_frames"),
         "frames cut short by the snapshot length",
-        "what is missing is a gap in its stream; raise --snaplen"
+        f"what is missing is a gap in its stream; raise --snaplen (now {config.capture.snaplen})"
         if config.capture.snaplen < 262144
         else "what is missing is a gap in its stream; capture whole frames",
+        "snaplen",
     )
     say(
         _matching(now.workers, "lost.") + sum(page["crash_lost"] for page in now.workers),
         "frames lost on the way to, or in, a worker that was killed",
         "see the messages above",
+        "worker_crash",
     )
     say(
         sum(page["quarantined"] for page in now.workers),
         "frames left out because workers died of them twice",
         "look at the files named above, and report it",
+        "quarantined",
     )
     say(
         _matching(now.workers, "dropped_backlog."),
         "events dropped because the feed fell behind",
-        "write to a faster disk, or raise [shard] link_bytes",
+        f"write to a faster disk, or raise [shard] link_bytes (now {link})",
+        "feed",
     )
     say(
         _matching(now.workers, "dropped_crash.http.") + _matching([now.feed], "lost.") + now.feed["crash_lost"],
         "events lost in, or on the way between, processes that were killed",
         "see the messages above",
+        "event_crash",
     )
     if not now.feed["output_closed"]:
         say(
             now.feed["dropped_output"],
             f"events could not be written to {config.output.path}",
             "they are on the feed; make room on the disk",
+            "output",
         )
+    return found
+
+
+def warnings(now: Snapshots, config: Config) -> list[tuple[str, str]]:
+    """What the operator should know at the end: (reason, line)."""
+    found = [(loss.kind, f"{loss.total:,} {loss.what}; {loss.remedy}") for loss in losses(now, config)]
     if now.restarts():
-        found.append(f"restarts of processes: {now.restarts()}; see the messages above")
+        found.append(("restart", f"restarts of processes: {now.restarts()}; see the messages above"))
     return found
 
 

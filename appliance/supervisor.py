@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import books, ledger, reload, sandbox, summary
+from appliance import books, ledger, log, reload, sandbox, summary
 from appliance.config import OFF, Config, ConfigError, save_resolved, split_address
 from appliance.locate import VERDICTS
 from appliance.notify import Manager
@@ -113,6 +113,7 @@ class Supervisor:
         save_resolved(config, home)
         self.page = Page.create(home / "supervisor.stats", supervisor_layout(workers, captures))
         self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
+        log.start(config, "supervisor", self.page)
         quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
         def child(kind: str, index: int, names: Sequence[str]) -> Child:

@@ -13,11 +13,12 @@ import sys
 import time
 from pathlib import Path
 
-from appliance import sandbox
+from appliance import log, sandbox
 from appliance.batch import header
 from appliance.books import close_worker
 from appliance.bus import Bus, BusError, EventOutlet, FrameInlet, Waiter
 from appliance.hands import Hands
+from appliance.log import tell
 from appliance.options import Config
 from appliance.station import Station, configuration, leave
 from appliance.stats import DONE, DRAINING, PIPELINE_GAUGES, READY, Page
@@ -110,14 +111,14 @@ class Worker:
         page, capture = self.page, self.inlet.sender
         page.add("quarantined", frames)
         page.add("quarantined_batches", 1)
-        said = f"appliance: worker {self.index}: two workers died of a batch of {frames} frames; it is left out"
+        said = f"worker {self.index}: two workers died of a batch of {frames} frames; it is left out"
         link_type = Page.open(self.run_dir / f"capture-{capture}.stats")["link_type"]
         try:
             path = keep(self.run_dir, f"worker-{self.index}", message, link_type, self.config.workers.quarantine_files)
             said += f", see {path}" if path else ""
         except OSError as error:
             said += f"; it could not be kept: {error.strerror}"
-        print(said, file=sys.stderr, flush=True)
+        tell(said, reason="loss")
 
     def _forget_unfinished(self) -> None:
         """A batch that a predecessor had in its hands when it died was received; now it comes again."""
@@ -186,7 +187,7 @@ class Worker:
         told = self.publisher.end(feed)
         self.bus.close()
         if not told:
-            print(f"appliance: worker {self.index}: the feed did not take the last events", file=sys.stderr)
+            tell(f"worker {self.index}: the feed did not take the last events", reason="link")
             self.page["error"] = 1
             return 1
         self.station.state(DONE)
@@ -198,6 +199,7 @@ def main(argv: list[str]) -> int:
     run_dir, index = Path(argv[1]), int(argv[2])
     page = Page.open(run_dir / f"worker-{index}.stats")
     config = configuration(run_dir, page)
+    log.start(config, f"worker {index}", page, of=config.worker_count)
     station = Station(page, live=not config.lossless)
     if not config.lossless or bodies_of(config):  # a live run may be asked for it later: then there are no files
         import workers.body  # noqa: F401
@@ -205,7 +207,7 @@ def main(argv: list[str]) -> int:
     try:
         worker = Worker(config, run_dir, index, page, station)
     except BusError as error:
-        print(f"appliance: {error}", file=sys.stderr)
+        tell(str(error), reason="link", level=log.ERROR)
         page["error"] = 1
         return 2
     return worker.run()

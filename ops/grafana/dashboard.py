@@ -13,7 +13,6 @@ from grafana_foundation_sdk.models import dashboard as model
 from panels import PREFIX, SOURCE, bars, by, heat, lines, number, of, rate, recorded, total
 
 FILE = Path(__file__).parent / "dashboards" / "capture-appliance.json"
-RESTARTS = ("worker_restarts_total", "capture_restarts_total", "feed_restarts_total")
 SECONDS, RATIO, BYTES, BYTES_RATE, FRAMES_RATE = "s", "percentunit", "bytes", "Bps", "pps"
 PER_SECOND = "cps"
 UNSURE = 'pairing=~"uncertain|request_only|response_only"'
@@ -23,6 +22,10 @@ HEALTH = (
     number(
         "Not running", "Processes that are down; every one should be up.",
         (f"count({of('process_up')}) - sum({of('process_up')})", ""), bad_from=1,
+    ),
+    number(
+        "No link", "Interfaces that are down, without a carrier, or gone.",
+        (f"sum({of('capture_link_down')})", ""), bad_from=1,
     ),
     number(
         "Loss now", "Share of the frames of the last minute that this machine lost: nic, kernel, links, killed ones.",
@@ -46,8 +49,20 @@ HEALTH = (
         (f"time() - max({of('capture_last_frame_timestamp_seconds')} > 0)", ""), unit=SECONDS, bad_from=300,
     ),
     number(
-        "Restarts", "Processes that died and were started again, in the time shown.",
-        (f"round({' + '.join(total(metric) for metric in RESTARTS)})", ""), bad_from=1,
+        "Restarts", "Processes that died or hung and were started again, in the time shown.",
+        (f"round({total('process_restarts_total')})", ""), bad_from=1,
+    ),
+    number(
+        "Quarantined", "Batches that two workers died of and that were left out, in the time shown.",
+        (f"round({total('worker_quarantined_batches_total')})", ""), bad_from=1,
+    ),
+    number(
+        "Configuration", "Its number, the same in every process: 1 at the start, one more with each reload.",
+        (f"min({of('config_generation')})", ""),
+    ),
+    number(
+        "Refused", "Sensors whose last reload was refused, so that the configuration before it is in force.",
+        (f"sum(1 - {of('config_last_reload_successful')})", ""), bad_from=1,
     ),
 )  # fmt: skip
 
@@ -228,6 +243,14 @@ PROCESSES = (
     lines("Processor", "Cores, by process.", (rate("process_cpu_seconds_total"), "{{instance}} {{process}}")),
     lines("Memory", "Resident, by process.",
           (of("process_resident_memory_bytes"), "{{instance}} {{process}}"), unit=BYTES),
+    lines("Restarts by process", "By why: it died, or it did not move and was killed.",
+          (by("process, reason", f"increase({of('process_restarts_total')}[$__rate_interval])"),
+           "{{process}} {{reason}}")),
+    lines("Blind", "Share of the time in which frames could pass in no counter, by why.",
+          (by("instance, reason", rate("capture_blind_seconds_total")), "{{instance}} {{reason}}"), unit=RATIO),
+    lines("Log", "Lines said, and lines left out because there were too many of their reason.",
+          (f"sum({rate('log_lines_total')})", "said"), (f"sum({rate('log_suppressed_total')})", "left out"),
+          unit=PER_SECOND),
     lines("Last turn", "Time since each process last turned its loop.",
           (of("process_progress_age_seconds"), "{{instance}} {{process}}"), unit=SECONDS),
 )  # fmt: skip

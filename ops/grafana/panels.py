@@ -69,7 +69,7 @@ def lines(
 
 
 def number(
-    title: str, about: str, *queries: Query, unit: str = "short", bad_from: float | None = None, width: int = 3
+    title: str, about: str, *queries: Query, unit: str = "short", bad_from: float | None = None, width: int = 2
 ) -> stat.Panel:
     """Values now; red from `bad_from` on."""
     colours = [model.Threshold(None, "green")]

@@ -202,6 +202,47 @@ def test_a_batch_that_waits_for_a_successor_and_is_announced_to_it_comes_once(ru
         process.kill()
 
 
+# A capture that sends numbers as fast as they are taken, in small batches, as many as the link holds.
+SENDER = """
+import sys
+from pathlib import Path
+from appliance.bus import Bus, FrameOutlet
+from appliance.options import Config, Shard, Source
+config = Config(source=Source(interfaces=["lo"]), shard=Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4))
+made, number = FrameOutlet(Bus(), config, Path(sys.argv[1]), 0, 1), 0
+print("ready", flush=True)
+while True:
+    if made.wait(0, 0.1):
+        made.send(0, number.to_bytes(8, "little"))
+        number += 1
+"""
+
+
+def test_nothing_is_lost_or_comes_twice_while_one_worker_follows_the_other(run_dir: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-c", SENDER, str(run_dir)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, env=environment) as sender:
+        try:
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == "ready\n"
+            wanted, graves = 0, list[object]()
+            for life in range(100):
+                wanted = lived(run_dir, wanted, life % 40, graves)
+        finally:
+            sender.kill()
+
+
+def lived(run_dir: Path, wanted: int, batches: int, graves: list[object]) -> int:
+    """A worker that takes so many batches, each the one that is its turn, and dies; the number of the next."""
+    bus = Bus()
+    inlet = FrameInlet(bus, SMALL, run_dir, 0, lambda *_: wanted)
+    for number in range(wanted, wanted + batches):
+        assert int.from_bytes(next_of(inlet), "little") == number
+    graves.append(inlet.left)  # who is killed lets nothing go
+    bus.close()
+    return wanted + batches
+
+
 def test_a_batch_from_each_capture_meets_in_one_inlet(run_dir: Path, bus: Bus) -> None:
     inlet = FrameInlet(bus, SMALL, run_dir, 0)
     for capture in range(2):

@@ -21,7 +21,7 @@ from appliance.stats import DONE, READY, Page, feed_layout
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where private run directories are made during the test."""
-    monkeypatch.setattr(processes, "_base", lambda: tmp_path)
+    monkeypatch.setattr(processes, "base_directory", lambda: tmp_path)
     return tmp_path
 
 
@@ -58,7 +58,8 @@ def test_two_private_directories_at_once(base: Path) -> None:
 def test_what_a_killed_supervisor_left_is_swept_away(base: Path) -> None:
     code = (
         "import os, pathlib, signal; from appliance import processes as p; "
-        f"p._base = lambda: pathlib.Path({str(base)!r}); p.RunDirectory.open(''); os.kill(os.getpid(), signal.SIGKILL)"
+        f"p.base_directory = lambda: pathlib.Path({str(base)!r}); "
+        "p.RunDirectory.open(''); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
     (left,) = base.iterdir()

@@ -78,3 +78,16 @@ def test_a_ledger_that_cannot_be_written_is_said(capsys: pytest.CaptureFixture[s
     last = snapshots()
     Report(live(**{"run.ledger": "/no/such/ledger"}), quiet=True).conclude(last, ledger.identities(last))
     assert capsys.readouterr().err == "appliance: --ledger /no/such/ledger: No such file or directory\n"
+
+
+def test_the_first_loss_of_a_live_run_is_said_within_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report(live(), quiet=True)
+    now = {"kernel_dropped": 0}
+    report.watch(lambda: snapshots(**now))
+    for second in range(20):
+        now["kernel_dropped"] = 9 if second >= 5 else 0
+        report.tick(1000.0 + second)
+    assert capsys.readouterr().err == (
+        "appliance: 9 frames dropped by the kernel before the capture read them; "
+        "raise --ring (now 256M) or narrow --filter\n"
+    )

@@ -85,12 +85,12 @@ def test_nothing_lost_is_no_warning(config: Config) -> None:
 def test_every_loss_is_named_with_its_place_and_a_remedy(config: Config, counter: str, place: str, remedy: str) -> None:
     warnings = summary.warnings(snapshots(**{counter: 1234}), config)
     assert warnings
-    assert any("1,234" in text and place in text and remedy in text for text in warnings)
+    assert any("1,234" in text and place in text and remedy in text for _, text in warnings)
 
 
 def test_restarts_are_a_warning(config: Config) -> None:
     now = snapshots(restarts__feed=2, restarts__worker__0=1)
-    assert summary.warnings(now, config) == ["restarts of processes: 3; see the messages above"]
+    assert summary.warnings(now, config) == [("restart", "restarts of processes: 3; see the messages above")]
 
 
 def test_dropped_frames_are_those_that_no_worker_saw() -> None:

@@ -21,6 +21,7 @@ FLOORS = {
             "hands",
             "places",
             "station",
+            "log",
             "flow",
             "protocols",
             "locate",
@@ -47,12 +48,18 @@ PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
 PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
 ROOMS = {
     "appliance": {
-        **dict.fromkeys(("fragment", "datagram", "shedset", "store", "follower", "where", "window", "columns"), 1),
+        **dict.fromkeys(
+            ("fragment", "datagram", "shedset", "store", "follower", "where", "window", "columns", "slowest"), 1
+        ),
         **dict.fromkeys(PACKET, 1),
         "syscalls": 1,
         **dict.fromkeys((*PCAP, "arena", "confine"), 2),
         **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets", "lookout"), 3),
-        **dict.fromkeys(("processes", "watch", "report", "reload", "summary"), 4),
+        **dict.fromkeys(("processes", "watch", "report", "news", "reload", "summary", "running"), 4),
+        **dict.fromkeys(("nic", "host"), 2),
+        **dict.fromkeys(
+            ("top", "board", "doctor", "finding", "traffic", "check_interface", "check_host", "check_run"), 4
+        ),
     },
     "workers": {"finder": 1, "delivery": 3, "reader_stream": 3},
 }
@@ -70,6 +77,7 @@ BORDER = {
     "bus",
     "sandbox",
     "station",
+    "log",
     "endpoints",
 }  # what workers/ may see of appliance/
 SKIPPED = {"__init__", "__main__"}

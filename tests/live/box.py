@@ -44,6 +44,14 @@ def alive(pid: int) -> bool:
     return state not in "ZX"
 
 
+def resume(pid: int) -> None:
+    """SIGCONT, unless it was killed meanwhile because it stood still."""
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        pass
+
+
 class Box:
     """A running appliance. Its events, ledger and standard error are files; its counters outlive it."""
 

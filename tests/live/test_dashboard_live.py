@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from box import Box
 from hosts import ROOT, wait_for
-from scene import Scene, make_network, require
+from scene import PORT, Scene, make_network, require
 from scraper import Prometheus as Server
 
 sys.path.insert(0, str(ROOT / "ops" / "grafana"))
@@ -62,16 +63,20 @@ class Stage(NamedTuple):
         return {q.legend: found[0].points[-1][1] for q, found in self.answers.items() if q.panel == panel}
 
 
+def dropped_events(box: Box) -> int:
+    page = box.page("worker-0").snapshot()
+    return sum(count for slot, count in page.items() if slot.startswith("dropped_backlog."))
+
+
 def hurt(box: Box) -> None:
-    """A worker and the feed die with work in their hands; a worker stands still until its link is full."""
+    """A worker and the feed stand still, with work in their hands, and die; a worker does until its link is full."""
     box.send("worker-1", signal.SIGSTOP)
     sent = box.count("capture-0", "sent.1")
     wait_for(lambda: box.count("capture-0", "sent.1") > sent + 100, "frames are sent to worker 1")
     box.kill("worker-1")
 
     box.send("feed", signal.SIGSTOP)
-    sent = box.count("worker-0", "events_sent")
-    wait_for(lambda: box.count("worker-0", "events_sent") > sent + 30, "events are sent to the feed")
+    wait_for(lambda: dropped_events(box) > 20, "events find no room on the way to the feed")
     box.kill("feed")
 
     box.send("worker-0", signal.SIGSTOP)
@@ -99,12 +104,17 @@ def play(scene: Scene, directory: Path) -> Stage:
     server = Server(scene.server, directory, "127.0.0.1:9470", rules=RULES)
     server.wait('up{job="appliance"} == 1')
     start = time.time()
-    subscriber = scene.listen()
+    subscriber, slow = scene.listen(), scene.listen()
+    slow.send_signal(signal.SIGSTOP)
     load = scene.load("--connections", 8, "--each", 12, "--largest", 20_000, "--pause", 0.002, "--until-eof")
     server.wait("sum(rate(appliance_feed_events_total[5s])) > 10")
     hurt(box)
     server.wait('increase(appliance_worker_restarts_total{worker="1"}[1m]) > 0')
-    time.sleep(16 * SCRAPE_S)  # what looks at every 15 s has looked
+    late = ("-m", "appliance", "events", "--since", "1m", "--json")
+    scene.server.start(sys.executable, *late, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(12 * SCRAPE_S)  # nothing is left out any more
+    scene.client.run("curl", "--silent", "--header", "Host:", f"http://192.0.2.1:{PORT}/length/7")  # an anomaly
+    time.sleep(4 * SCRAPE_S)  # what looks at every 15 s has looked
     load.communicate(timeout=60)
     subscriber.communicate(timeout=60)
     box.wait_quiet()
@@ -161,7 +171,6 @@ def test_the_waterfall_of_frames_is_the_ledger(stage: Stage) -> None:
     }
     assert shown == pytest.approx(expected, rel=0.05, abs=20)
     assert shown["lost: link full"] > 0
-    assert shown["lost on a killed worker's link"] + shown["lost with a killed worker"] > 0
     assert shown["on the wire"] == pytest.approx(
         sum(n for name, n in shown.items() if name not in ("on the wire", "read")), rel=0.05
     )
@@ -171,9 +180,11 @@ def test_the_waterfall_of_events_is_the_ledger(stage: Stage) -> None:
     shown, feed = stage.bars("Events from worker to subscriber"), stage.ledger["L7"]
     lost = [n for name, n in shown.items() if name.startswith("lost") and "output" not in name]
     assert shown["made"] == pytest.approx(feed["made"], rel=0.05, abs=20)
-    assert shown["published"] == shown["written"] == pytest.approx(feed["published"], rel=0.05, abs=20)
+    assert shown["published"] == pytest.approx(feed["published"], rel=0.05, abs=20)
+    assert shown["written"] == pytest.approx(shown["published"])
     assert sum(lost) == pytest.approx(feed["made"] - feed["published"], rel=0.05, abs=20)
-    assert shown["lost on the link to a killed feed"] + shown["lost with a killed feed"] > 0
+    assert shown["lost: feed behind"] > 0
+    assert shown["messages sent again"] > 0
 
 
 def test_the_panels_can_be_drawn(stage: Stage, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_what_is_seen_again_after_a_kill_is_never_paired_wrongly(scene: Scene) -
 
 @root
 def test_a_stopped_worker_is_not_waited_for(scene: Scene) -> None:
-    box = scene.capture("--workers", 2, *SMALL_LINKS, "--feed", "off")
+    box = scene.capture("--workers", 2, *SMALL_LINKS, "--feed", "off", "--set", "run.hung_s=60")
     load = Load(scene)
     wait_more(lambda: made(box, "worker-0"), "worker 0 makes events")
     box.send("worker-0", signal.SIGSTOP)

@@ -78,7 +78,7 @@ def test_prometheus_follows_a_capture_on_standard_input(
 def test_prometheus_finds_throughput_drops_and_health_of_a_live_capture(scene: Scene) -> None:
     require("prometheus", "promtool", "curl")
     links = ("--set", "shard.batch_bytes=65536", "--set", "shard.link_bytes=1048576", "--set", "shedding.enabled=false")
-    box = scene.capture("--workers", 2, *links)
+    box = scene.capture("--workers", 2, *links, "--set", "run.hung_s=60")
     prometheus = Prometheus(scene.server, scene.directory, ENDPOINT)
     load = scene.load("--connections", 4, "--pause", 0.01, "--largest", 5000, "--until-eof")
 

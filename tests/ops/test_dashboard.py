@@ -42,6 +42,10 @@ def test_every_panel_has_a_number_a_name_a_place_and_says_what_it_shows() -> Non
             assert place["x"] + place["w"] <= 24
 
 
+def test_the_health_of_a_sensor_is_one_line() -> None:
+    assert len({panel["gridPos"]["y"] for panel in BOARD["panels"] if panel["type"] == "stat"}) == 1
+
+
 def test_a_metric_that_does_not_exist_cannot_be_asked_for() -> None:
     with pytest.raises(KeyError):
         panels.of("capture_frame_total")

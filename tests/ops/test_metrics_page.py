@@ -53,7 +53,8 @@ def view() -> View:
 
 def explained(family: Family) -> set[str]:
     """What stands in the rows about a metric."""
-    lines = [line for line in METRICS.split("## Labels")[1].splitlines() if f"| `{family.name}` |" in line]
+    rows = [line.split(" | ") for line in METRICS.split("## Labels")[1].splitlines() if line.startswith("| `")]
+    lines = [" ".join(cells) for cells in rows if f"`{family.name}`" in cells[1]]
     return set(re.findall(r"`([^`]+)`", " ".join(lines)))
 
 

@@ -43,9 +43,11 @@ WELL: Series = {
     "appliance_build_info{version=0.1.0}": steady(1),
     "appliance_process_up{process=worker-0}": steady(1),
     "appliance_process_progress_age_seconds{process=worker-0}": steady(0.2),
-    "appliance_worker_restarts_total{worker=0}": steady(1),  # long ago
-    "appliance_capture_restarts_total{interface=eth0}": steady(0),
-    "appliance_feed_restarts_total{}": steady(0),
+    "appliance_process_restarts_total{process=worker-0,reason=died}": steady(1),  # long ago
+    "appliance_process_restarts_total{process=worker-0,reason=hung}": steady(0),
+    "appliance_worker_quarantined_batches_total{worker=0}": steady(0),
+    "appliance_config_last_reload_successful{}": steady(1),
+    "appliance_capture_link_down{interface=eth0}": steady(0),
     "appliance_capture_up{interface=eth0}": steady(1),
     "appliance_capture_frames_total{interface=eth0}": rising(1000),
     "appliance_capture_bytes_total{interface=eth0}": rising(500_000),
@@ -108,11 +110,29 @@ FIRES = [
     ),
     Case(
         "ApplianceRestarts",
-        {"appliance_worker_restarts_total{worker=0}": "1x60 3x100", "appliance_feed_restarts_total{}": "0x60 1x100"},
         {
-            "worker=0,process=worker-0": "worker-0 of sensor:9470 was started again 2 times in 15 minutes",
-            "process=feed": "feed of sensor:9470 was started again 1 times in 15 minutes",
+            "appliance_process_restarts_total{process=worker-0,reason=died}": "1x60 3x100",
+            "appliance_process_restarts_total{process=feed,reason=hung}": "0x60 1x100",
         },
+        {
+            "process=worker-0,reason=died": "worker-0 of sensor:9470 was started again 2 times in 15 minutes (died)",
+            "process=feed,reason=hung": "feed of sensor:9470 was started again 1 times in 15 minutes (hung)",
+        },
+    ),
+    Case(
+        "ApplianceQuarantine",
+        {"appliance_worker_quarantined_batches_total{worker=0}": "0x60 1x100"},
+        {"worker=0": "Worker 0 of sensor:9470 left out 1 batches in an hour"},
+    ),
+    Case(
+        "ApplianceConfigRefused",
+        {"appliance_config_last_reload_successful{}": steady(0)},
+        {"": "The last reload of sensor:9470 was refused"},
+    ),
+    Case(
+        "ApplianceLinkDown",
+        {"appliance_capture_link_down{interface=eth0}": steady(1)},
+        {"interface=eth0": "eth0 of sensor:9470 is down or gone"},
     ),
     Case("ApplianceSilent", IDLE, {"interface=eth0": "No frame on eth0 of sensor:9470 for minutes"}),
     Case(
@@ -224,7 +244,11 @@ QUIET = [
     Case("ApplianceDown", {"up{}": "1x76 0x1 1x80"}, {}),
     Case("ApplianceProcessDown", {"appliance_process_up{process=worker-0}": "1x78 0x1 1x80"}, {}),
     Case("ApplianceProcessStuck", {"appliance_process_progress_age_seconds{process=worker-0}": steady(9)}, {}),
-    Case("ApplianceRestarts", {"appliance_worker_restarts_total{worker=0}": "0x10 2x150"}, {}),
+    Case("ApplianceRestarts", {"appliance_process_restarts_total{process=worker-0,reason=died}": "0x10 2x150"}, {}),
+    Case("ApplianceQuarantine", {"appliance_worker_quarantined_batches_total{worker=0}": steady(3)}, {}),
+    Case("ApplianceConfigRefused", {"appliance_config_last_reload_successful{}": "0x40 1x120"}, {}),
+    Case("ApplianceLinkDown", {"appliance_capture_link_down{interface=eth0}": "0x78 1x1 0x80"}, {}),
+    Case("ApplianceSilent", {**IDLE, "appliance_capture_link_down{interface=eth0}": steady(1)}, {}),
     Case("ApplianceSilent", {**IDLE, "appliance_capture_up{interface=eth0}": steady(0)}, {}),
     Case("ApplianceSilent", IDLE, {}, at="4m"),
     Case(
