@@ -16,6 +16,7 @@ cdef extern from *:
     #include <linux/filter.h>
     #include <linux/seccomp.h>
     #include <sched.h>
+    #include <stdint.h>
     #include <sys/prctl.h>
     #include <sys/syscall.h>
     #include <unistd.h>
@@ -43,16 +44,16 @@ cdef extern from *:
         struct sock_fprog program = {length, (struct sock_filter *)code};
         return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
     }
-    static long fences_capget(unsigned long long *sets) {
+    static long fences_capget(uint64_t *sets) {
         struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
         struct __user_cap_data_struct data[2];
         if (syscall(SYS_capget, &header, data)) return -1;
-        sets[0] = data[0].effective | (unsigned long long)data[1].effective << 32;
-        sets[1] = data[0].permitted | (unsigned long long)data[1].permitted << 32;
-        sets[2] = data[0].inheritable | (unsigned long long)data[1].inheritable << 32;
+        sets[0] = data[0].effective | (uint64_t)data[1].effective << 32;
+        sets[1] = data[0].permitted | (uint64_t)data[1].permitted << 32;
+        sets[2] = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
         return 0;
     }
-    static long fences_capset(const unsigned long long *sets) {
+    static long fences_capset(const uint64_t *sets) {
         struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
         struct __user_cap_data_struct data[2] = {
             {(unsigned)sets[0], (unsigned)sets[1], (unsigned)sets[2]},
@@ -110,6 +111,7 @@ def state():
 def capabilities():
     """(effective, permitted, inheritable), each as bits."""
     cdef uint64_t[3] sets
+    sets[0] = sets[1] = sets[2] = 0
     checked(fences_capget(sets))
     return sets[0], sets[1], sets[2]
 
