@@ -195,7 +195,7 @@ def test_what_a_killed_drain_lost_is_in_the_ledger(scene: Scene) -> None:
         worker=["ready, set received.0=0, work 60"],
     )
     scene.options["run.drain_s"] = 0.3
-    assert scene.run((0.8, signal.SIGTERM)) == 1
+    assert scene.run((2.0, signal.SIGTERM)) == 1
     ledger = json.loads((scene.directory / "ledger.json").read_text())
     assert ledger["identities"]["L3"]["terms"]["lost"] == 8
 
