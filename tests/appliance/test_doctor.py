@@ -15,7 +15,7 @@ from appliance.finding import Finding
 from appliance.host import Clock, Machine, Sandbox
 from appliance.nic import Feature, Interface, Rings
 from appliance.options import Feed
-from appliance.stats import READY, capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats import FENCES, READY, capture_layout, feed_layout, supervisor_layout, worker_layout
 from appliance.summary import Snapshots
 from appliance.traffic import Traffic
 
@@ -57,7 +57,8 @@ def of_host(found: Machine | None = None, **how: Any) -> list[Finding]:
 
 
 def snapshots(workers: int = 1, **counters: int) -> Snapshots:
-    given = {"state": READY, **{name.replace("__", "."): value for name, value in counters.items()}}
+    fenced = {f"sandbox.{fence}": 1 for fence in FENCES}
+    given = {"state": READY, **fenced, **{name.replace("__", "."): value for name, value in counters.items()}}
     layouts = [worker_layout(1)] * workers
     pages = [{name: given.get(name, 0) for name in layout} for layout in layouts]
     others = [capture_layout(workers, ["not_ip", "fragment"]), feed_layout(workers), supervisor_layout(workers, 1)]
@@ -155,6 +156,7 @@ def test_a_feed_for_other_hosts_needs_a_lock(key: str, verdict: str) -> None:
         ("lag", "warn", {"frames": 10, "lag_ns": 3 * 10**9}, {}),
         ("limits", "warn", {"flows_ended__evicted": 1}, {}),
         ("feed", "warn", {"refused__key": 1}, {}),
+        ("sandbox", "warn", {"sandbox__seccomp": 0}, {}),
         ("ledger", "warn", {"frames": 500_000}, {"frames": 400_000}),
         ("traffic", "warn", {"frames": 7}, {"frames": 7}),
     ],
