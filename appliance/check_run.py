@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from appliance import ledger, summary
 from appliance.books import under
 from appliance.config import Config
 from appliance.finding import Checks, Said, bad, doubt, good
-from appliance.stats import DRAINING, READY, Counts
+from appliance.stats import DRAINING, FENCES_OF, READY, Counts
 from appliance.summary import Snapshots, duration
 
 STALE_S = 10.0
@@ -20,7 +20,6 @@ UNEVEN = 2.0  # times the mean of all workers
 BUSY_FRAMES_S = 1000  # below that a worker's share is chance
 IN_FLIGHT_S = 2.0  # of traffic: rings, links and half a batch
 FEW = 1000
-FENCES = ("no_new_privileges", "seccomp", "landlock", "capabilities")
 
 
 class Facts(NamedTuple):
@@ -261,16 +260,21 @@ def feed(facts: Facts) -> Iterator[Said]:
 
 @RUN.check("sandbox")
 def sandbox(facts: Facts) -> Iterator[Said]:
-    """Which fences hold around each process, where this version puts any up."""
+    """Which fences hold around each process."""
     open_gates: dict[str, list[str]] = {}
-    known: Sequence[str] = [fence for fence in FENCES if f"sandbox.{fence}" in facts.now.feed]
     for name, page in facts.processes:
-        for fence in known:
+        for fence in FENCES_OF[name.partition(" ")[0]]:
             if not page[f"sandbox.{fence}"]:
                 open_gates.setdefault(fence, []).append(name)
-    if open_gates:
+    if facts.config.run.sandbox == "off":
+        yield doubt(
+            "run.sandbox is off",
+            "A fault in the code that reads hostile bytes could do more harm.",
+            'run.sandbox = "on"',
+        )
+    elif open_gates:
         seen = "; ".join(f"without {fence}: {', '.join(names)}" for fence, names in open_gates.items())
         why = "A fault in the code that reads hostile bytes could do more harm."
         yield doubt(seen, why, "grep . /sys/kernel/security/lsm; uname -r")
-    elif known:
-        yield good(f"all fences hold around every process ({', '.join(known)})")
+    else:
+        yield good("all fences hold around every process")

@@ -5,14 +5,16 @@ then. The checks, their messages and the commented default file are made from it
 """
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from appliance.notes import Section, note
 from appliance.option_bodies import Bodies
 from appliance.option_output import Output as Output  # others import it from here
+from appliance.option_run import Run as Run
 from appliance.option_shedding import Shedding
+from appliance.option_tcp import Tcp as Tcp
 
 MAX_WORKERS = 256  # the sharder's table of open batches
 CHECKSUMS = ("off", "count", "drop")
@@ -188,138 +190,6 @@ class Workers(Section, frozen=True):
     ] = 8
 
 
-class Tcp(Section, frozen=True):
-    """Limits of TCP reassembly, each per worker. All are on by default: the traffic is not to be trusted."""
-
-    max_connections: Annotated[
-        int,
-        note(
-            "Connections followed at a time. The table must not grow with a flood of SYNs.",
-            unit="connections",
-            ge=16,
-            le=1 << 26,
-            reached="the connection idle for longest is given up, its open messages end truncated",
-            counter='appliance_tcp_flows_total{end="evicted"}',
-        ),
-    ] = 1000000
-    max_half_open: Annotated[
-        int,
-        note(
-            "Attempts followed at the same time: connections that only one side has spoken of so far. A flood of them "
-            "costs this many, and no established connection.",
-            unit="connections per worker",
-            ge=16,
-            le=1 << 26,
-            reached="the oldest attempt is forgotten; if it goes on, it is picked up in the middle",
-            counter='appliance_tcp_flows_total{end="half_open"}',
-        ),
-    ] = 65536
-    half_open_timeout_s: Annotated[
-        float,
-        note(
-            "How long an attempt is followed: a SYN is repeated after 1, 3, 7 and 15 s.",
-            unit="seconds",
-            ge=0.1,
-            le=86400,
-            reached="the attempt is forgotten",
-            counter='appliance_tcp_flows_total{end="timeout"}',
-        ),
-    ] = 30.0
-    checksums: Annotated[
-        Literal["off", "count", "drop"],
-        note(
-            'Checksums of IPv4 and TCP: "count" verifies them, "drop" also leaves a segment with a wrong one out, as '
-            "its receiver does. What a host's own stack leaves to its card is neither, and is counted apart.",
-            counter="appliance_tcp_checksums_total",
-        ),
-    ] = "count"
-    overlap: Annotated[
-        Literal["first", "last"],
-        note(
-            "Which copy counts when bytes come twice with different content while they are held. Bytes that were "
-            "handed on stay. Either way the difference is counted, and its event marked overlap_conflict.",
-            counter='appliance_tcp_payload_bytes_total{outcome="conflicting"}',
-        ),
-    ] = "first"
-    idle_timeout_s: Annotated[
-        float,
-        note(
-            "A connection without a frame for so long is over. Longer than the usual keep-alive of a server.",
-            unit="seconds",
-            ge=0.1,
-            le=86400,
-            reached="the connection is closed, its open messages end truncated",
-            counter='appliance_tcp_flows_total{end="timeout"}',
-        ),
-    ] = 300.0
-    closed_linger_s: Annotated[
-        float,
-        note(
-            "How long a closed connection is remembered, so that its late frames do not open a new one.",
-            unit="seconds",
-            ge=0,
-            le=3600,
-            reached="it is forgotten",
-        ),
-    ] = 5.0
-    gap_timeout_s: Annotated[
-        float,
-        note(
-            "How long bytes are waited for that the receiver has acknowledged and nobody will send again: covers the "
-            "skew of a TAP's halves. Ten times as long if the receiver lacks them too.",
-            unit="seconds",
-            ge=0,
-            le=300,
-            reached="the bytes become a gap and the stream goes on behind it; what its receiver never took is left out",
-            counter="appliance_tcp_gaps_total",
-        ),
-    ] = 1.0
-    settle_ms: Annotated[
-        int,
-        note(
-            "How long a connection whose SYN was not seen is watched before its first byte is decided; also how long a "
-            "direction that was never seen is waited for, and frames behind a RST: covers the skew of a TAP's halves.",
-            unit="milliseconds",
-            ge=0,
-            le=10000,
-            reached="the lowest byte seen counts as the first; a missing direction is not waited for; a reset is final",
-        ),
-    ] = 100
-    max_pending_bytes: Annotated[
-        int,
-        note(
-            "Bytes held behind a hole of one stream: a window of 1 MiB is rarely exceeded.",
-            unit="bytes per stream",
-            ge=1024,
-            le=1 << 32,
-            reached="the oldest hole becomes a gap and what waited behind it is delivered",
-            counter="appliance_tcp_gaps_total",
-        ),
-    ] = 1048576
-    max_pending_segments: Annotated[
-        int,
-        note(
-            "Segments held behind a hole of one stream: tiny ones cost more by their number than by their bytes.",
-            unit="segments per stream",
-            ge=1,
-            le=1 << 20,
-            reached="the oldest hole becomes a gap and what waited behind it is delivered",
-            counter="appliance_tcp_gaps_total",
-        ),
-    ] = 4096
-    max_total_pending_bytes: Annotated[
-        int,
-        note(
-            "Bytes held behind holes by all streams of a worker: bounds its memory whatever the traffic does.",
-            unit="bytes per worker",
-            ge=1024,
-            le=1 << 40,
-            reached="holes become gaps and what waited behind them is delivered",
-            counter="appliance_tcp_gaps_total",
-        ),
-    ] = 268435456
-
-
 class Http(Section, frozen=True):
     """Limits of the HTTP parser, and what of a message goes into its event."""
 
@@ -482,76 +352,6 @@ class Metrics(Section, frozen=True):
     """Prometheus metrics and /healthz."""
 
     bind: Annotated[str, note('Where /metrics and /healthz are served: HOST:PORT or "off".')] = "127.0.0.1:9470"
-
-
-class Run(Section, frozen=True):
-    """The run as a whole."""
-
-    directory: Annotated[
-        str, note('Private directory for sockets and counters; "" makes one in memory and removes it.')
-    ] = ""
-    observer: Annotated[str, note('Name of this sensor in its events; "" is the name of the host.')] = ""
-    ledger: Annotated[str, note('File that receives the ledger as JSON at the end; "" is none.')] = ""
-    drain_s: Annotated[
-        float,
-        note(
-            "How long a stop may take to bring out what is on its way.",
-            unit="seconds",
-            ge=0,
-            le=3600,
-            reached="the processes still running are killed; the ledger says what was lost",
-            counter="appliance_frames_unaccounted",
-        ),
-    ] = 5.0
-    hung_s: Annotated[
-        float,
-        note(
-            "How long a process of a live capture may stand still. None ever has to: whoever waits says that it does. "
-            "A worker moves with every batch, which takes milliseconds.",
-            unit="seconds",
-            ge=0.5,
-            le=3600,
-            reached="it is killed and started again",
-            counter='appliance_process_restarts_total{reason="hung"}',
-        ),
-    ] = 6.0
-    sandbox: Annotated[
-        Literal["on", "off"],
-        note(
-            "Each process gives up what it does not need as soon as it is at work: capabilities, network, files, other "
-            "programs. Off is for debuggers and profilers.",
-            counter="appliance_sandbox",
-        ),
-    ] = "on"
-    user: Annotated[
-        str,
-        note(
-            'User that every process but the supervisor becomes, when started as root; "" is nobody else: they stay '
-            "root without its capabilities. It has to be able to write the output."
-        ),
-    ] = ""
-    log: Annotated[
-        Literal["text", "json"],
-        note(
-            "What standard error gets: lines for people, or one JSON object a line. In the journal each has a priority."
-        ),
-    ] = "text"
-    log_lines_per_s: Annotated[
-        int,
-        note(
-            "Lines of one reason in any second, of all processes of a kind together: a flood of faults must not fill "
-            "the disk. What is left out is counted and said.",
-            unit="lines per second",
-            ge=1,
-            le=10000,
-            reached="further lines are left out, and how many that were is said when there is room again",
-            counter="appliance_log_suppressed_total",
-        ),
-    ] = 10
-    allow_remote: Annotated[
-        bool,
-        note("Metrics may be bound beyond this host. They do not ask who is there: use it behind a firewall."),
-    ] = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

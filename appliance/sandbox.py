@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from appliance import confine, syscalls
-from appliance.log import NOTICE, tell
+from appliance.log import tell
 from appliance.options import Config
 from appliance.stats import Page
 from appliance.syscalls import Role
@@ -181,7 +181,7 @@ class _Fences:
         except (OSError, KeyError) as fault:
             if self.tell and not quiet:
                 reason = fault.strerror if isinstance(fault, OSError) else fault.args[0]
-                tell(f"sandbox: {self.role} goes without {name}: {reason}", reason="sandbox", level=NOTICE)
+                tell(f"sandbox: {self.role} goes without {name}: {reason}", reason="sandbox")
 
     def put_common(self) -> None:
         """No core file, no debugger, nothing to be gained by starting a program."""

@@ -162,8 +162,6 @@ PIPELINE_COUNTERS = (
     *(f"response_seconds.le.{bound}" for bound in RESPONSE_BUCKETS_S),  # each value in one bucket: not cumulative
     "response_seconds.sum_ns",
 )
-FENCES = ("capabilities", "no_new_privileges", "undumpable", "seccomp", "landlock", "network", "network_namespace")
-FENCES_OF = {"supervisor": FENCES[:4], "capture": FENCES[:5], "worker": FENCES, "feed": FENCES[:5]}
 LOG_REASONS = (
     "run",
     "loss",
@@ -178,17 +176,12 @@ LOG_REASONS = (
     "bug",
 )  # of log.py
 _LOG = tuple(f"{slot}.{reason}" for slot in ("log_lines", "log_suppressed") for reason in LOG_REASONS)
+FENCES = ("capabilities", "no_new_privileges", "undumpable", "seccomp", "landlock", "network", "network_namespace")
+FENCES_OF = {"supervisor": FENCES[:4], "capture": FENCES[:5], "worker": FENCES, "feed": FENCES[:5]}
 _COMMON = (
-    "state",
-    "pid",
-    "progress_ns",
-    "starts",
-    "error",
-    "generation",
-    "wanted_generation",
-    "config_error",
-    *_LOG,
+    *("state", "pid", "progress_ns", "starts", "error", "generation", "wanted_generation", "config_error"),
     *(f"sandbox.{fence}" for fence in FENCES),
+    *_LOG,
 )
 
 Counts = Mapping[str, int]

@@ -71,6 +71,7 @@ def lines(axes: Axes, panel: dict[str, Any], found: list[Series], unit: Callable
         known = [dict(one.points) for one in found]
         heights = [[points.get(at, 0.0) for at in times] for points in known]
         axes.stackplot([at / 86400 for at in times], heights, colors=COLOURS, alpha=0.75)
+        axes.set_ylim(0, 1.05 * max(map(sum, zip(*heights, strict=True))) or 1.0)
         shown = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[n % len(COLOURS)]) for n in range(len(found))]
     else:
         shown = []

@@ -57,8 +57,11 @@ def of_host(found: Machine | None = None, **how: Any) -> list[Finding]:
 
 
 def snapshots(workers: int = 1, **counters: int) -> Snapshots:
-    fenced = {f"sandbox.{fence}": 1 for fence in FENCES}
-    given = {"state": READY, **fenced, **{name.replace("__", "."): value for name, value in counters.items()}}
+    given = {
+        "state": READY,
+        **{f"sandbox.{fence}": 1 for fence in FENCES},
+        **{name.replace("__", "."): value for name, value in counters.items()},
+    }
     layouts = [worker_layout(1)] * workers
     pages = [{name: given.get(name, 0) for name in layout} for layout in layouts]
     others = [capture_layout(workers, ["not_ip", "fragment"]), feed_layout(workers), supervisor_layout(workers, 1)]

@@ -27,17 +27,18 @@ BOARD = json.loads((ROOT / "ops" / "grafana" / "dashboards" / "capture-appliance
 RULES = [ROOT / "ops" / "prometheus" / name for name in ("recording.yml", "alerts.yml")]
 SCRAPE_S = 1.0
 LINKS = ("--set", "shard.batch_bytes=65536", "--set", "shard.link_bytes=1048576")
+LATE = ("--set", "shedding.high_fill=0.95")  # the link is full before connections are left out: both are seen
 
 # What the faults below have to set off, if only as pending: most wait for minutes before they fire.
 SET_OFF = {
     "ApplianceRestarts",
     "ApplianceLosingFrames",
-    "ApplianceLosingManyFrames",
     "ApplianceLosingEvents",
     "ApplianceOverloaded",
 }
 # What they may set off, and why it is not certain.
 MAY = {
+    "ApplianceLosingManyFrames": "what a full link drops may be more than 1 % of all, or less",
     "ApplianceDown": "before the first scrape there is no sensor",
     "ApplianceSilent": "before the clients begin nothing is on the wire",
     "ApplianceProcessDown": "a scrape may see a killed process before its successor runs",
@@ -81,7 +82,7 @@ def hurt(box: Box) -> None:
 
     box.send("worker-0", signal.SIGSTOP)
     try:
-        wait_for(lambda: box.count("capture-0", "dropped_backlog.0") > 500, "a full link drops frames")
+        wait_for(lambda: box.count("capture-0", "dropped_backlog.0") > 200, "a full link drops frames")
         wait_for(lambda: box.count("capture-0", "shed_steps.0") > 0, "new connections are left out")
         time.sleep(3 * SCRAPE_S)  # a scrape sees it
     finally:
@@ -100,7 +101,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def play(scene: Scene, directory: Path) -> Stage:
-    box = scene.capture("--workers", 2, *LINKS)
+    box = scene.capture("--workers", 2, *LINKS, *LATE)
     server = Server(scene.server, directory, "127.0.0.1:9470", rules=RULES)
     server.wait('up{job="appliance"} == 1')
     start = time.time()
