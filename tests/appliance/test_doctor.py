@@ -159,6 +159,7 @@ def test_a_feed_for_other_hosts_needs_a_lock(key: str, verdict: str) -> None:
         ("lag", "warn", {"frames": 10, "lag_ns": 3 * 10**9}, {}),
         ("limits", "warn", {"flows_ended__evicted": 1}, {}),
         ("feed", "warn", {"refused__key": 1}, {}),
+        ("sandbox", "warn", {"sandbox__seccomp": 0}, {}),
         ("ledger", "warn", {"frames": 500_000}, {"frames": 400_000}),
         ("traffic", "warn", {"frames": 7}, {"frames": 7}),
     ],
