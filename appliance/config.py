@@ -12,9 +12,7 @@ import os
 import re
 import socket
 import textwrap
-import tomllib
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -175,6 +173,8 @@ def split_address(text: str) -> tuple[str, int]:
 def _read_toml(file: Path) -> tuple[dict[str, object], list[tuple[str, str]], str]:
     """Usable values by "section.key", the faults of everything else with their key ("" = the file as a whole), and the
     text."""
+    import tomllib  # here, as difflib below: the processes of a run start without them
+
     try:
         text = file.read_text(encoding="utf-8")
         document = tomllib.loads(text)
@@ -204,10 +204,19 @@ def _read_toml(file: Path) -> tuple[dict[str, object], list[tuple[str, str]], st
     return values, faults, text
 
 
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """The one that was meant, probably; none where difflib cannot be loaded: in a process that is fenced in."""
+    try:
+        from difflib import get_close_matches
+    except (ImportError, OSError):
+        return []
+    return get_close_matches(name, list(known), n=1)
+
+
 def _unknown_section(name: str, content: object) -> str:
     if not isinstance(content, dict):
         return _unknown(name)
-    close = get_close_matches(name, _SECTIONS, n=1)
+    close = _close(name, _SECTIONS)
     return f"[{name}] is not a section; " + (
         f"did you mean [{close[0]}]?" if close else f"known: {', '.join(_SECTIONS)}"
     )
@@ -216,10 +225,8 @@ def _unknown_section(name: str, content: object) -> str:
 def _unknown(key: str) -> str:
     section, _, name = key.rpartition(".")
     elsewhere = [known for known in _FIELDS if known.partition(".")[2] == name]
-    near = get_close_matches(
-        name, [known.partition(".")[2] for known in _FIELDS if known.startswith(f"{section}.")], n=1
-    )
-    close = [f"{section}.{near[0]}"] if near else elsewhere[:1] or get_close_matches(key, _FIELDS, n=1)
+    near = _close(name, (known.partition(".")[2] for known in _FIELDS if known.startswith(f"{section}.")))
+    close = [f"{section}.{near[0]}"] if near else elsewhere[:1] or _close(key, _FIELDS)
     return f"{key} is not an option" + (f"; did you mean {close[0]}?" if close else "")
 
 

@@ -7,7 +7,6 @@ captures really see, the folder of keys read. What a change would tear down (soc
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ from pathlib import Path
 import msgspec
 
 from appliance.config import Config, ConfigError, load_toml, resolve
-from appliance.curve import KeyFault, read_allowed, read_pair
 from appliance.places import place
 
 SECTIONS = ("tcp", "http", "bodies")  # whose keys may all change
@@ -92,6 +90,8 @@ def check(file: Path) -> None:
     said = partial(_said, _document(file))
     found = [*_filter_faults(said("source.filter"), LINK_TYPES), *_key_faults(said("feed.curve_clients"))]
     if said("feed.curve_key"):
+        from appliance.curve import KeyFault, read_pair  # here, as below: a run starts without ZeroMQ in its supervisor
+
         try:
             read_pair(said("feed.curve_key"))
         except KeyFault as fault:
@@ -104,6 +104,8 @@ def check(file: Path) -> None:
 
 def _document(file: Path) -> dict[str, object]:
     """What a file says that may be wrong in any way; nothing if it is no TOML."""
+    import tomllib
+
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -139,6 +141,8 @@ def _filter_faults(text: str, link_types: Sequence[int]) -> Iterator[tuple[str, 
 
 def _key_faults(folder: str) -> Iterator[tuple[str, str]]:
     if folder:
+        from appliance.curve import KeyFault, read_allowed
+
         try:
             read_allowed(folder)
         except KeyFault as fault:

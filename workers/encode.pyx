@@ -7,9 +7,14 @@ Length proof: write() adds up the longest that an event can become (six bytes fo
 keys and numbers) and makes that much room before it writes; the functions below it only append.
 """
 import base64
-import hashlib
 import json
 import socket
+
+try:                            # what hashlib is made of, without OpenSSL, which takes 10 ms to load
+    from _blake2 import blake2b
+    from _sha1 import sha1
+except ImportError:
+    from hashlib import blake2b, sha1
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -246,8 +251,8 @@ cdef class Encoder:
         client, server = endpoints if flow.client_low else endpoints[::-1]
         # Community ID 1, seed 0: the endpoint order of the key is the one it asks for.
         packed = b"\0\0" + low + high + b"\x06\0" + key.low_port.to_bytes(2, "big") + key.high_port.to_bytes(2, "big")
-        community = "1:" + base64.b64encode(hashlib.sha1(packed, usedforsecurity=False).digest()).decode()
-        digest = hashlib.blake2b(packed + key.vlans.to_bytes(8, "little"), digest_size=16).digest()
+        community = "1:" + base64.b64encode(sha1(packed, usedforsecurity=False).digest()).decode()
+        digest = blake2b(packed + key.vlans.to_bytes(8, "little"), digest_size=16).digest()
         flow.identity[0] = int.from_bytes(digest[:8], "little")
         flow.identity[1] = int.from_bytes(digest[8:], "little")
         tags = [key.vlans >> shift & 0xFFF for shift in (0, 16, 32) if key.vlans >> shift & 0x8000]
