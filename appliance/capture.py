@@ -16,13 +16,12 @@ import select
 import stat
 import sys
 import time
-from collections import deque
 from pathlib import Path
 
 from appliance import log, pcap, sandbox
-from appliance.batch import stamp
 from appliance.books import close_capture
-from appliance.bus import Bus, BusError, FrameOutlet
+from appliance.bus import BusError
+from appliance.links import Links
 from appliance.log import tell
 from appliance.lookout import Lookout
 from appliance.options import Config
@@ -31,16 +30,13 @@ from appliance.shedding import RING_S, Shedder, refusal
 from appliance.station import Station, configuration, leave
 from appliance.stats import DONE, DRAINING, READY, Page
 
-SLOTS_AHEAD = 12  # batches that a turn of frames of 1500 bytes fills
 TURN_FRAMES = 8192  # frames per turn of the loop: some ms of work between two looks at signals and ages
 RING_DRAIN_S = 1.0  # how long the frames already in the kernel's ring are waited for at a stop
 STATS_S = 1.0  # libpcap's counters are 32 bits wide and wrap after 4.8 minutes at 14.88 million frames a second
 LINGER_S = 1.0  # how long a failing live capture, which will be back, lets its queues leave
-END_AGAIN_S = 0.5  # between two attempts to say that nothing more comes
 KEY_BYTES = 16
 PIPE_BYTES = 1 << 20
 ETHERNET = 1  # DLT_EN10MB
-GAUGES = ("last_frame_ns", "fragments.held")
 MIRRORS = ("lo", "any")  # where libpcap reads every loopback frame twice and throws the outgoing copy away
 
 
@@ -85,7 +81,6 @@ class Capture:
         self.page = page
         self.station = station
         self.live = not config.lossless
-        self.deadline: float | None = None  # time.monotonic(); set by a stop: the end of all waiting
         if self.live and self._twice:  # a killed predecessor knew this only as of its last look at the kernel
             unseen = page["kernel_received"] - page["kernel_dropped"] - page["frames"] - page["looped_frames"]
             page.add("looped_frames", max(0, min(unseen, page["frames"] - page["looped_frames"])))
@@ -94,12 +89,8 @@ class Capture:
             page["kernel_received"] = max(page["kernel_received"], page["frames"])
         self.base = page.snapshot()
         self.key = shared_key(run_dir)
-        self.connected = False
-        self.sequences = [0] * config.worker_count
-        self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.sequences]  # (frames, message)
-        self.backlog_bytes = [0] * config.worker_count
-        self.backlog_limit = config.shard.link_bytes // 2 // config.capture_count
-        self.sharder = self._sharder(ETHERNET)  # replaced when the source says what its frames are
+        # Its sharder is replaced when the source says what its frames are.
+        self.links = Links(config, run_dir, index, page, station, self._sharder(ETHERNET), self.base)
         self.handle: pcap.Handle | None = None
         self.filter = ""  # as it was set
         self.input = -1  # descriptor of the file being read
@@ -154,7 +145,7 @@ class Capture:
         if source.filter:
             self.filter = self._filter(handle, source.filter)
         self.page["link_type"] = handle.link_type
-        self.sharder = self._sharder(handle.link_type)
+        self.links.sharder = self._sharder(handle.link_type)
         return handle
 
     @staticmethod
@@ -180,12 +171,9 @@ class Capture:
         """The links to the workers, once the source is open: their thread must not have what that needs.
 
         Raises BusError. Does nothing the second time."""
-        if self.connected:
-            return
-        self.connected = True
-        sandbox.opened(self.config, self.page)
-        self.bus = Bus()
-        self.outlet = FrameOutlet(self.bus, self.config, self.run_dir, self.index, time.time_ns())
+        if not self.links.connected:
+            sandbox.opened(self.config, self.page)
+            self.links.connect()
 
     def _follow_news(self, handle: pcap.Handle) -> None:
         """Takes a new configuration over: of all that can change, only the filter is a matter of the capture."""
@@ -255,9 +243,9 @@ class Capture:
         while not self.station.stopping:
             self.station.turn()
             self._follow_news(handle)
-            frames = handle.shard(self.sharder, TURN_FRAMES)
-            self.sharder.seal(age_ns)
-            self._pass_on()
+            frames = handle.shard(self.links.sharder, TURN_FRAMES)
+            self.links.sharder.seal(age_ns)
+            self.links.pass_on()
             now = time.monotonic()
             if now >= self.stats_at:
                 self._kernel_stats(handle)
@@ -265,16 +253,16 @@ class Capture:
                 self.lookout.look(now, handle.fileno())
             if self.shedder is not None and now >= self.shedder.next_look:
                 if frames >= TURN_FRAMES or now >= self.shedder.next_ring:  # fewer: all that was there was read
-                    self.shedder.see_ring(handle.stats(), self.sharder, mirror=self._mirror)
+                    self.shedder.see_ring(handle.stats(), self.links.sharder, mirror=self._mirror)
                     self.shedder.next_ring = now + RING_S
                 refused = self.shedder.refused
-                self.shedder.look(now, [count / self.backlog_limit for count in self.backlog_bytes], self.sharder)
+                self.shedder.look(now, self.links.fill(), self.links.sharder)
                 if self.shedder.refused != refused:
                     self._refuse(handle, self.shedder.refused)
             if frames == 0:
                 waiting.poll(self.config.shard.batch_age_ms)
         self.station.state(DRAINING)
-        self.deadline = time.monotonic() + self.config.run.drain_s
+        self.links.drain()
         handle.stop_accepting()
         self._drain_ring(handle, waiting)
 
@@ -284,7 +272,7 @@ class Capture:
         try:
             if not handle.seamless:
                 raise pcap.BadFilter("the filter of this interface cannot be changed")
-            handle.set_filter(refusal(self.sharder.salt, steps, self.filter) if steps else self.filter)
+            handle.set_filter(refusal(self.links.sharder.salt, steps, self.filter) if steps else self.filter)
         except pcap.BadFilter as reason:
             self.shedder.spare_kernel()
             tell(f"{handle.source}: the kernel's buffer overflows, and nothing can be refused there: {reason}")
@@ -299,12 +287,12 @@ class Capture:
         mirror = self._mirror
         while time.monotonic() < end:
             self.station.turn()
-            if handle.shard(self.sharder, TURN_FRAMES):
+            if handle.shard(self.links.sharder, TURN_FRAMES):
                 quiet_since = time.monotonic()
-                self._pass_on()
+                self.links.pass_on()
                 continue
             received, dropped, _ = handle.stats()
-            if not mirror and received - dropped <= self.sharder.counts()["frames"]:
+            if not mirror and received - dropped <= self.links.sharder.counts()["frames"]:
                 break
             if mirror and time.monotonic() - quiet_since > 3 * settings.timeout_ms / 1000:
                 break  # on a mirror the frames to come cannot be told from those thrown away: no block is open any more
@@ -322,8 +310,8 @@ class Capture:
 
     def _kernel_stats(self, handle: pcap.Handle, *, final: bool = False) -> None:
         received, dropped, if_dropped = handle.stats()
-        frames = self.sharder.counts()["frames"]
-        self._count()
+        frames = self.links.sharder.counts()["frames"]
+        self.links.count()
         base = self.base
         self.page["kernel_received"] = base["kernel_received"] + received
         self.page["kernel_dropped"] = base["kernel_dropped"] + dropped
@@ -346,140 +334,49 @@ class Capture:
         while not self.station.stopping:
             self.station.turn()
             self._follow_news(handle)
-            if handle.shard(self.sharder, TURN_FRAMES) < 0:
+            if handle.shard(self.links.sharder, TURN_FRAMES) < 0:
                 break
-            self._pass_on()
+            self.links.pass_on()
             self.page["input_bytes_read"] = handle.tell()
         if self.station.stopping:
-            self.deadline = time.monotonic() + self.config.run.drain_s
-        self.page["input_bytes_read"] = about.st_size if regular and self.deadline is None else handle.tell()
+            self.links.drain()
+        self.page["input_bytes_read"] = about.st_size if regular and self.links.deadline is None else handle.tell()
 
     def _idle(self) -> bool:
         """A stream has nothing, or has kept libpcap busy for a while: passes on what came. Whether to go on."""
         self.station.turn()
-        self.sharder.seal(self.config.shard.batch_age_ms * 1_000_000)
-        self._pass_on()
+        self.links.sharder.seal(self.config.shard.batch_age_ms * 1_000_000)
+        self.links.pass_on()
         return not self.station.stopping
 
-    # -- the links ---------------------------------------------------------------------------------------------------
-
-    def _count(self) -> None:
-        counts = self.sharder.counts()
-        self.page.update({name: n if name in GAUGES else n + self.base[name] for name, n in counts.items()})
-
-    def _pass_on(self) -> None:
-        """Sends what is sealed. What a link does not take joins the backlog when live, and is waited for otherwise."""
-        for worker, backlog in enumerate(self.backlogs):
-            while backlog and self._sendable(worker):
-                held, copy = backlog.popleft()
-                self.backlog_bytes[worker] -= len(copy)
-                self._send(worker, held, copy)
-        self._supply()
-        if not self.sharder.ready:
-            return
-        self._count()
-        for worker, frames, message in self.sharder.take():
-            if not self.backlogs[worker] and self._sendable(worker):
-                self._send(worker, frames, message)
-                continue
-            if self.deadline is not None:
-                self.page.add(f"dropped_stopping.{worker}", frames)
-            elif self.backlog_bytes[worker] + len(message) > self.backlog_limit:
-                self.page.add(f"dropped_backlog.{worker}", frames)
-            else:
-                self.backlogs[worker].append((frames, bytearray(message)))
-                self.backlog_bytes[worker] += len(message)
-            self._return(message)
-        self._supply()
-
-    def _supply(self) -> None:
-        """Gives the sharder slots for what the next turn may fill; what it fills beyond is copied into one later."""
-        while self.sharder.supplied < SLOTS_AHEAD:
-            slot = self.outlet.lend()
-            if slot is None:
-                return
-            self.sharder.supply(slot)
-
-    def _return(self, message: memoryview) -> None:
-        """The memory of a batch that was not sent, or was copied."""
-        if self.outlet.take_back(message):
-            message.release()
-        else:
-            self.sharder.recycle(message)
-
-    def _give_up_backlogs(self) -> None:
-        for worker, backlog in enumerate(self.backlogs):
-            self.page.add(f"dropped_stopping.{worker}", sum(frames for frames, _ in backlog))
-            backlog.clear()
-
-    def _sendable(self, worker: int) -> bool:
-        """Whether the link has room. Waits for it when reading a file, and in a drain until its end."""
-        ready = self.outlet.wait(worker, 0)
-        patient = not self.live or self.deadline is not None
-        while not ready and patient and self.station.until(self._end_of_patience()):
-            ready = self.outlet.wait(worker, 0.02)
-        return ready
-
-    def _send(self, worker: int, frames: int, message: memoryview | bytearray) -> None:
-        stamp(message, self.sequences[worker], self.page[f"sent.{worker}"])
-        self.sequences[worker] += 1
-        # Counted first: killed in between, the frames are missing from the next cumulative and so counted as lost.
-        self.page.add(f"sent.{worker}", frames)
-        self.page.add(f"sent_batches.{worker}", 1)
-        self.page.add(f"sent_bytes.{worker}", len(message))
-        if not self.outlet.send(worker, message):
-            raise RuntimeError(f"the link to worker {worker} had room and took nothing")
+    # -- the end -----------------------------------------------------------------------------------------------------
 
     def _finish(self, code: int) -> int:
         """Sends what is left, and says END on every link until every worker has heard it.
 
         A live source that failed says no END: the supervisor starts its capture again."""
         self.station.state(DRAINING)
-        if self.deadline is None and self.live:
-            self.deadline = time.monotonic() + self.config.run.drain_s
+        if self.links.deadline is None and self.live:
+            self.links.drain()
         if self.shedder is not None:
             self.shedder.rest()
-        self.sharder.settle()
-        self.sharder.seal()
-        self._pass_on()
-        self._give_up_backlogs()
-        self._count()
+        self.links.sharder.settle()
+        self.links.sharder.seal()
+        self.links.pass_on()
+        self.links.give_up()
+        self.links.count()
         if self.handle is not None:
             self.handle.close()
         if self.live and not self.station.stopping:
-            self.bus.close(linger_s=LINGER_S)
+            self.links.bus.close(linger_s=LINGER_S)
             return code
-        if not self._say_end():
+        if not self.links.say_end():
             tell(f"{self.config.interface_names[self.index]}: not every worker took the last batches")
             self.page["error"] = 1
             code = code or 1
-        self.bus.close()
+        self.links.bus.close()
         self.station.state(DONE)
         return code
-
-    def _say_end(self) -> bool:
-        """Whether every worker has heard it. It is said again and again: a worker may be killed before it has."""
-        pages = [Page.open(self.run_dir / f"worker-{worker}.stats") for worker in range(len(self.sequences))]
-        heard = f"ended.{self.index}"
-        say_at = 0.0
-        while deaf := [worker for worker, page in enumerate(pages) if not page[heard]]:
-            if not self.station.until(self._end_of_patience()):
-                return False
-            if time.monotonic() >= say_at:
-                say_at = time.monotonic() + END_AGAIN_S
-                for worker, frames, message in self.sharder.end():
-                    if worker in deaf and self.outlet.wait(worker, 0):
-                        self._send(worker, frames, message)
-                    else:
-                        self._return(message)
-            time.sleep(0.002)
-        return True
-
-    def _end_of_patience(self) -> float | None:
-        """The deadline of all waiting; a stop sets it if nothing did before."""
-        if self.deadline is None and self.station.stopping:
-            self.deadline = time.monotonic() + self.config.run.drain_s
-        return self.deadline
 
 
 def main(argv: list[str]) -> int:

@@ -56,7 +56,7 @@ ROOMS = {
         **dict.fromkeys(PACKET, 1),
         "syscalls": 1,
         **dict.fromkeys((*PCAP, "arena", "confine"), 2),
-        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets", "lookout"), 3),
+        **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets", "lookout", "links"), 3),
         **dict.fromkeys(("processes", "watch", "report", "news", "reload", "summary", "running"), 4),
         **dict.fromkeys(("nic", "host"), 2),
         **dict.fromkeys(
