@@ -4,15 +4,16 @@ Nothing here knows a terminal: width and height come in, lines go out, each with
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from appliance import ledger
+from appliance import ledger, summary
 from appliance.books import under
 from appliance.config import Config
 from appliance.show import safe
 from appliance.slowest import Host
-from appliance.stats import EVENT_DROPS, LINK_DROPS, METHODS, RESPONSE_BUCKETS_S, STATUS_CLASSES, TOPICS
+from appliance.stats import METHODS, RESPONSE_BUCKETS_S, STATUS_CLASSES, TOPICS
 from appliance.summary import Snapshots, duration, size
 
 CALM, NOTE, ALARM, HEAD = "calm", "note", "alarm", "head"
@@ -42,7 +43,10 @@ class View(NamedTuple):
 
     def rate(self, count: Callable[[Snapshots], int]) -> float:
         """How much a counter grew, per second."""
-        return max(0, count(self.now) - count(self.before)) / max(self.seconds, 1e-9)
+        return self.per_second(count(self.now) - count(self.before))
+
+    def per_second(self, growth: int) -> float:
+        return max(0, growth) / max(self.seconds, 1e-9)
 
 
 def draw(view: View, width: int, height: int) -> list[Line]:
@@ -80,25 +84,17 @@ def _group(pages: Sequence[Mapping[str, int]], *names: str) -> int:
     return sum(under(page, name) for page in pages for name in names)
 
 
-# From the wire to the subscriber: name, what is counted.
-STAGES: tuple[tuple[str, Callable[[Snapshots], int]], ...] = (
-    ("never seen, B", lambda pages: _slot(pages.workers, "acked_unseen_bytes")),
-    ("card", lambda pages: pages.total("kernel_if_dropped")),
-    ("kernel ring", lambda pages: pages.total("kernel_dropped") + pages.total("kernel_abandoned")),
-    ("left out, conn.", lambda pages: pages.total("shed_flows")),
-    ("links", lambda pages: _group(pages.captures, *LINK_DROPS)),
-    (
-        "workers",
-        lambda pages: (
-            _group(pages.workers, "lost") + sum(_slot(pages.workers, s) for s in ("crash_lost", "quarantined"))
-        ),
-    ),
-    (
-        "events",
-        lambda pages: _group(pages.workers, *EVENT_DROPS) + _group([pages.feed], "lost") + pages.feed["crash_lost"],
-    ),
-    ("output", lambda pages: pages.feed["dropped_output"]),
-)
+NEVER_SEEN = "never seen, B"
+# From the wire to the output; all but the first as in summary.losses().
+STAGES = (NEVER_SEEN, "card", "kernel ring", "left out, conn.", "links", "workers", "events", "output")
+
+
+def _lost(pages: Snapshots, config: Config) -> Counter[str]:
+    """How much was lost at each stage."""
+    found = Counter({NEVER_SEEN: _slot(pages.workers, "acked_unseen_bytes")})
+    for loss in summary.losses(pages, config):
+        found[loss.stage] += loss.total
+    return found
 
 
 def _losses(view: View, width: int) -> Iterator[Line]:
@@ -106,10 +102,11 @@ def _losses(view: View, width: int) -> Iterator[Line]:
     heading = f"{'lost':<17}{'now/s':>9}{'in all':>13}"
     yield Line(f"{heading} {'':1}{heading}", HEAD)
     half = len(STAGES) // 2
+    before, now = (_lost(pages, view.config) for pages in (view.before, view.now))
     for left, right in zip(STAGES[:half], STAGES[half:], strict=True):
         cells, worst = [], CALM
-        for name, count in (left, right):
-            rate, total = view.rate(count), count(view.now)
+        for name in (left, right):
+            rate, total = view.per_second(now[name] - before[name]), now[name]
             cells.append(f"  {name:<15}{number(rate):>9}{number(total):>13}")
             worst = ALARM if rate else worst if worst == ALARM or not total else NOTE
         yield Line("  ".join(cells), worst)

@@ -117,15 +117,16 @@ class Loss(NamedTuple):
     total: int
     what: str
     remedy: str
+    stage: str = ""  # on the way from the wire to the output, if it is what is lost there that `total` counts
 
 
 def losses(now: Snapshots, config: Config) -> list[Loss]:
     """What was lost, where, and which option to turn; nothing that never happened."""
     found: list[Loss] = []
 
-    def say(count: int, what: str, remedy: str, kind: str = "other") -> None:
+    def say(count: int, what: str, remedy: str, kind: str, stage: str = "") -> None:
         if count:
-            found.append(Loss(kind, count, what, remedy))
+            found.append(Loss(kind, count, what, remedy, stage))
 
     ring, link = f"{config.capture.ring_bytes >> 20}M", config.shard.link_bytes
     say(
@@ -133,18 +134,21 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
         "frames dropped by the kernel before the capture read them",
         f"raise --ring (now {ring}) or narrow --filter",
         "kernel",
+        "kernel ring",
     )
     say(
         now.total("kernel_if_dropped"),
         "frames dropped by the interface or its driver",
         "raise its ring: ethtool -G IFACE rx N",
         "nic",
+        "card",
     )
     say(
         now.total("shed_flows"),
         f"connections ({now.total('shed_frames'):,} frames) left out as a whole because the machine was not enough",
         f"raise --workers (now {config.worker_count}) or narrow --filter",
         "shed",
+        "left out, conn.",
     )
     say(
         -(-now.total("kernel_shed_ns") // 10**9),
@@ -157,18 +161,21 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
         "frames dropped because workers fell behind",
         f"raise --workers (now {config.worker_count}) or [shard] link_bytes (now {link})",
         "link",
+        "links",
     )
     say(
         _matching(now.captures, "dropped_stopping."),
         "frames given up while stopping",
         f"raise [run] drain_s (now {config.run.drain_s:g})",
         "stopping",
+        "links",
     )
     say(
         _matching(now.captures, "dropped_crash.") + now.total("kernel_abandoned"),
         "frames lost in a capture that was killed",
         "see the messages above",
         "capture_crash",
+        "links",
     )
     say(
         now.total("truncated_frames"),
@@ -183,30 +190,35 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
         "frames lost on the way to, or in, a worker that was killed",
         "see the messages above",
         "worker_crash",
+        "workers",
     )
     say(
         sum(page["quarantined"] for page in now.workers),
         "frames left out because workers died of them twice",
         "look at the files named above, and report it",
         "quarantined",
+        "workers",
     )
     say(
         _matching(now.workers, "dropped_backlog."),
         "events dropped because the feed fell behind",
         f"write to a faster disk, or raise [shard] link_bytes (now {link})",
         "feed",
+        "events",
     )
     say(
         _matching(now.workers, "dropped_crash.http.") + _matching([now.feed], "lost.") + now.feed["crash_lost"],
         "events lost in, or on the way between, processes that were killed",
         "see the messages above",
         "event_crash",
+        "events",
     )
     if not now.feed["output_closed"]:
         say(
             now.feed["dropped_output"],
             f"events could not be written to {config.output.path}",
             "they are on the feed; make room on the disk",
+            "output",
             "output",
         )
     return found
