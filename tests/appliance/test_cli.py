@@ -9,13 +9,13 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from contract import event_of
+from feed_process import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = ["--feed", "off", "--metrics", "off"]  # tests run side by side
@@ -183,10 +183,7 @@ def test_a_signal_while_reading_drains_what_was_read(sample: Path, tmp_path: Pat
     assert process.stderr is not None
     process.stdin.buffer.write(sample.read_bytes())
     process.stdin.buffer.flush()
-    end = time.monotonic() + 20
-    while not (output.exists() and output.stat().st_size):
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    eventually(lambda: output.exists() and output.stat().st_size, "events are written")
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
     assert "ledger closed" in process.stderr.read()
