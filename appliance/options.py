@@ -153,12 +153,14 @@ class Shard(Section, frozen=True):
     link_bytes: Annotated[
         int,
         note(
-            "What may wait between a capture and one worker: the memory that a slow or restarting worker costs.",
+            "What may wait between a capture and one worker: the memory that a slow or restarting worker costs. Half as "
+            "much may wait between a worker and the feed, in shared memory too.",
             unit="bytes per worker",
             ge=8192,
             le=1 << 36,
-            reached="live, the batch is dropped; from a file, reading waits",
-            counter='appliance_frames_outcome_total{stage="link",outcome="dropped_backlog"}',
+            reached="live, the batch (or the events) is dropped; from a file, the sender waits",
+            counter='appliance_frames_outcome_total{stage="link",outcome="dropped_backlog"}, '
+            'appliance_feed_dropped_events_total{reason="backlog"}',
         ),
     ] = 67108864
 
