@@ -153,8 +153,8 @@ class Shard(Section, frozen=True):
     link_bytes: Annotated[
         int,
         note(
-            "What may wait between a capture and one worker: the memory that a slow or restarting worker costs. Half as "
-            "much may wait between a worker and the feed, in shared memory too.",
+            "What may wait between a capture and one worker: the memory that a slow or restarting worker costs. Half "
+            "as much may wait between a worker and the feed, in shared memory too.",
             unit="bytes per worker",
             ge=8192,
             le=1 << 36,
