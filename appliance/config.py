@@ -136,7 +136,7 @@ def default_toml() -> str:
     """A configuration file that sets nothing and explains every option, with its default behind a `#`."""
     out = ["# Every option with its default. Take away the # before a key to set it.", ""]
     for name, section in _SECTIONS.items():
-        out += [*_comment((section.__doc__ or "").strip()), f"[{name}]"]
+        out += [*_comment(" ".join((section.__doc__ or "").split())), f"[{name}]"]
         for field in msgspec.structs.fields(section):
             about, extra = _about(field)
             out += ["", *_comment(about)]
