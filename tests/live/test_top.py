@@ -21,7 +21,8 @@ class Terminal:
     def __init__(self, host: Host, *words: str, width: int = 80, height: int = 24) -> None:
         require("tmux")
         self.name = f"top-{uuid.uuid4().hex[:8]}"
-        command = f"{' '.join(host.argv(words))}; echo ended with $?; stty -a; exec sleep 600"
+        # The exit code is said last: who has read it can read everything.
+        command = f"{' '.join(host.argv(words))}; code=$?; stty -a; echo ended with $code; exec sleep 600"
         self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), command)
 
     def _tmux(self, *words: str) -> str:
@@ -85,7 +86,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(busy: tuple[Scene, Box]) -> None:
         terminal.wait(r"^traffic")
         terminal.press("C-c")
         terminal.wait(r"^ended with 130$")
-        terminal.wait(r"(?<!-)\becho\b")  # stty says it a moment later
+        assert re.search(r"(?<!-)\becho\b", terminal.screen())
     finally:
         terminal.close()
 
