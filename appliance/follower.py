@@ -227,8 +227,8 @@ class Follower:
 
     @property
     def missing(self) -> bool:
-        """Whether something is missing that may still be had."""
-        return bool(self._holes)
+        """Whether something is missing that may still be had, or an answer is not over."""
+        return bool(self._holes) or self._asked is not None
 
     def ask(self, now: float) -> Question | None:
         """The question to send now, if there is one: one at a time. What cannot be had is given up here."""

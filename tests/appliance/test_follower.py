@@ -186,6 +186,18 @@ def test_backfill_begins_with_the_oldest_that_is_stored(
     assert gone == []
 
 
+def test_an_answer_whose_end_is_lost_keeps_nobody_awake() -> None:
+    scene = Scene(Follower(("",), replay=True))
+    scene.beat()
+    scene.publish("a.", lost=True)
+    scene.publish("a.")
+    assert scene.answer(lost=frozenset({1}))
+    assert scene.follower.missing
+    assert scene.follower.ask(scene.now) is None
+    assert scene.follower.wait_s(scene.now) is None
+    assert not scene.follower.missing
+
+
 def test_messages_before_the_first_heartbeat_wait_for_the_past() -> None:
     scene = Scene(Follower(("",), replay=True, backfill=True))
     scene.publish("a.", lost=True)
