@@ -31,7 +31,7 @@ cdef class Handle(BasePcap):
     cdef object broken              # how the source ended, to be raised once nothing is pending
     cdef int pipe                   # descriptor of a stream that is read in pieces, or -1
     cdef bint pipe_is_ours
-    cdef char* buffer               # of the FILE that libpcap reads such a stream through, or NULL
+    cdef char* buffer               # of the FILE that libpcap reads through, or NULL (live)
     cdef object idle                # called when the stream has nothing, and from time to time; None: wait for it
     cdef uint64_t idle_ns           # how long at most between two such calls
     cdef uint64_t idle_at           # CLOCK_MONOTONIC of the last one

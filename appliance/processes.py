@@ -1,8 +1,10 @@
 """What the supervisor owns of the operating system: the run directory and its child processes.
 
 A run directory belongs to one instance: it holds a lock for as long as it lives, so it survives neither a crash of the
-supervisor (the kernel drops the lock) nor a second instance started by mistake. Children are started by exec, never by
-fork of a process that holds threads; their standard input is a pipe that nobody writes to: it ends when we die.
+supervisor (the kernel drops the lock) nor a second instance started by mistake. The first children are forked: all that
+they have in common is loaded by then, and a file of a second would else wait for it a fifth of that. One that starts
+again is executed, from nothing: whoever crashed it learned nothing of where things lie in its memory, and by then we
+may have threads. Their standard input is a pipe that nobody writes to: it ends when we die.
 """
 
 from __future__ import annotations
@@ -13,11 +15,17 @@ import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
+from appliance import oneself
 from appliance.config import entrusted
+from appliance.sandbox import regain
+from appliance.station import leave
 from appliance.stats import READY, STARTING, Page
 
 PREFIX = "appliance-"
@@ -29,6 +37,8 @@ SUN_PATH_MAX = 107  # bytes in sockaddr_un.sun_path, less the final NUL
 FIRST_DELAY_S = 1.0
 LAST_DELAY_S = 16.0
 STEADY_S = 10.0  # a process that ran this long has earned an immediate restart again
+DEFAULT_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]  # what each child starts with
+FIRST_OWN = 3  # descriptor; those below are the child's input and outputs
 LONGEST_LOOK_S = 2.0  # between two looks at a process, as far as its stillness is concerned
 
 STALE = (
@@ -42,14 +52,6 @@ STALE = (
     "key",
     "config.json",
 )  # what an earlier run left
-
-# glibc gives a message of a mebibyte back to the system when it is freed and asks for it again, zeroed page by page,
-# for the next one: keeping it halves the system time of a link (mallopt(3)). The links' queues bound what is kept.
-MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": str(256 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_TOP_PAD_": str(16 << 20),
-}
 
 
 class Unusable(Exception):
@@ -271,9 +273,9 @@ class Child:
         self.hung = False  # and was killed for that
         self.pulse = Pulse()
         self._backoff = Backoff()
-        self._files = [(os.POSIX_SPAWN_DUP2, stdout, 1)]
+        self._files = [(stdout, 1)]
         if stdin is not None:  # None: it reads its frames there, and finds out otherwise when the supervisor dies
-            self._files.append((os.POSIX_SPAWN_DUP2, stdin, 0))
+            self._files.append((stdin, 0))
         self._run_dir = run_dir
         self._argv = [sys.executable, "-P", "-m", module, str(run_dir)]
         if kind != "feed":
@@ -283,10 +285,11 @@ class Child:
     def alive(self) -> bool:
         return self.pid != 0
 
-    def start(self, now: float) -> None:
+    def start(self, now: float, *, fork: bool = False) -> None:
         """Starts the process in its own group, so that a Ctrl-C in the terminal reaches only the supervisor.
 
-        Raises OSError when the system has no room for it; nothing runs then."""
+        fork: as a copy of this process, if that does nothing but supervise. Raises OSError when the system has no room
+        for it; nothing runs then."""
         self.page["state"] = STARTING
         self.page["error"] = 0
         self.page["generation"] = self.page["wanted_generation"]  # of what it is entrusted with
@@ -294,14 +297,8 @@ class Child:
         self.started_at = now
         self.hung = False
         self.pulse = Pulse()
-        pid = os.posix_spawn(
-            self._argv[0],
-            self._argv,
-            child_environment() | entrusted(self._run_dir),
-            file_actions=self._files,
-            setpgroup=0,
-            setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE],
-        )
+        forked = fork and threading.active_count() == 1
+        pid = self._fork() if forked else self._execute()
         try:
             self.pidfd = os.pidfd_open(pid)
         except OSError:
@@ -309,6 +306,51 @@ class Child:
             os.waitpid(pid, 0)
             raise
         self.pid = pid
+
+    def _execute(self) -> int:
+        return os.posix_spawn(
+            self._argv[0],
+            self._argv,
+            child_environment() | entrusted(self._run_dir),
+            file_actions=[(os.POSIX_SPAWN_DUP2, *pair) for pair in self._files],
+            setpgroup=0,
+            setsigdef=DEFAULT_SIGNALS,
+        )
+
+    def _fork(self) -> int:
+        sys.stdout.flush()  # or both would write what is in there
+        signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_SIGNALS)  # in the child, our handlers would tell us
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._begin()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFAULT_SIGNALS)
+        return pid
+
+    def _begin(self) -> NoReturn:
+        """The forked child: leaves everything behind that is the supervisor's, and becomes what its argv says."""
+        code = 1
+        try:
+            os.setpgid(0, 0)
+            for descriptor, place in self._files:
+                os.dup2(descriptor, place)
+            os.closerange(FIRST_OWN, os.sysconf("SC_OPEN_MAX"))
+            signal.set_wakeup_fd(-1)
+            for number in DEFAULT_SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFAULT_SIGNALS)
+            os.environ.update(entrusted(self._run_dir))
+            module, *words = self._argv[3:]
+            oneself.be_called(self.name, ["python", "-m", module, *words])
+            regain()
+            code = import_module(module).main([module, *words])
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        except BaseException:
+            sys.excepthook(*sys.exc_info())  # as the interpreter does at the end of a process
+        finally:
+            leave(code)
 
     def reap(self) -> int:
         """The exit code, negative for a signal. Call it once the pidfd is readable."""
@@ -349,7 +391,7 @@ class Child:
 
 
 def child_environment() -> dict[str, str]:
-    """This environment, with MALLOC, and with the place of this package when it is not an installed one.
+    """This environment, with the place of this package when it is not an installed one.
 
     `-P` keeps the current directory out of a child's import path (it may be anybody's, and we may be root), so a
     source tree that is run in place has to be named."""
@@ -358,7 +400,7 @@ def child_environment() -> dict[str, str]:
     if root.name not in ("site-packages", "dist-packages"):
         known = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{root}{os.pathsep}{known}" if known else str(root)
-    return MALLOC | environment
+    return environment
 
 
 # -- output ----------------------------------------------------------------------------------------------------------

@@ -130,6 +130,12 @@ def _limit(bounding: int | None, effective: int, permitted: int, inheritable: in
 # -- a child -----------------------------------------------------------------------------------------------------------
 
 
+def regain() -> None:
+    """Takes up what a forked child may have of the capabilities that its parent put down: exec would do the same."""
+    _, permitted, inheritable = confine.capabilities()
+    confine.keep(permitted, permitted, inheritable)
+
+
 def enter(role: Role, config: Config, run_dir: Path, page: Page, *, first: bool = True) -> None:
     """Fences a child in for the rest of its life. What does not work is said once, by the `first` of a kind."""
     for slot in [name for name in page.names if name.startswith("sandbox.")]:

@@ -15,18 +15,11 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from appliance import oneself
 from appliance.config import ConfigError, is_entrusted, load_resolved
 from appliance.log import current, tell
 from appliance.options import Config
 from appliance.stats import STARTING, Page
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-def _die_with_parent() -> None:
-    import ctypes  # here: few processes need it, and it is slow to load
-
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def leave(code: int) -> NoReturn:
@@ -58,10 +51,11 @@ class Station:
         self._parent = os.getppid()
         if self._stdin:
             self._stdin.register(0, select.POLLIN)
+        oneself.keep_memory()
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if live or not watch_stdin:
-            _die_with_parent()
+            oneself.die_with_parent()
         page["pid"] = os.getpid()
         page.add("starts", 1)
         page["state"] = STARTING

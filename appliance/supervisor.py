@@ -15,6 +15,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ SERVE_FILE_S = 1.0  # a shorter run over a file ends before anybody scrapes it
 
 # By name, never by import: this half of the house does not know the other.
 MODULES = {"capture": "appliance.capture", "worker": "workers.worker", "feed": "appliance.feed"}
+NEEDED = "appliance.bus"  # by every child; ZeroMQ has no threads before there is a context
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -91,8 +93,7 @@ class Supervisor:
                 self._has_reader = bool(config.output.path) and not _is_file(config.output.opened)
                 self._prepare(home.path, lifeline)
                 self._selector.register(stop, selectors.EVENT_READ)
-                for child in self.children:
-                    self._start(child)
+                self._start_all()
                 if self._announced:  # a file: nothing to wait for
                     self.manager.ready()
                 self._watch(stop)
@@ -134,10 +135,17 @@ class Supervisor:
             raise Unusable(str(fault)) from fault
         self.report.watch(self.snapshots)
 
-    def _start(self, child: Child) -> None:
+    def _start_all(self) -> None:
+        """For the first time. The captures have the most to do: what all the others need is loaded once, after them."""
+        for child in self.children:
+            if self.alone and child.kind != "capture":
+                import_module(NEEDED)
+            self._start(child, fork=self.alone)
+
+    def _start(self, child: Child, *, fork: bool = False) -> None:
         now = time.monotonic()
         try:
-            child.start(now)
+            child.start(now, fork=fork)
         except OSError as error:
             delay = child.schedule_restart(now)
             self.report.warn(f"{child.name} cannot be started: {error.strerror}; trying again in {delay:g} s")

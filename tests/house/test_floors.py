@@ -30,6 +30,7 @@ FLOORS = {
             "batch",
             "checksum",
             "endpoints",
+            "oneself",
         },
         {"packet", "defragment", "shard", "shedding", "ledger", "metrics"},
         {"sandbox", "notify", "pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
