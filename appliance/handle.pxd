@@ -1,11 +1,10 @@
 # cython: language_level=3
 from libc.stdint cimport uint64_t
 
-from appliance.libpcap cimport BasePcap, pcap_pkthdr, u_char
+from appliance.libpcap cimport BasePcap
 from appliance.pending cimport Pending
+from appliance.records cimport Records, frame_taker
 from appliance.shard cimport Sharder
-
-ctypedef void (*frame_taker)(u_char* user, const pcap_pkthdr* header, const u_char* data) noexcept
 
 
 cdef class Handle(BasePcap):
@@ -32,6 +31,7 @@ cdef class Handle(BasePcap):
     cdef int pipe                   # descriptor of a stream that is read in pieces, or -1
     cdef bint pipe_is_ours
     cdef char* buffer               # of the FILE that libpcap reads through, or NULL (live)
+    cdef Records records            # of a plain file, which are read without libpcap; None: libpcap reads
     cdef object idle                # called when the stream has nothing, and from time to time; None: wait for it
     cdef uint64_t idle_ns           # how long at most between two such calls
     cdef uint64_t idle_at           # CLOCK_MONOTONIC of the last one
@@ -46,6 +46,7 @@ cdef class Handle(BasePcap):
     cdef int release(self) noexcept
     cdef int wait(self, int descriptor, short events, uint64_t wait_ns) except -1
     cdef ssize_t read_piece(self, char* buffer, size_t size) except -1
+    cdef int hand_over(self) except -1
     cdef int read_some(self, int limit, frame_taker taker) except -2
     cdef int fill(self, int limit, uint64_t idle_ns) except -2
     cdef object next_packet(self)

@@ -14,7 +14,7 @@ cimport libc.errno
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EINTR
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdio cimport FILE, ftell
+from libc.stdio cimport SEEK_SET, FILE, fseek, ftell
 from libc.stdlib cimport free
 from posix.unistd cimport close, read
 
@@ -175,6 +175,8 @@ cdef class Handle(BasePcap):
         self.check_open()
         if self.live or self.pipe >= 0:
             return 0
+        if self.records is not None:
+            return self.records.offset
         stream = <FILE*>pcap_file(self.handler)
         return max(0, ftell(stream)) if stream != NULL else 0
 
@@ -228,6 +230,7 @@ cdef class Handle(BasePcap):
             while self.live and self.begun and self.pending.bytes < HELD_BYTES and self.read_some(CHUNK, on_packet) > 0:
                 pass
             self.skip = 0
+            self.hand_over()
             if pcap_setfilter(self.handler, &program) != 0:
                 raise BadFilter(f"the filter {text!r} was refused: {pcap_geterr(self.handler).decode(errors='replace')}")
             self.begun = True
@@ -270,7 +273,12 @@ cdef class Handle(BasePcap):
             raise PcapError(f"{self.source}: another thread is reading it")
         self.begun = self.reading = True
         self.busy += 1
-        count = pcap_dispatch(self.handler, limit, taker, <u_char*><void*>self)
+        count = 0
+        if self.records is not None:
+            count = self.records.dispatch(limit, taker, <u_char*><void*>self)
+        if count == 0:
+            self.hand_over()
+            count = pcap_dispatch(self.handler, limit, taker, <u_char*><void*>self)
         if count < 0:
             message = pcap_geterr(self.handler)
         self.reading = False
@@ -281,6 +289,14 @@ cdef class Handle(BasePcap):
         if count < 0 and not (self.pipe >= 0 and self.idle is None and (self.stopping or self.closing)):
             raise reading_failure(self.source, message.decode(errors="replace"), self.live)
         return count if count > 0 or self.live else -1
+
+    cdef int hand_over(self) except -1:
+        """From here on libpcap reads, from where we are in the file."""
+        if self.records is not None:
+            if fseek(<FILE*>pcap_file(self.handler), <long>self.records.offset, SEEK_SET) != 0:
+                raise PcapError(f"{self.source}: {os.strerror(libc.errno.errno)}")
+            self.records = None
+        return 0
 
     def shard(self, Sharder sharder not None, int limit):
         """Reads up to `limit` frames into the sharder: how many there were, 0 if none wait now, -1 at the end of a file.
@@ -303,9 +319,12 @@ cdef class Handle(BasePcap):
             self.sharder = None
 
     def drain(self):
-        """Reads the rest of a source and throws it away; the number of frames. libpcap's own cost, for benchmarks."""
+        """Reads the rest of a source and throws it away; the number of frames. What reading costs, for benchmarks."""
         cdef uint64_t count = 0
         self.check_open()
+        while self.records is not None and self.records.dispatch(CHUNK, on_nothing, <u_char*>&count) > 0:
+            pass
+        self.hand_over()
         while pcap_dispatch(self.handler, -1, on_nothing, <u_char*>&count) > 0:
             pass
         return count

@@ -28,6 +28,7 @@ cdef extern from "pcap/pcap.h" nogil:
     int pcap_set_tstamp_precision(pcap_t*, int)
     int pcap_get_tstamp_precision(pcap_t*)
     int pcap_get_selectable_fd(pcap_t*)
+    int pcap_snapshot(pcap_t*)
     pcap_t* pcap_fopen_offline_with_tstamp_precision(FILE*, unsigned int, char*)
     pcap_dumper_t* pcap_dump_fopen(pcap_t*, FILE*)
     const char* pcap_statustostr(int)

@@ -1,8 +1,9 @@
 # cython: language_level=3
 """libpcap: opens interfaces and capture files. What the package has of libpcap can be had from here, but for writing.
 
-The rooms beside this one: handle (what is open), interfaces (the devices), bpf (filters), pending (frames read ahead),
-savefile (writing), pcaperror. Man pages: pcap(3PCAP), pcap_create, pcap_activate, pcap_open_offline, fopencookie(3).
+The rooms beside this one: handle (what is open), records (of plain files), interfaces (the devices), bpf (filters),
+pending (frames read ahead), savefile (writing), pcaperror. Man pages: pcap(3PCAP), pcap_create, pcap_activate,
+pcap_open_offline, fopencookie(3).
 """
 import os
 import stat
@@ -18,8 +19,9 @@ from appliance.libpcap cimport (
     PCAP_ERROR_PROMISC_PERM_DENIED, PCAP_TSTAMP_PRECISION_NANO, SO_DOMAIN, SOL_SOCKET, getsockopt, open_pieces, pcap_activate,
     pcap_create, pcap_datalink, pcap_fopen_offline_with_tstamp_precision, pcap_get_selectable_fd, pcap_get_tstamp_precision,
     pcap_geterr, pcap_lib_version, pcap_set_buffer_size, pcap_set_promisc, pcap_set_snaplen, pcap_set_timeout,
-    pcap_set_tstamp_precision, pcap_setnonblock, pcap_statustostr,
+    pcap_set_tstamp_precision, pcap_setnonblock, pcap_statustostr, pcap_snapshot,
 )
+from appliance.records cimport Records
 from appliance.shard cimport monotonic_ns
 
 from appliance.bpf import Filter
@@ -125,6 +127,7 @@ def open_offline(path not None):
     """
     cdef Handle handle
     cdef FILE* file
+    cdef Records records
     cdef bytes name = os.fsencode(path)
     cdef int descriptor
     try:
@@ -133,6 +136,7 @@ def open_offline(path not None):
         raise NotACapture(f"{os.fsdecode(name)}: {error.strerror}") from error
     if stat.S_IFMT(os.fstat(descriptor).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
         return stream(descriptor, None, 0, os.fsdecode(name), True)
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)     # of a standard input that somebody may have begun to read
     handle = Handle()
     handle.source = os.fsdecode(name)
     handle.buffer = <char*>malloc(FILE_BUFFER)
@@ -141,7 +145,11 @@ def open_offline(path not None):
         os.close(descriptor)
         raise MemoryError
     setvbuf(file, handle.buffer, _IOFBF, FILE_BUFFER)
-    return opened(handle, file)
+    opened(handle, file)
+    records = Records()
+    if start == 0 and records.begin(descriptor, pcap_snapshot(handle.handler)):
+        handle.records = records
+    return handle
 
 
 cdef Handle opened(Handle handle, FILE* file):

@@ -29,7 +29,7 @@ _RUN = "ROOMS"  # in the environment: what this process is to measure
 
 # What the parts of the data path are called, in its order, and the rooms in which each lies.
 CAPTURE = {
-    "read": ("libpcap", "handle", "pcap", "libc"),
+    "read": ("libpcap", "handle", "records", "pcap", "libc"),
     "locate": ("locate",),
     "hash": ("flow",),
     "checksum": ("checksum",),

@@ -60,7 +60,7 @@ _PATIENCE_MS = 30_000  # without a message: the other process died
 
 
 def read(file: Path) -> int:
-    """Frames of a file, handed out by libpcap to an empty callback."""
+    """Frames of a file, handed out to an empty callback."""
     handle = pcap.open_offline(str(file))
     try:
         return int(handle.drain())

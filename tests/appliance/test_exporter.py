@@ -168,7 +168,8 @@ def test_a_killed_worker_is_down_though_its_page_says_ready(scrape, pages):
     sleeper = subprocess.Popen(
         [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert sleeper.stdout is not None and sleeper.stdout.readline()  # it has memory of its own from here on
+    assert sleeper.stdout is not None
+    assert sleeper.stdout.readline()  # it has memory of its own from here on
     pages.workers[0] |= {"state": stats.READY, "pid": sleeper.pid}
     assert scrape()["appliance_worker_up", ("worker", "0")] == 1
     sleeper.send_signal(signal.SIGKILL)

@@ -46,9 +46,9 @@ FLOORS = {
     ],
 }
 # Files that are one room cut in two, on the floor of the room.
-PXD = ("bpf.pxd", "handle.pxd", "savefile.pxd")
+PXD = ("bpf.pxd", "handle.pxd", "records.pxd", "savefile.pxd")
 PACKET = ("walk", "layers", "serial", "dump", "glance", "show")
-PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "handle", "savefile")
+PCAP = ("libpcap", "pcaperror", "interfaces", "bpf", "pending", "records", "handle", "savefile")
 ROOMS = {
     "appliance": {
         **dict.fromkeys(
