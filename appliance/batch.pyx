@@ -79,6 +79,8 @@ cdef class BatchReader:
             prefetch(self.data + self.ahead_at + line)
         self.ahead_at += RECORD_BYTES + min((record.caplen + 7) & ~<uint32_t>7, room - RECORD_BYTES)
         self.ahead_left -= 1
+        prefetch(self.data + self.ahead_at)     # the next record, which nothing but this one tells where it is
+        prefetch(self.data + self.ahead_at + RECORD_BYTES)
         return record.hash
 
     cdef const uint8_t* next(self, Record* out) except? NULL:
