@@ -123,7 +123,7 @@ def test_prometheus_finds_throughput_drops_and_health_of_a_live_capture(scene: S
 def test_a_worker_that_cannot_stay_alive_makes_the_appliance_unwell(scene: Scene) -> None:
     require("curl")
     box = scene.capture("--workers", 2, "--feed", "off")
-    assert scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200
+    wait_for(lambda: scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200, "it is well")
 
     def unwell() -> bool:
         try:

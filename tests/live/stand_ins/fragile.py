@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 
-def main() -> None:
+def appliance() -> None:
     from appliance import cli, processes, supervisor
 
     supervisor.MODULES["worker"] = "fragile"
@@ -22,7 +22,8 @@ def main() -> None:
     cli.main()
 
 
-def worker() -> int:
+def main(argv: list[str]) -> int:
+    """The worker."""
     from workers import worker as room
     from workers.pipeline import Pipeline
 
@@ -35,10 +36,10 @@ def worker() -> int:
             super().feed(message)
 
     room.Pipeline = Fragile
-    return room.main(sys.argv)
+    return room.main(argv)
 
 
 if __name__ == "__main__":
     if os.path.isdir(sys.argv[1]):
-        sys.exit(worker())
-    main()
+        sys.exit(main(sys.argv))
+    appliance()
