@@ -109,6 +109,7 @@ def run(
     from appliance.processes import Unusable
     from appliance.reload import Origin
     from appliance.report import Report
+    from appliance.station import leave
     from appliance.supervisor import Supervisor
 
     given = dict(settings)
@@ -125,7 +126,7 @@ def run(
     except Unusable as error:
         log.tell(str(error), level=log.ERROR)
         code = 2
-    sys.exit(code)
+    leave(code)
 
 
 @main.command()
