@@ -29,6 +29,7 @@ PACKAGES = ("appliance", "workers")
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 COMMON = ["-shared", "-fPIC", "-w", "-DNDEBUG"]
+LIBRARIES = ["-Wl,--as-needed", "-lpcap"]
 # Without -fwrapv, which Python's own flags have: an overflow of signed numbers is defined there, but never meant here.
 SANITIZERS = [
     "-g1",
@@ -91,7 +92,7 @@ def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
         stale = []
         for name, source, flags in jobs:
             key = hashlib.sha256(
-                repr((COMMON, flags, sys.version, _compiler())).encode() + declared + source.read_bytes()
+                repr((COMMON, LIBRARIES, flags, sys.version, _compiler())).encode() + declared + source.read_bytes()
             )
             stamp = lib / "stamps" / name
             if not stamp.exists() or stamp.read_text() != key.hexdigest() or not _target(lib, name).exists():
@@ -161,7 +162,18 @@ def _compile(lib: Path, name: str, source: Path, flags: list[str], stamp: Path, 
     """C to a shared object, and only then its stamp."""
     headers = sorted({sysconfig.get_path("include"), sysconfig.get_path("platinclude")})
     made = str(lib / "c" / f"{name}.c")
-    _run(["gcc", *COMMON, *flags, *(f"-I{header}" for header in headers), made, "-o", str(_target(lib, name))])
+    _run(
+        [
+            "gcc",
+            *COMMON,
+            *flags,
+            *(f"-I{header}" for header in headers),
+            made,
+            "-o",
+            str(_target(lib, name)),
+            *LIBRARIES,
+        ]
+    )
     stamp.write_text(key)
 
 
