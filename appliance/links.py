@@ -133,17 +133,18 @@ class Links:
         """Whether every worker has heard it. It is said again and again: a worker may be killed before it has."""
         pages = [Page.open(self.run_dir / f"worker-{worker}.stats") for worker in range(len(self.sequences))]
         heard = f"ended.{self.index}"
-        say_at = 0.0
+        say_at = [0.0] * len(pages)
         while deaf := [worker for worker, page in enumerate(pages) if not page[heard]]:
             if not self.station.until(self._end_of_patience()):
                 return False
-            if time.monotonic() >= say_at:
-                say_at = time.monotonic() + END_AGAIN_S
-                for worker, frames, message in self.sharder.end():
-                    if worker in deaf and self.outlet.wait(worker, 0):
-                        self._send(worker, frames, message)
-                    else:
-                        self._return(message)
+            now = time.monotonic()
+            due = [worker for worker in deaf if now >= say_at[worker] and self.outlet.wait(worker, 0)]
+            for worker, frames, message in self.sharder.end() if due else ():
+                if worker in due:
+                    self._send(worker, frames, message)
+                    say_at[worker] = now + END_AGAIN_S
+                else:
+                    self._return(message)
             time.sleep(0.002)
         return True
 

@@ -16,12 +16,14 @@ from feed_process import PATIENCE_S, ROOT, eventually
 
 from appliance.batch import frames as frames_of
 from appliance.batch import header
-from appliance.bus import Bus, FrameInlet
+from appliance.bus import Bus, FrameInlet, slots
 from appliance.capture import shared_key
 from appliance.config import save_resolved
 from appliance.locate import VERDICTS
 from appliance.options import Config, Run, Shard, Source, Workers
 from appliance.stats import DONE, READY, Page, capture_layout, worker_layout
+
+SHARD = Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4)
 
 
 def tcp_frame(number: int, *, port: int = 80, tags: int = 0, size: int = 0) -> bytes:
@@ -44,7 +46,7 @@ class Rig:
         self.run_dir = run_dir
         self.config = Config(
             source=Source(file=str(file), **source) if file else Source(interfaces=["nowhere0"], **source),
-            shard=Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4),
+            shard=SHARD,
             workers=Workers(count=2),
             run=Run(drain_s=drain_s),
         )
@@ -63,10 +65,12 @@ class Rig:
         self.bus = Bus()
         self.inlets = [FrameInlet(self.bus, self.config, self.run_dir, w) for w in range(2)]
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, prelude: str = "") -> subprocess.Popen[bytes]:
+        """prelude: Python that the process executes before it begins."""
         self.page["state"] = 0
+        program = f"import sys\n{prelude}\nfrom appliance.capture import leave, main\nleave(main(sys.argv))"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "appliance.capture", str(self.run_dir), "0"],
+            [sys.executable, "-c", program, str(self.run_dir), "0"],
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -137,6 +141,16 @@ def rig(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
     yield make
     for each in made:
         each.close()
+
+
+def test_the_end_is_said_as_soon_as_a_full_link_has_room(rig: Callable[..., Rig], tmp_path: Path) -> None:
+    quota, _ = slots(Config(source=Source(file="-"), shard=SHARD, workers=Workers(count=2)))
+    frames = [tcp_frame(0, size=1000)] * (3 * quota)  # three to a batch, and all to one worker
+    made = rig(write_pcap(tmp_path / "f.pcap", frames))
+    made.start("import appliance.links\nappliance.links.END_AGAIN_S = 1e9")
+    eventually(lambda: sum(made.page[f"sent_batches.{w}"] for w in (0, 1)) == quota + 1, "the other worker's end")
+    assert made.finish() == 0
+    assert made.ends == [1, 1]
 
 
 def test_every_frame_of_a_file_arrives_once_and_in_order(tmp_path: Path, rig: Callable[..., Rig]) -> None:
