@@ -18,6 +18,10 @@ cdef struct FlowKey:        # 48 bytes, no padding: it is hashed and compared as
     uint32_t family         # 4 or 6
 
 
+cdef enum:
+    ENDS_AT = 40            # offset of ports and family
+
+
 cdef struct HashKey:        # 128 bits, secret, the same in every capture of a run
     uint64_t k0
     uint64_t k1
@@ -41,20 +45,19 @@ cdef inline uint64_t be64(const uint8_t* p) noexcept nogil:
 
 cdef inline bint flow_key(const uint8_t* ip, const uint8_t* tcp, uint64_t vlans, FlowKey* key) noexcept nogil:
     """Fills key from an IP header (20 or 40 bytes proven readable) and a TCP header (4 bytes); True if the source is low."""
-    cdef uint64_t a0, a1, b0, b1
-    cdef uint16_t a_port = be16(tcp), b_port = be16(tcp + 2)
+    cdef uint64_t a0, a1, b0, b1, ends = 6
+    cdef uint64_t a_port = be16(tcp), b_port = be16(tcp + 2)
     cdef bint forward
     if ip[0] >> 4 == 4:
         a0 = b0 = 0
         a1 = be32(ip + 12)
         b1 = be32(ip + 16)
-        key.family = 4
+        ends = 4
     else:
         a0 = be64(ip + 8)
         a1 = be64(ip + 16)
         b0 = be64(ip + 24)
         b1 = be64(ip + 32)
-        key.family = 6
     if a0 != b0:
         forward = a0 < b0
     elif a1 != b1:
@@ -62,13 +65,27 @@ cdef inline bint flow_key(const uint8_t* ip, const uint8_t* tcp, uint64_t vlans,
     else:
         forward = a_port <= b_port
     if forward:
-        key.low[0] = a0; key.low[1] = a1; key.low_port = a_port
-        key.high[0] = b0; key.high[1] = b1; key.high_port = b_port
+        key.low[0] = a0; key.low[1] = a1
+        key.high[0] = b0; key.high[1] = b1
+        ends = ends << 32 | b_port << 16 | a_port
     else:
-        key.low[0] = b0; key.low[1] = b1; key.low_port = b_port
-        key.high[0] = a0; key.high[1] = a1; key.high_port = a_port
+        key.low[0] = b0; key.low[1] = b1
+        key.high[0] = a0; key.high[1] = a1
+        ends = ends << 32 | a_port << 16 | b_port
+    # In one piece, as the hash will read it: read in a piece that was written in several, it would have to wait until all
+    # that was written before is out of the core, the last frame's copy too.
+    memcpy(<uint8_t*>key + ENDS_AT, &ends, 8)
     key.vlans = vlans
     return forward
+
+
+cdef inline bint same_flow(const FlowKey* one, const FlowKey* other) noexcept nogil:
+    """Whether two keys are equal, read in the pieces in which they were written."""
+    cdef uint64_t mine, ends
+    memcpy(&mine, <const uint8_t*>one + ENDS_AT, 8)
+    memcpy(&ends, <const uint8_t*>other + ENDS_AT, 8)
+    return ((one.low[0] ^ other.low[0]) | (one.low[1] ^ other.low[1]) | (one.high[0] ^ other.high[0])
+            | (one.high[1] ^ other.high[1]) | (one.vlans ^ other.vlans) | (mine ^ ends)) == 0
 
 
 cdef inline uint64_t flow_hash(const HashKey* key, const FlowKey* flow) noexcept nogil:

@@ -11,11 +11,10 @@ The clock is the highest time stamp seen: time is the frames' time, live and fro
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcmp
 
 from collections import deque
 
-from appliance.flow cimport FlowKey
+from appliance.flow cimport FlowKey, same_flow
 from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_REUSE, BY_TIMEOUT, OPEN, Connection, Ending, fetch, prefetch
 from workers.context cimport Context
 
@@ -100,7 +99,7 @@ cdef class Table:
         while self.entries[at].connection != NULL:
             if self.entries[at].tag == tag:
                 connection = <Connection>self.entries[at].connection
-                if memcmp(&connection.key, key, sizeof(FlowKey)) == 0:
+                if same_flow(&connection.key, key):
                     return connection
             at = (at + 1) & self.mask
         return None
