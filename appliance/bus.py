@@ -38,8 +38,6 @@ RECONNECT_MS = 10  # a restarted process is back on its link at once; both ends 
 HANDSHAKE_MS = 3000  # a peer that connects and says nothing holds a descriptor no longer than this
 LONGEST_FRAME = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
 SPARE_SLOTS = 32  # what the capture fills, and has filled, while the workers have all that they may have
-FILE_LINK_BYTES = 16 << 20  # of shard.link_bytes, while a file is read: nothing is lost, more is only more memory
-FILE_SPARE_SLOTS = 16
 NAP_S = 0.0005  # between two looks at what a receiver has let go; messages take it about as long
 MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
 
@@ -104,22 +102,18 @@ def queue_length(budget_bytes: int, message_bytes: int, links: int = 1) -> int:
     return max(MIN_QUEUE, budget_bytes // (message_bytes * links * 2))
 
 
-def link_bytes(config: Config) -> int:
-    """What may wait on a link."""
-    return min(config.shard.link_bytes, FILE_LINK_BYTES) if config.lossless else config.shard.link_bytes
-
-
 def slots(config: Config) -> tuple[int, int]:
     """Batches of one worker of one capture, and all slots of that capture's shared memory."""
-    quota = KEPT_BATCHES + queue_length(link_bytes(config), config.shard.batch_bytes, config.capture_count)
-    return quota, config.worker_count * (quota + 2) + (FILE_SPARE_SLOTS if config.lossless else SPARE_SLOTS)
+    shard, workers = config.shard, config.worker_count
+    quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+    return quota, workers * (quota + 2) + SPARE_SLOTS
 
 
 def arena_bytes(config: Config) -> int:
     """What batches, of frames and of events, take in the run directory at most."""
     captures, batch_bytes = config.capture_count, config.feed.event_batch_bytes
     frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
-    return frames + config.worker_count * queue_length(link_bytes(config), batch_bytes) * batch_bytes
+    return frames + config.worker_count * queue_length(config.shard.link_bytes, batch_bytes) * batch_bytes
 
 
 def shard_path(run_dir: Path, worker: int) -> Path:
@@ -368,7 +362,7 @@ class EventOutlet(Outlet):
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, epoch: int) -> None:
         batch_bytes = config.feed.event_batch_bytes
-        quota = queue_length(link_bytes(config), batch_bytes)
+        quota = queue_length(config.shard.link_bytes, batch_bytes)
         receivers, slot_bytes = [events_path(run_dir)], batch_bytes + EVENT_HEADER.size
         super().__init__(
             bus, run_dir, "events", worker, epoch, receivers, quota=quota, slots=quota, slot_bytes=slot_bytes

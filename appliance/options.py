@@ -154,8 +154,7 @@ class Shard(Section, frozen=True):
         int,
         note(
             "What may wait between a capture and one worker: the memory that a slow or restarting worker costs. Half "
-            "as much may wait between a worker and the feed, in shared memory too. Of a file 16 MiB are enough, and "
-            "more is not used.",
+            "as much may wait between a worker and the feed, in shared memory too.",
             unit="bytes per worker",
             ge=8192,
             le=1 << 36,
