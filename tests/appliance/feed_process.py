@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-import pytest
+from patience import PATIENCE_S, eventually
 
 from appliance.bus import EVENT_END, Bus, EventMessage, EventOutlet, pack_events
 from appliance.channels import HEARTBEAT, FeedSocket
@@ -21,16 +21,6 @@ from appliance.options import Config, Feed, Source, Workers
 from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120.0  # how long a test waits before it calls something that did not happen a failure
-
-
-def eventually(true: Callable[[], Any], what: str) -> None:
-    """Waits until true(). How long it takes is no matter of a test: the patience only ends one that would hang."""
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        if time.monotonic() > end:
-            pytest.fail(f"never happened: {what}")
-        time.sleep(0.005)
 
 
 class FakeWorker:

@@ -10,7 +10,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from feed_process import PATIENCE_S, ROOT, FeedProcess, eventually
+from feed_process import ROOT, FeedProcess
+from patience import PATIENCE_S, eventually
 
 
 def event(number: int, size: int = 0) -> bytes:

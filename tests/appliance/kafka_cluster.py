@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
-from feed_process import eventually
+from patience import eventually
 
 PRODUCER = 0
 UNKNOWN_TOPIC = 3

@@ -15,9 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 import zstandard
-from feed_process import FeedProcess, eventually, feed_config
+from feed_process import FeedProcess, feed_config
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import eventually
 
 from appliance.archive import Archive
 from appliance.options import Config, Output

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import zmq
-from feed_process import PATIENCE_S, ROOT, eventually
+from feed_process import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import PATIENCE_S, eventually
 
 from appliance.arena import ArenaError
 from appliance.batch import KEPT_BATCHES

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from feed_process import PATIENCE_S, ROOT, eventually
+from feed_process import ROOT
+from patience import PATIENCE_S, eventually
 
 from appliance.batch import frames as frames_of
 from appliance.batch import header

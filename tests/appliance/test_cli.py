@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from contract import event_of
-from feed_process import eventually
+from patience import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 ALONE = ["--feed", "off", "--metrics", "off"]  # tests run side by side

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from feed_process import PATIENCE_S, ROOT, FeedProcess, eventually, feed_config
+from feed_process import ROOT, FeedProcess, feed_config
+from patience import PATIENCE_S, eventually
 from zmq.auth import load_certificate
 
 from appliance.channels import FEED_HEADER

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from feed_process import eventually
+from patience import eventually
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from appliance import exporter, locate, metrics, stats

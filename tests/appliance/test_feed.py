@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 import zmq
-from feed_process import PATIENCE_S, FeedProcess, eventually, feed_config
+from feed_process import FeedProcess, feed_config
+from patience import PATIENCE_S, eventually
 
 from appliance.bus import EventMessage, pack_events
 from appliance.channels import FEED_HEADER

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("nats", reason="needs nats-py")
 
-from feed_process import FeedProcess, eventually, feed_config
+from feed_process import FeedProcess, feed_config
 from forward_process import Forward, Load, secret_file
 from nats_cluster import (
     STREAM,
@@ -23,6 +23,7 @@ from nats_cluster import (
     message_ids,
     nats_server,
 )
+from patience import eventually
 
 pytestmark = pytest.mark.peer
 

@@ -6,9 +6,10 @@ import pytest
 
 pytest.importorskip("confluent_kafka", reason="needs confluent-kafka")
 
-from feed_process import FeedProcess, eventually, feed_config
+from feed_process import FeedProcess, feed_config
 from forward_process import Forward, Load, event, secret_file
 from kafka_cluster import MockCluster
+from patience import eventually
 
 PRODUCE = 0  # the number of this request in Kafka's protocol
 NOT_LEADER, NOT_ENOUGH_REPLICAS, TIMED_OUT = 6, 19, 7

@@ -12,7 +12,8 @@ from itertools import cycle
 from pathlib import Path
 
 import msgspec
-from feed_process import PATIENCE_S, ROOT, FeedProcess, eventually, feed_config
+from feed_process import ROOT, FeedProcess, feed_config
+from patience import PATIENCE_S, eventually
 
 from appliance.options import Run
 from appliance.subscriber import Subscriber

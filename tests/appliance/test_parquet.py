@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from feed_process import ROOT, FeedProcess, eventually, feed_config
+from feed_process import ROOT, FeedProcess, feed_config
 from hypothesis import given
 from hypothesis import strategies as st
+from patience import eventually
 from traffic import write_sample
 
 from appliance.columns import COLUMNS, FRAMINGS, JSON, NANOSECONDS, TIME

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from feed_process import PATIENCE_S, FakeFeed, FeedProcess, eventually, feed_config
+from feed_process import FakeFeed, FeedProcess, feed_config
+from patience import PATIENCE_S, eventually
 
 from appliance.channels import HEARTBEAT
 from appliance.subscriber import AsyncSubscriber, Gap, Received, Subscriber, _reachable

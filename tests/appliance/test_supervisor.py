@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import eventually
 
 from appliance import processes
 from appliance import supervisor as room
@@ -357,12 +356,12 @@ def test_children_leave_when_the_supervisor_is_killed(scene: Scene) -> None:
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
     pages = ("capture-0", "worker-0", "worker-1", "feed")
-    wait_for(lambda: all((scene.home / f"{name}.stats").exists() for name in pages))
-    wait_for(lambda: all(scene.page(name)["state"] == 2 for name in pages))
+    eventually(lambda: all((scene.home / f"{name}.stats").exists() for name in pages), "every page is there")
+    eventually(lambda: all(scene.page(name)["state"] == 2 for name in pages), "all are ready")
     pids = [scene.page(name)["pid"] for name in pages]
     process.kill()
     process.wait()
-    wait_for(lambda: not any(running(pid) for pid in pids))
+    eventually(lambda: not any(running(pid) for pid in pids), "nobody runs any more")
 
 
 def running(pid: int) -> bool:
@@ -371,10 +370,3 @@ def running(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
-
-
-def wait_for(true: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from feed_process import FeedProcess, eventually, feed_config
+from feed_process import FeedProcess, feed_config
+from patience import eventually
 
 from appliance.watch import since
 

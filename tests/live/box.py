@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hosts import PATIENCE_S, Host, environment, wait_for
+from hosts import Host, environment
+from patience import PATIENCE_S, eventually
 from transactions import Event, read_events
 
 from appliance.stats import READY, Page
@@ -108,7 +109,7 @@ class Box:
             names = self.names()
             return "feed" in names and all(self.count(name, "state") == READY for name in names)
 
-        wait_for(ready, "the appliance is ready")
+        eventually(ready, "the appliance is ready")
         return self
 
     def wait_quiet(self) -> None:
@@ -121,7 +122,7 @@ class Box:
             still["at"] = moved
             return still["turns"] >= 25
 
-        wait_for(quiet, "the appliance has nothing more to do")
+        eventually(quiet, "the appliance has nothing more to do")
 
     def _moved(self) -> int:
         return sum(
@@ -143,8 +144,9 @@ class Box:
         """kill -9, and waits until its successor is at work."""
         starts = self.count(name, "starts")
         pid = self.send(name, signal.SIGKILL)
-        wait_for(lambda: not alive(pid), f"{name} is dead")
-        wait_for(lambda: self.count(name, "starts") > starts and self.count(name, "state") == READY, f"{name} is back")
+        eventually(lambda: not alive(pid), f"{name} is dead")
+        back = f"{name} is back"
+        eventually(lambda: self.count(name, "starts") > starts and self.count(name, "state") == READY, back)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Asks it to end; its exit code."""

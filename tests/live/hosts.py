@@ -11,30 +11,18 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-PATIENCE_S = 30.0  # for a condition to come true; far above what any of them takes
 
 _numbers = itertools.count()
-T = TypeVar("T")
 
 
 class Unavailable(Exception):
     """This machine, or this user, cannot have network namespaces. The text says why."""
-
-
-def wait_for(true: Callable[[], T], what: str, seconds: float = PATIENCE_S) -> T:
-    """The first truthy value of `true`; AssertionError with `what` when there is none in time."""
-    end = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
-    return value
 
 
 def environment() -> dict[str, str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from hosts import Host, wait_for
+from hosts import Host
+from patience import eventually
 
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 900ms, evaluation_interval: 1s}}
@@ -36,7 +37,7 @@ class Prometheus:
                 stdout=log,
                 stderr=log,
             )
-        wait_for(lambda: host.fetch(f"{self.url}/-/ready")[0] == 200, "Prometheus is ready")
+        eventually(lambda: host.fetch(f"{self.url}/-/ready")[0] == 200, "Prometheus is ready")
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """The instant vector of a query now."""
@@ -46,7 +47,7 @@ class Prometheus:
 
     def wait(self, query: str) -> list[dict[str, Any]]:
         """The answer, once there is one."""
-        return wait_for(lambda: self.ask(query), query)
+        return eventually(lambda: self.ask(query), query)
 
     def value(self, query: str) -> float:
         """The value of the one series of the answer."""

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import pytest
 from box import Box
-from hosts import ROOT, wait_for
+from hosts import ROOT
+from patience import eventually
 from scene import PORT, Scene, make_network, require
 from scraper import Prometheus as Server
 
@@ -73,17 +74,17 @@ def hurt(box: Box) -> None:
     """A worker and the feed stand still, with work in their hands, and die; a worker does until its link is full."""
     box.send("worker-1", signal.SIGSTOP)
     sent = box.count("capture-0", "sent.1")
-    wait_for(lambda: box.count("capture-0", "sent.1") > sent + 100, "frames are sent to worker 1")
+    eventually(lambda: box.count("capture-0", "sent.1") > sent + 100, "frames are sent to worker 1")
     box.kill("worker-1")
 
     box.send("feed", signal.SIGSTOP)
-    wait_for(lambda: dropped_events(box) > 20, "events find no room on the way to the feed")
+    eventually(lambda: dropped_events(box) > 20, "events find no room on the way to the feed")
     box.kill("feed")
 
     box.send("worker-0", signal.SIGSTOP)
     try:
-        wait_for(lambda: box.count("capture-0", "dropped_backlog.0") > 200, "a full link drops frames")
-        wait_for(lambda: box.count("capture-0", "shed_steps.0") > 0, "new connections are left out")
+        eventually(lambda: box.count("capture-0", "dropped_backlog.0") > 200, "a full link drops frames")
+        eventually(lambda: box.count("capture-0", "shed_steps.0") > 0, "new connections are left out")
         time.sleep(3 * SCRAPE_S)  # a scrape sees it
     finally:
         box.send("worker-0", signal.SIGCONT)

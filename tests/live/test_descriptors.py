@@ -10,8 +10,8 @@ import sys
 
 import pytest
 from box import Box
-from hosts import wait_for
 from load import Load
+from patience import eventually
 from scene import Metrics, Scene
 
 pytestmark = pytest.mark.root
@@ -44,16 +44,16 @@ def test_strangers_that_take_every_descriptor_cost_nobody_else_anything(scene: S
     Metrics(scene.server)
     listener = scene.listen()
     load = Load(scene)
-    wait_for(lambda: box.count("feed", "written_events") > 50, "events are written")
+    eventually(lambda: box.count("feed", "written_events") > 50, "events are written")
     most = limit(box, name, 8)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     strangers = scene.server.start(sys.executable, "-c", STRANGERS, port, text=True, **pipes)
     assert strangers.stdout.readline() == "connected\n"
-    wait_for(lambda: open_files(box, name) >= most - 1, f"{name} has no descriptor left")
+    eventually(lambda: open_files(box, name) >= most - 1, f"{name} has no descriptor left")
     before = box.count("feed", "written_events")
-    wait_for(lambda: box.count("feed", "written_events") > before + 100, "events are written")
+    eventually(lambda: box.count("feed", "written_events") > before + 100, "events are written")
     strangers.communicate(timeout=30)
-    wait_for(lambda: open_files(box, name) < most - 4, "the descriptors are free again")
+    eventually(lambda: open_files(box, name) < most - 4, "the descriptors are free again")
     Metrics(scene.server)
     other = scene.listen()
     done = load.stop()
@@ -70,11 +70,11 @@ def test_a_killed_worker_comes_back_once_the_supervisor_can_start_it(scene: Scen
     box = scene.capture("--workers", 1, "--feed", "off", "--metrics", "off")
     resource.prlimit(box.process.pid, resource.RLIMIT_NOFILE, (3, 4096))
     box.send("worker-0", 9)
-    wait_for(lambda: "worker 0 cannot be started: " in box.errors(), "it cannot be started")
+    eventually(lambda: "worker 0 cannot be started: " in box.errors(), "it cannot be started")
     resource.prlimit(box.process.pid, resource.RLIMIT_NOFILE, (1024, 4096))
-    wait_for(lambda: box.count("worker-0", "starts") == 2, "it is started")
+    eventually(lambda: box.count("worker-0", "starts") == 2, "it is started")
     load = Load(scene)
-    wait_for(lambda: box.count("feed", "written_events") > 50, "events are written")
+    eventually(lambda: box.count("feed", "written_events") > 50, "events are written")
     load.stop()
     assert box.stop() == 143
     box.ledger()

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from box import Box, appliance, resume
 from builders import get, talk
-from hosts import Host, environment, wait_for
+from hosts import Host, environment
 from inside import inside
+from patience import eventually
 from scene import Scene, require
 
 from appliance import nic
@@ -67,12 +68,12 @@ def test_an_interface_that_is_down_fails_until_its_command_was_given(scene: Scen
     found = examine(scene)
     assert found.verdict("state") == "fail"
     follow(scene.server, found["state"]["mend"])
-    wait_for(lambda: examine(scene).verdict("state") == "pass", "the interface is up")
+    eventually(lambda: examine(scene).verdict("state") == "pass", "the interface is up")
 
 
 def test_a_cable_without_another_end_is_a_warning(scene: Scene) -> None:
     scene.client.run("ip", "link", "set", "c0", "down")
-    wait_for(lambda: "no carrier" in examine(scene)["state"]["seen"], "the carrier is gone")
+    eventually(lambda: "no carrier" in examine(scene)["state"]["seen"], "the carrier is gone")
 
 
 def test_what_the_kernel_says_is_what_ethtool_reads(scene: Scene) -> None:
@@ -195,7 +196,7 @@ def test_a_port_that_another_program_has_fails(scene: Scene) -> None:
 def test_nothing_on_the_wire_is_a_warning(scene: Scene) -> None:
     for host in (scene.server, scene.client):
         host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")
-    wait_for(lambda: examine(scene, "--seconds", 1).verdict("traffic") == "warn", "the last frame has passed")
+    eventually(lambda: examine(scene, "--seconds", 1).verdict("traffic") == "warn", "the last frame has passed")
 
 
 def test_a_user_who_may_not_capture_is_told(scene: Scene) -> None:
@@ -232,7 +233,7 @@ def test_a_worker_that_stands_still_and_what_it_costs_are_told(scene: Scene) -> 
     load = scene.load("--until-eof")
     pid = box.send("worker-0", signal.SIGSTOP)
     try:
-        wait_for(lambda: dropped(box), "frames are dropped")
+        eventually(lambda: dropped(box), "frames are dropped")
         found = Examination(scene.server, "--run", str(box.home), "--seconds", 2)
     finally:
         resume(pid)

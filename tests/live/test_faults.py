@@ -21,8 +21,8 @@ import pytest
 from box import Box, alive
 from capture_files import records
 from conversation import Conversation
-from hosts import wait_for
 from load import Load
+from patience import eventually
 from scene import PORT, Metrics, Scene
 from traffic import write_sample
 from transactions import Transaction, assert_contiguous, assert_same, of_event
@@ -69,7 +69,7 @@ def made(box: Box, name: str) -> int:
 def wait_more(count: Callable[[], int], what: str, more: int = 50) -> None:
     """Until a count has grown."""
     before = count()
-    wait_for(lambda: count() >= before + more, what)
+    eventually(lambda: count() >= before + more, what)
 
 
 def restarts(box: Box) -> dict[str, int]:
@@ -146,7 +146,7 @@ def test_a_stopped_worker_is_not_waited_for(scene: Scene) -> None:
     load = Load(scene)
     wait_more(lambda: made(box, "worker-0"), "worker 0 makes events")
     box.send("worker-0", signal.SIGSTOP)
-    wait_for(lambda: box.count("capture-0", "dropped_backlog.0") > 100, "frames for worker 0 are dropped")
+    eventually(lambda: box.count("capture-0", "dropped_backlog.0") > 100, "frames for worker 0 are dropped")
     wait_more(lambda: box.count("capture-0", "frames"), "the capture goes on", 500)
     wait_more(lambda: made(box, "worker-1"), "worker 1 goes on")
     metrics = Metrics(scene.server)
@@ -247,8 +247,8 @@ class PipeBox:
             self._give(middle)
             time.sleep(0.005)
         self._give(end)
-        wait_for(lambda: not self._waiting(), "what was given is taken")
-        wait_for(lambda: self.box.count("feed", "written_events"), "some events are written")
+        eventually(lambda: not self._waiting(), "what was given is taken")
+        eventually(lambda: self.box.count("feed", "written_events"), "some events are written")
         return sum(known <= end for known in self._ends) - 1
 
     def _waiting(self) -> int:
@@ -274,8 +274,8 @@ def pipe_box(run_box: Callable[..., Box], tmp_path: Path) -> Iterator[PipeBox]:
 
 def test_what_came_before_a_pause_comes_out_during_it(pipe_box: PipeBox) -> None:
     frames = pipe_box.feed(0.4)
-    wait_for(lambda: pipe_box.box.count("capture-0", "frames") == frames, "every whole frame is read")
-    wait_for(lambda: pipe_box.box.count("feed", "written_events") > 50, "events are written")
+    eventually(lambda: pipe_box.box.count("capture-0", "frames") == frames, "every whole frame is read")
+    eventually(lambda: pipe_box.box.count("feed", "written_events") > 50, "events are written")
     assert pipe_box.finish() == 0
     assert len(pipe_box.box.events()) == pipe_box.transactions
     pipe_box.box.ledger()
@@ -313,7 +313,7 @@ def test_a_term_signal_before_any_input_is_a_clean_end(run_box: Callable[..., Bo
     box = run_box("-r", "-", *NO_FEED, stdin=reader)
     os.close(reader)
     with os.fdopen(writer, "wb"):
-        wait_for(lambda: box.names() and box.count(box.names()[0], "starts"), "the capture has begun to wait")
+        eventually(lambda: box.names() and box.count(box.names()[0], "starts"), "the capture has begun to wait")
         assert box.stop(signal.SIGTERM) == 143
     assert box.events() == []
     box.ledger()
@@ -327,7 +327,7 @@ def assert_nobody_is_left(box: Box) -> None:
     assert all(map(alive, pids))
     box.process.kill()
     box.process.wait()
-    wait_for(lambda: not any(map(alive, pids)), "every process has left")
+    eventually(lambda: not any(map(alive, pids)), "every process has left")
 
 
 @root

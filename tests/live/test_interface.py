@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from box import Box
-from hosts import administer, wait_for
+from hosts import administer
 from load import Load
+from patience import eventually
 from scene import Metrics, Scene
 
 pytestmark = pytest.mark.root
@@ -39,18 +40,18 @@ def test_a_link_that_goes_down_and_up_is_seen_again(scene: Scene, end: str) -> N
     host = scene.server if end == "s0" else scene.client
     box = scene.capture("--workers", 1, "--feed", "off")
     load = Load(scene)
-    wait_for(lambda: written(box) > 50, "events are written")
+    eventually(lambda: written(box) > 50, "events are written")
     load.stop()
     administer("-n", host.name, "link", "set", end, "down")
-    wait_for(lambda: box.count("capture-0", "link_down"), "the link is known to be down")
+    eventually(lambda: box.count("capture-0", "link_down"), "the link is known to be down")
     assert Metrics(scene.server)("appliance_capture_link_down", interface="s0") == 1
-    wait_for(lambda: blind_s(box, "down") > 1, "the time is counted")
+    eventually(lambda: blind_s(box, "down") > 1, "the time is counted")
     administer("-n", host.name, "link", "set", end, "up")
-    wait_for(lambda: not box.count("capture-0", "link_down"), "the link is known to be up")
+    eventually(lambda: not box.count("capture-0", "link_down"), "the link is known to be up")
     counted = blind_s(box, "down")
     before = written(box)
     later = Load(scene, "later")
-    wait_for(lambda: written(box) > before + 50, "events are written again")
+    eventually(lambda: written(box) > before + 50, "events are written again")
     later.stop()
     assert blind_s(box, "down") == counted
     assert box.count("capture-0", "starts") == 1
@@ -71,19 +72,19 @@ def test_an_interface_that_is_made_anew_is_opened_as_before(scene: Scene) -> Non
     box = scene.capture("--workers", 1, "--feed", "off", "--ring", ring, "-f", "tcp", "--name", "x")
     assert is_promiscuous(scene)
     load = Load(scene)
-    wait_for(lambda: written(box) > 50, "events are written")
+    eventually(lambda: written(box) > 50, "events are written")
     load.stop()
     administer("-n", scene.server.name, "link", "delete", "s0")
-    wait_for(lambda: "waiting for it" in box.errors(), "it is said that it is gone")
+    eventually(lambda: "waiting for it" in box.errors(), "it is said that it is gone")
     assert box.process.poll() is None
     assert Metrics(scene.server)("appliance_capture_link_down", interface="s0") == 1
     replug(scene)
-    wait_for(lambda: "s0 is there again" in box.errors(), "it is opened again")
-    wait_for(lambda: is_promiscuous(scene), "it is promiscuous again")
+    eventually(lambda: "s0 is there again" in box.errors(), "it is opened again")
+    eventually(lambda: is_promiscuous(scene), "it is promiscuous again")
     assert ring_bytes(box) == ring
     before = written(box)
     later = Load(scene, "later")
-    wait_for(lambda: written(box) > before + 50, "events are written again")
+    eventually(lambda: written(box) > before + 50, "events are written again")
     later.stop()
     rejected = {name for name, n in box.page("capture-0").snapshot().items() if name.startswith("rejected.") and n}
     assert rejected == set()  # by the filter: there was ARP on the wire

@@ -12,8 +12,8 @@ from collections import Counter
 
 import pytest
 from box import Box, alive
-from hosts import wait_for
 from load import Load
+from patience import eventually
 from scene import Scene
 from transactions import of_event
 
@@ -21,7 +21,6 @@ from appliance.stats import READY
 
 KILLS = int(os.environ.get("APPLIANCE_KILLS", "12"))
 SIGNALS = [signal.SIGKILL] * 3 + [signal.SIGSTOP]
-PATIENCE_S = 60.0  # the longest pause between two starts is 16 s
 pytestmark = pytest.mark.root
 
 
@@ -33,20 +32,20 @@ def hurt(box: Box, name: str, number: int) -> None:
     """SIGKILL, or SIGSTOP, after which it is not helped; waits until a successor was started."""
     starts = box.count(name, "starts")
     box.send(name, number)
-    wait_for(lambda: box.count(name, "starts") > starts, f"{name} is started again", PATIENCE_S)
+    eventually(lambda: box.count(name, "starts") > starts, f"{name} is started again")
 
 
 def strike(box: Box, dice: random.Random) -> str:
     """Hurts any process that is at work. Others may be hurt before a killed one is back."""
     names = box.names()
-    wait_for(lambda: any(at_work(box, name) for name in names), "somebody is at work", PATIENCE_S)
+    eventually(lambda: any(at_work(box, name) for name in names), "somebody is at work")
     name, number = dice.choice([name for name in names if at_work(box, name)]), dice.choice(SIGNALS)
     time.sleep(dice.random() * 0.4)
     if number == signal.SIGSTOP or dice.random() < 0.5:
         hurt(box, name, number)
     else:
         box.send(name, number)
-        wait_for(lambda: not at_work(box, name), f"{name} is dead")
+        eventually(lambda: not at_work(box, name), f"{name} is dead")
     return name
 
 
@@ -59,10 +58,10 @@ def test_random_kills_under_load_leave_a_closed_ledger(scene: Scene) -> None:
     print(f"APPLIANCE_SEED={seed}")
     while done.total() < KILLS:
         done[strike(box, dice)] += 1
-    wait_for(lambda: all(at_work(box, name) for name in box.names()), "all are at work again", PATIENCE_S)
+    eventually(lambda: all(at_work(box, name) for name in box.names()), "all are at work again")
     last = Load(scene, "last")
     before = box.count("feed", "written_events")
-    wait_for(lambda: box.count("feed", "written_events") > before + 100, "events are written")
+    eventually(lambda: box.count("feed", "written_events") > before + 100, "events are written")
     told = {one.target for one in last.stop()} | {one.target for one in load.stop()}
     assert box.stop() == 143, box.errors()
 
@@ -81,10 +80,10 @@ def test_random_kills_under_load_leave_a_closed_ledger(scene: Scene) -> None:
 def test_a_stopped_process_is_replaced_by_itself(scene: Scene, name: str) -> None:
     box = scene.capture("--workers", 1, "--feed", "off", "--metrics", "off")
     load = Load(scene)
-    wait_for(lambda: box.count("feed", "written_events") > 50, "events are written")
+    eventually(lambda: box.count("feed", "written_events") > 50, "events are written")
     hurt(box, name, signal.SIGSTOP)
     before = box.count("feed", "written_events")
-    wait_for(lambda: box.count("feed", "written_events") > before + 50, "events are written again")
+    eventually(lambda: box.count("feed", "written_events") > before + 50, "events are written again")
     load.stop()
     assert box.stop() == 143
     box.ledger()

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import Network, administer, wait_for
+from hosts import Network, administer
 from inside import Sender, inside, number_of
+from patience import eventually
 from scene import make_network, require
 
 import appliance
@@ -149,7 +150,7 @@ def test_another_thread_ends_an_iteration_that_waits(listen: Open, sender: Sende
     handle = listen()
     reader = Reader(handle)
     sender.send(3)
-    wait_for(lambda: len(reader.packets) == 3, "the frames are read")
+    eventually(lambda: len(reader.packets) == 3, "the frames are read")
     getattr(handle, end)()
     reader.join()
     assert (reader.numbers, reader.failure) == ([0, 1, 2], None)
@@ -202,7 +203,7 @@ def test_an_interface_that_disappears_is_an_error(
     handle = listen()
     reader = Reader(handle)
     sender.send(3)
-    wait_for(lambda: len(reader.packets) == 3, "the frames are read")
+    eventually(lambda: len(reader.packets) == 3, "the frames are read")
     if down_first:
         administer("-n", cable.server.name, "link", "set", "s0", "down")
         time.sleep(0.5)
@@ -218,7 +219,7 @@ def test_an_interface_that_comes_up_again_goes_on(cable: Network, listen: Open, 
     handle = listen()
     reader = Reader(handle, limit=4)
     sender.send(2)
-    wait_for(lambda: len(reader.packets) == 2, "the frames are read")
+    eventually(lambda: len(reader.packets) == 2, "the frames are read")
     administer("-n", cable.server.name, "link", "set", "s0", "down")
     time.sleep(0.4)
     administer("-n", cable.server.name, "link", "set", "s0", "up")
@@ -227,7 +228,7 @@ def test_an_interface_that_comes_up_again_goes_on(cable: Network, listen: Open, 
         sender.send(1)
         return len(reader.packets) >= 3
 
-    wait_for(answered, "a frame is read after the cable was plugged in again")
+    eventually(answered, "a frame is read after the cable was plugged in again")
     sender.send(1)
     reader.join()
     assert reader.failure is None
@@ -252,10 +253,10 @@ def test_a_hundred_changes_of_the_filter_lose_no_frame(cable: Network, listen: O
     process = cable.client.python("numbers.py", "192.0.2.1", 9, **pipes)  # another process: it never waits for our lock
     for turn in range(100):
         wanted = len(reader.packets) + 100
-        wait_for(lambda wanted=wanted: len(reader.packets) >= wanted, "frames come in between two changes")
+        eventually(lambda wanted=wanted: len(reader.packets) >= wanted, "frames come in between two changes")
         handle.set_filter(f"{FILTER} and len > {turn % 2}")
     sent = int(process.communicate()[0])
-    wait_for(lambda: len(reader.packets) >= sent, f"{sent} frames are read, not {handle.stats()}")
+    eventually(lambda: len(reader.packets) >= sent, f"{sent} frames are read, not {handle.stats()}")
     handle.stop()
     reader.join()
     assert reader.numbers == list(range(sent))

@@ -13,8 +13,9 @@ import pytest
 from box import appliance
 from conversation import Conversation
 from exchange import exchange
-from hosts import Unavailable, wait_for
+from hosts import Unavailable
 from impair import interleave
+from patience import eventually
 from pcapfile import PcapWriter
 from pieces import all_fragmented, fragmented
 from scene import PORT, Scene, require
@@ -286,7 +287,7 @@ def test_fragments_held_by_a_capture_that_is_killed_are_accounted_for(scene: Sce
         out.write_all(parts[:-1])
     box = scene.capture(*NO_FEED)
     assert scene.client.python("replay.py", "c0", file).wait(30) == 0
-    wait_for(lambda: box.count("capture-0", "fragments.held") == len(parts) - 1, "the fragments are held")
+    eventually(lambda: box.count("capture-0", "fragments.held") == len(parts) - 1, "the fragments are held")
     box.kill("capture-0")
     assert box.stop(signal.SIGTERM) == 143
     terms = box.ledger()["L2"]

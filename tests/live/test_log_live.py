@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from box import Box, appliance, resume
-from hosts import wait_for
 from inside import inside
+from patience import eventually
 from scene import PORT, Metrics, Scene
 
 Record = dict[str, Any]
@@ -43,8 +43,8 @@ def test_frames_lost_by_the_thousand_are_a_few_lines_with_the_option_to_turn_and
     box = scene.capture("--workers", 1, "--log", "json", *small)
     load = scene.load("--until-eof")
     pid = box.send("worker-0", signal.SIGSTOP)
-    wait_for(lambda: box.count("capture-0", "dropped_backlog.0") > 5000, "thousands of frames are dropped")
-    wait_for(lambda: of(box, "loss.link"), "the first is said while it goes on")
+    eventually(lambda: box.count("capture-0", "dropped_backlog.0") > 5000, "thousands of frames are dropped")
+    eventually(lambda: of(box, "loss.link"), "the first is said while it goes on")
     resume(pid)
     load.kill()
     box.stop()
@@ -68,7 +68,7 @@ def test_a_flood_of_anomalies_is_counted_and_not_a_line(scene: Scene) -> None:
                     connection.recv(1)
                 except OSError:
                     pass  # the server has seen enough
-    wait_for(lambda: anomalies(box) > 1000, "a thousand anomalies")
+    eventually(lambda: anomalies(box) > 1000, "a thousand anomalies")
     assert Counter(map(reason, records(box)))["status"] == 1
     assert len(records(box)) < 5
 
@@ -96,7 +96,7 @@ def test_hundreds_of_bad_keys_are_ten_lines_and_a_word_about_the_others(scene: S
     def faults() -> int:
         return sum("left_out" not in one.get("appliance", {}) for one in of(box, "keys"))
 
-    wait_for(lambda: faults() + left_out() == 300, "every fault is said or counted")
+    eventually(lambda: faults() + left_out() == 300, "every fault is said or counted")
     assert most_in_a_second(of(box, "keys")) <= 10
     metrics = Metrics(scene.server)
     assert metrics("appliance_log_suppressed_total", reason="keys") == left_out() > 200

@@ -16,8 +16,8 @@ import pytest
 from box import Box
 from conversation import START_NS, Conversation
 from exchange import exchange
-from hosts import wait_for
 from impair import interleave
+from patience import eventually
 from pcapfile import PcapWriter
 from scene import Metrics, Scene
 from transactions import Event
@@ -67,7 +67,7 @@ class Storm:
         file = write(scene.directory / "storm.pcap", self.made)
         self.box = scene.capture(*LINKS, *words)
         sender = scene.client.python("storm.py", "c0", file)
-        wait_for(lambda: self.box.count("capture-0", "frames") > 5000, "the storm has begun")
+        eventually(lambda: self.box.count("capture-0", "frames") > 5000, "the storm has begun")
         worker = self.box.send("worker-0", signal.SIGSTOP)
         time.sleep(3)
         self.seen = self.box.count("capture-0", "frames")
@@ -98,7 +98,7 @@ def test_connections_that_are_followed_stay_whole_while_others_are_left_out(scen
     box = storm.box
     assert storm.steps > 128
     assert storm.seen > 20_000  # it went on reading while the worker took nothing
-    wait_for(lambda: box.count("capture-0", "shed_steps.0") == 0, "nothing new is left out any more")
+    eventually(lambda: box.count("capture-0", "shed_steps.0") == 0, "nothing new is left out any more")
 
     metrics = Metrics(scene.server)
     left_out = int(metrics("appliance_capture_shed_flows_total", interface="s0"))
@@ -147,8 +147,8 @@ def test_an_overflowing_ring_makes_the_kernel_refuse_what_is_left_out(scene: Sce
         time.sleep(0.01)
         most = max(most, box.count("capture-0", "kernel_shed_steps"))
     assert most > 0
-    wait_for(lambda: box.count("capture-0", "shed_steps.0") == 0, "nothing new is left out any more")
-    wait_for(lambda: box.count("capture-0", "kernel_shed_steps") == 0, "the kernel refuses nothing any more")
+    eventually(lambda: box.count("capture-0", "shed_steps.0") == 0, "nothing new is left out any more")
+    eventually(lambda: box.count("capture-0", "kernel_shed_steps") == 0, "the kernel refuses nothing any more")
     time.sleep(0.1)  # a turn of the capture: the filter is the user's again
     after = write(scene.directory / "after.pcap", connections(100, 100, 30_000))
     assert scene.client.python("storm.py", "c0", after).wait(60) == 0
@@ -185,7 +185,7 @@ class SlowWorker:
         self.lines: list[bytes] = []
         words = (sys.executable, "-m", "appliance.capture", self.home, 0)
         self.process = scene.server.start(*words, stdin=subprocess.PIPE)
-        wait_for(lambda: self.page["state"] == READY, "the capture is ready")
+        eventually(lambda: self.page["state"] == READY, "the capture is ready")
 
     def take(self) -> int:
         """The next batch, if there is one; its bytes."""

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hosts import administer, wait_for
+from hosts import administer
+from patience import eventually
 from scene import Scene
 
 pytestmark = pytest.mark.root
@@ -31,7 +32,7 @@ def request(scene: Scene) -> bool:
 def test_frames_of_an_interface_until_a_limit(scene: Scene, tmp_path: Path) -> None:
     out = tmp_path / "frames.jsonl"
     process = start(scene, out, "-n", "20", "--json", "--no-promiscuous")
-    wait_for(lambda: request(scene) and process.poll() is not None, "twenty frames were seen")
+    eventually(lambda: request(scene) and process.poll() is not None, "twenty frames were seen")
     shown = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(shown) == 20
     assert {one["interface"] for one in shown} == {"s0"}
@@ -43,7 +44,7 @@ def test_frames_of_an_interface_until_a_limit(scene: Scene, tmp_path: Path) -> N
 def test_an_interrupt_ends_it_with_a_count(scene: Scene, tmp_path: Path) -> None:
     out, copy = tmp_path / "frames.txt", tmp_path / "frames.pcap"
     process = start(scene, out, "-w", str(copy), "--layers")
-    wait_for(lambda: request(scene) and "= Request {" in out.read_text(), "a request was seen")
+    eventually(lambda: request(scene) and "= Request {" in out.read_text(), "a request was seen")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -56,7 +57,7 @@ def test_an_interrupt_ends_it_with_a_count(scene: Scene, tmp_path: Path) -> None
 def test_an_interface_that_disappears_is_a_failure_with_a_count(scene: Scene, tmp_path: Path) -> None:
     out = tmp_path / "frames.txt"
     process = start(scene, out)
-    wait_for(lambda: request(scene) and out.read_text(), "a frame was seen")
+    eventually(lambda: request(scene) and out.read_text(), "a frame was seen")
     administer("-n", scene.server.name, "link", "delete", "s0")
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1

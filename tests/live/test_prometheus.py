@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from box import Box
-from hosts import Host, wait_for
+from hosts import Host
+from patience import eventually
 from scene import Metrics, Scene, require
 from scraper import Prometheus
 from traffic import write_sample
@@ -57,14 +58,14 @@ def test_prometheus_follows_a_capture_on_standard_input(
     require("prometheus", "curl")
     box, give = slow_box
     place = box.home / "metrics.endpoint"
-    wait_for(place.exists, "the metrics are served")
+    eventually(place.exists, "the metrics are served")
     prometheus = Prometheus(here, tmp_path, place.read_text(), free_port())
 
     def rate() -> bool:
         give()
         return bool(prometheus.ask("rate(appliance_capture_frames_total[5s]) > 0"))
 
-    wait_for(rate, "frames are read at some rate")
+    eventually(rate, "frames are read at some rate")
     assert prometheus.value("up") == 1
     assert prometheus.value("time() - timestamp(appliance_capture_frames_total)") < 5
     assert {one["metric"]["stage"] for one in prometheus.ask("appliance_capture_dropped_frames_total == 0")} >= {
@@ -102,7 +103,7 @@ def test_prometheus_finds_throughput_drops_and_health_of_a_live_capture(scene: S
     # A worker is stuck: its frames are dropped, and the health check says who it is.
     box.send("worker-0", signal.SIGSTOP)
     prometheus.wait(f"rate({backlog}[5s]) > 0")
-    _, text = wait_for(
+    _, text = eventually(
         lambda: (answer := scene.server.fetch(f"http://{ENDPOINT}/healthz"))[0] == 503 and answer, "it is unwell"
     )
     assert "worker 0 made no progress" in text
@@ -112,7 +113,7 @@ def test_prometheus_finds_throughput_drops_and_health_of_a_live_capture(scene: S
 
     # It goes on.
     box.send("worker-0", signal.SIGCONT)
-    wait_for(lambda: scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200, "it is well again")
+    eventually(lambda: scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200, "it is well again")
     load.communicate(timeout=60)
     scraped = prometheus.value(backlog)
     assert box.stop() == 143
@@ -123,7 +124,7 @@ def test_prometheus_finds_throughput_drops_and_health_of_a_live_capture(scene: S
 def test_a_worker_that_cannot_stay_alive_makes_the_appliance_unwell(scene: Scene) -> None:
     require("curl")
     box = scene.capture("--workers", 2, "--feed", "off")
-    wait_for(lambda: scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200, "it is well")
+    eventually(lambda: scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200, "it is well")
 
     def unwell() -> bool:
         try:
@@ -133,8 +134,8 @@ def test_a_worker_that_cannot_stay_alive_makes_the_appliance_unwell(scene: Scene
         status, text = scene.server.fetch(f"http://{ENDPOINT}/healthz")
         return status == 503 and "worker 1 is not r" in text
 
-    wait_for(unwell, "it is unwell")
-    wait_for(lambda: scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200, "it is well again")
+    eventually(unwell, "it is unwell")
+    eventually(lambda: scene.server.fetch(f"http://{ENDPOINT}/healthz")[0] == 200, "it is well again")
     assert Metrics(scene.server)("appliance_worker_restarts_total", worker="1") > 0
     assert box.stop() == 143
     box.ledger()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from box import Box
-from hosts import wait_for
 from load import Load
+from patience import eventually
 from scene import PORT, Metrics, Scene
 from transactions import assert_same, of_event
 
@@ -39,13 +39,13 @@ class Reloading:
         """The same, until every process has taken it over."""
         wanted = self.box.count("supervisor", "generation") + 1
         self.hang_up(text)
-        wait_for(lambda: self.generations() == {wanted}, f"generation {wanted} is in force\n{self.box.errors()}")
+        eventually(lambda: self.generations() == {wanted}, f"generation {wanted} is in force\n{self.box.errors()}")
 
     def refused(self, text: str) -> str:
         """The same, until it is refused; what was said."""
         before, said = self.box.count("supervisor", "reloads.refused"), len(self.box.errors())
         self.hang_up(text)
-        wait_for(lambda: self.box.count("supervisor", "reloads.refused") > before, "it is refused")
+        eventually(lambda: self.box.count("supervisor", "reloads.refused") > before, "it is refused")
         return self.box.errors()[said:]
 
 
@@ -63,13 +63,13 @@ def test_no_frame_is_passed_over_while_the_filter_changes(scene: Scene) -> None:
     filters = [f'[source]\nfilter = "udp dst port {UDP} or tcp port {1000 + n}"\n' for n in range(25)]
     run = Reloading(scene, filters[0], "--workers", 1, "--feed", "off", "--metrics", "off")
     sender = numbers(scene)
-    wait_for(lambda: run.box.count("capture-0", "frames") > 1000, "frames are captured")
+    eventually(lambda: run.box.count("capture-0", "frames") > 1000, "frames are captured")
     for text in filters[1:]:
         before = run.box.count("capture-0", "frames")
         run.reload(text)
-        wait_for(partial(more, run.box, "capture-0", "frames", before), "frames are captured")
+        eventually(partial(more, run.box, "capture-0", "frames", before), "frames are captured")
     sent = int(sender.communicate(timeout=60)[0])
-    wait_for(lambda: run.box.count("capture-0", "frames") >= sent, "all are captured")
+    eventually(lambda: run.box.count("capture-0", "frames") >= sent, "all are captured")
     assert run.box.stop() == 143
     assert run.box.ledger()["L1"] == {
         "kernel_received": sent,
@@ -86,7 +86,7 @@ def test_no_connection_is_lost_by_reloads(scene: Scene) -> None:
     load = Load(scene)
     for number in range(8):
         before = run.box.count("feed", "written_events")
-        wait_for(partial(more, run.box, "feed", "written_events", before + 60), "events are written")
+        eventually(partial(more, run.box, "feed", "written_events", before + 60), "events are written")
         run.reload(
             f'[source]\nfilter = "tcp port {PORT} or tcp port {number + 1}"\n'
             f"[tcp]\nidle_timeout_s = {60 + number}\nmax_connections = {5000 + number}\n"
@@ -125,7 +125,7 @@ def test_what_a_run_cannot_change_is_refused_as_a_whole(scene: Scene) -> None:
     assert metrics("appliance_config_reloads_total", result="refused") == 4
     assert metrics("appliance_config_last_reload_successful") == 0
     load = Load(scene)  # by the old filter
-    wait_for(lambda: run.box.count("feed", "written_events") > 50, "events are written")
+    eventually(lambda: run.box.count("feed", "written_events") > 50, "events are written")
     load.stop()
     run.reload(text)
     assert Metrics(scene.server)("appliance_config_last_reload_successful") == 1
@@ -138,7 +138,7 @@ def test_a_process_that_is_started_later_has_the_new_configuration(scene: Scene)
     run.reload('[http]\nheaders = ["host"]\n')
     run.box.kill("worker-0")
     load = Load(scene)
-    wait_for(lambda: run.box.count("feed", "written_events") > 50, "events are written")
+    eventually(lambda: run.box.count("feed", "written_events") > 50, "events are written")
     load.stop()
     assert run.generations() == {2}
     assert run.box.stop() == 143
@@ -150,7 +150,7 @@ def test_a_process_that_is_started_later_has_the_new_configuration(scene: Scene)
 def test_a_new_filter_is_in_force(scene: Scene) -> None:
     run = Reloading(scene, "", "--workers", 1, "--feed", "off", "--metrics", "off")
     load = Load(scene)
-    wait_for(lambda: run.box.count("feed", "written_events") > 50, "events are written")
+    eventually(lambda: run.box.count("feed", "written_events") > 50, "events are written")
     run.reload('[source]\nfilter = "tcp port 1"\n')
     run.box.wait_quiet()
     frames = run.box.count("capture-0", "frames")
@@ -158,7 +158,7 @@ def test_a_new_filter_is_in_force(scene: Scene) -> None:
     other.stop()
     assert run.box.count("capture-0", "frames") == frames
     run.reload("")
-    wait_for(lambda: run.box.count("capture-0", "frames") > frames + 100, "frames are captured again")
+    eventually(lambda: run.box.count("capture-0", "frames") > frames + 100, "frames are captured again")
     load.stop()
     assert run.box.stop() == 143
     run.box.ledger()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from box import Box, appliance
-from hosts import HERE, Host, environment, wait_for
+from hosts import HERE, Host, environment
+from patience import eventually
 from scene import Metrics, Scene
 from traffic import write_sample
 
@@ -130,7 +131,7 @@ def test_nothing_is_left_to_the_processes_of_a_live_run_started_by_root(scene: S
         for name in names:
             assert metrics("appliance_sandbox", process=name) == len(FENCES_OF[role])
     assert metrics("appliance_sandbox", process="supervisor") == len(FENCES_OF["supervisor"])
-    wait_for(lambda: box.count("feed", "written_events"), "events")
+    eventually(lambda: box.count("feed", "written_events"), "events")
     assert box.stop() == 143
     box.ledger()
 
@@ -143,7 +144,7 @@ def test_one_capability_is_enough_to_start(scene: Scene) -> None:
         box.wait_ready()
         assert_fenced(box)
         scene.load("--requests", 5).communicate(timeout=30)
-        wait_for(lambda: box.count("feed", "written_events"), "events")
+        eventually(lambda: box.count("feed", "written_events"), "events")
     finally:
         box.stop()
         box.close()
@@ -161,7 +162,7 @@ def test_a_run_of_root_becomes_somebody_else(scene: Scene) -> None:
         assert {status(int(t), "Uid") for t in threads(box.count(name, "pid"))} == {"\t".join([str(nobody)] * 4)}, name
         assert status(box.count(name, "pid"), "Groups") == ""
     scene.load("--requests", 5).communicate(timeout=30)
-    wait_for(lambda: box.count("feed", "written_events"), "events")
+    eventually(lambda: box.count("feed", "written_events"), "events")
     box.kill("worker-0")
     box.kill("capture-0")
     box.kill("feed")
@@ -177,7 +178,7 @@ def test_a_process_that_starts_again_believes_its_supervisor_and_not_the_run_dir
     for name in box.names():
         box.kill(name)
     scene.load("--requests", 5).communicate(timeout=30)
-    wait_for(lambda: box.events(), "events where they were before")
+    eventually(lambda: box.events(), "events where they were before")
     assert box.stop() == 143
     box.ledger()
 

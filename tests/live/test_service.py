@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from box import Box
-from hosts import ROOT, Host, environment, wait_for
+from hosts import ROOT, Host, environment
+from patience import eventually
 from scene import Scene, require
 
 UNITS = ROOT / "ops" / "systemd"
@@ -74,11 +75,11 @@ class Environed(Host):
 def test_a_service_manager_is_told_of_start_progress_and_end(scene: Scene, manager: Manager) -> None:
     box = serviced(scene, manager, WATCHDOG_USEC="600000")
     try:
-        wait_for(lambda: manager.said("READY"), "READY=1")
+        eventually(lambda: manager.said("READY"), "READY=1")
         box.wait_ready()
         assert manager.said("STATUS")[0] == "capturing on s0"
         told = len(manager.said("WATCHDOG"))
-        wait_for(lambda: len(manager.said("WATCHDOG")) >= told + 3, "WATCHDOG=1 again and again")
+        eventually(lambda: len(manager.said("WATCHDOG")) >= told + 3, "WATCHDOG=1 again and again")
         assert not manager.said("STOPPING")
         assert box.stop() == 143
         assert manager.said("STOPPING") == ["1"]
@@ -91,14 +92,14 @@ def test_a_stopped_supervisor_does_not_feed_the_watchdog(scene: Scene, manager: 
     box = serviced(scene, manager, WATCHDOG_USEC="300000")
     try:
         box.wait_ready()
-        wait_for(lambda: manager.said("WATCHDOG"), "WATCHDOG=1")
+        eventually(lambda: manager.said("WATCHDOG"), "WATCHDOG=1")
         box.process.send_signal(signal.SIGSTOP)
         time.sleep(0.3)  # what it said before that has arrived
         fed = len(manager.said("WATCHDOG"))
         time.sleep(0.6)  # twice what the manager would wait
         assert len(manager.said("WATCHDOG")) == fed
         box.process.send_signal(signal.SIGCONT)
-        wait_for(lambda: len(manager.said("WATCHDOG")) > fed, "it goes on")
+        eventually(lambda: len(manager.said("WATCHDOG")) > fed, "it goes on")
     finally:
         box.close()
 
@@ -111,11 +112,11 @@ def test_a_reload_is_told_from_its_begin_to_its_end(scene: Scene, manager: Manag
     try:
         box.wait_ready()
         for text, said in (("[http]\nmax_headers = 50\n", "configuration 2"), ("nonsense", "not reloaded: ")):
-            wait_for(lambda: manager.said("READY"), "READY=1")
+            eventually(lambda: manager.said("READY"), "READY=1")
             before = len(manager.hear())
             file.write_text(text)
             box.process.send_signal(signal.SIGHUP)
-            wait_for(lambda: any("READY" in one for one in manager.hear()[before:]), "READY=1 again")  # noqa: B023
+            eventually(lambda: any("READY" in one for one in manager.hear()[before:]), "READY=1 again")  # noqa: B023
             told = [one for one in manager.hear()[before:] if "WATCHDOG" not in one]
             assert told[0]["RELOADING"] == "1"
             assert 0 < int(told[0]["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from box import Box, appliance, resume
-from hosts import Host, environment, wait_for
+from hosts import Host, environment
+from patience import eventually
 from scene import Scene, require
 
 
@@ -42,7 +43,7 @@ class Terminal:
 
     def wait(self, pattern: str) -> re.Match[str]:
         """Until the screen shows it."""
-        return wait_for(lambda: re.search(pattern, self.screen(), re.M), f"{pattern} in\n{self.screen()}")
+        return eventually(lambda: re.search(pattern, self.screen(), re.M), f"{pattern} in\n{self.screen()}")
 
     def close(self) -> None:
         subprocess.run(["tmux", "-L", self.name, "kill-server"], capture_output=True, check=False)

@@ -19,7 +19,8 @@ EXAMPLES = ROOT / "ops" / "examples"
 NODE = ROOT / "build" / "node"
 sys.path.insert(0, str(ROOT / "tests" / "appliance"))
 
-from feed_process import FakeFeed, FeedProcess, eventually, feed_config  # noqa: E402
+from feed_process import FakeFeed, FeedProcess, feed_config  # noqa: E402
+from patience import eventually  # noqa: E402
 
 EVENT = {"http": {"response": {"status_code": 503}}, "url": {"path": "/ü"}}
 LINE = json.dumps(EVENT).encode()
