@@ -6,11 +6,10 @@ from typing import NamedTuple
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
+from appliance.cache cimport LINE, prefetch
+
 KEPT_BATCHES = KEPT
 CUMULATIVE = struct.Struct("<QQ")
-cdef extern from *:
-    void prefetch "__builtin_prefetch"(const void*) noexcept nogil
-
 CUMULATIVE_AT = 16              # offset of sequence and cumulative in Header
 
 
@@ -75,7 +74,7 @@ cdef class BatchReader:
         if record.caplen > room - RECORD_BYTES:
             self.ahead_left = 0
             return 0
-        for line in range(64, min(record.caplen, 448), 64):     # what will be parsed; another core has written it
+        for line in range(LINE, min(record.caplen, 448), LINE):     # what will be parsed; another core has written it
             prefetch(self.data + self.ahead_at + line)
         self.ahead_at += RECORD_BYTES + min((record.caplen + 7) & ~<uint32_t>7, room - RECORD_BYTES)
         self.ahead_left -= 1

@@ -12,13 +12,10 @@ from libc.string cimport memcpy, memmove
 from posix.types cimport off_t
 from posix.unistd cimport pread
 
+from appliance.cache cimport LINE, prefetch
 from appliance.libpcap cimport pcap_pkthdr, u_char
 
-cdef extern from *:
-    void prefetch "__builtin_prefetch"(const void*) noexcept nogil
-
 cdef enum:
-    LINE = 64                   # bytes
     FILE_HEADER = 24            # bytes
     RECORD_HEADER = 16
     PIECE = 256 << 10           # bytes asked of the kernel at a time: they stay in a core's cache until they are used
@@ -37,9 +34,6 @@ cdef struct record:
 
 cdef class Records:
     """Where a reading stands. `begin` it; `dispatch` gives 0 when libpcap has to go on, at `offset`."""
-
-    def __cinit__(self):
-        self.buffer = NULL
 
     def __dealloc__(self):
         free(self.buffer)
@@ -79,8 +73,7 @@ cdef class Records:
             header.caplen = about.captured
             header.len = about.length
             frame = self.buffer + self.here + RECORD_HEADER
-            # The kernel leaves what it copies out of the core's cache: the next headers are asked for in time. Beyond the
-            # end of what was read this asks for nothing that hurts.
+            # The kernel leaves what it copies out of the core's cache: the next headers are asked for in time.
             prefetch(frame + about.captured)
             prefetch(frame + about.captured + LINE)
             taker(user, &header, frame)

@@ -7,19 +7,6 @@ from workers.context cimport Context
 from workers.segment cimport Segment
 from workers.stream cimport Piece, Stream
 
-cdef extern from *:
-    void prefetch "__builtin_prefetch"(const void*) noexcept nogil
-
-cdef enum:
-    LINE = 64                   # bytes that the memory gives at a time
-
-
-cdef inline void fetch(const void* start, int lines) noexcept nogil:
-    """Asks the memory for this many lines from `start` on, without waiting for them."""
-    cdef int i
-    for i in range(lines):
-        prefetch(<const char*>start + i * LINE)
-
 cdef enum:                      # a side of a connection: index of its stream
     LOW = 0                     # from the lower endpoint of the key
     HIGH = 1

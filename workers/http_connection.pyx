@@ -8,7 +8,8 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove
 
-from workers.connection cimport HIGH, LOW, Connection, fetch
+from appliance.cache cimport fetch
+from workers.connection cimport HIGH, LOW, Connection
 from workers.context cimport Context
 from workers.http1 cimport CANDIDATE, END, ENDING, HEAD, IN_HEAD, LOST, NEED_MORE, START, TUNNEL, Input, MessageReader, Step
 from workers.message cimport (

@@ -14,8 +14,9 @@ from libc.stdlib cimport calloc, free, realloc
 
 from collections import deque
 
+from appliance.cache cimport fetch, prefetch
 from appliance.flow cimport FlowKey, same_flow
-from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_REUSE, BY_TIMEOUT, OPEN, Connection, Ending, fetch, prefetch
+from workers.connection cimport BY_EVICTION, BY_HALF_OPEN, BY_REUSE, BY_TIMEOUT, OPEN, Connection, Ending
 from workers.context cimport Context
 
 cdef enum:
