@@ -9,6 +9,8 @@ import os
 import socket
 import time
 
+from appliance import oneself
+
 STATUS_S = 10.0
 
 
@@ -17,7 +19,7 @@ class Manager:
 
     def __init__(self) -> None:
         """Takes the address out of the environment: children are not to speak for us."""
-        address = os.environ.pop("NOTIFY_SOCKET", "")
+        address = oneself.take_variable("NOTIFY_SOCKET")
         pid, usec = os.environ.pop("WATCHDOG_PID", ""), os.environ.pop("WATCHDOG_USEC", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) if address else None

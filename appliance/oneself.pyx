@@ -3,7 +3,8 @@
 
 Thin functions on prctl(2), mallopt(3) and proc_pid_cmdline(5), which Python has not, and ctypes is slow to load.
 """
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport getenv
+from libc.string cimport memcpy, memset, strlen
 
 import os
 
@@ -19,6 +20,31 @@ cdef extern from "<signal.h>" nogil:
     int SIGKILL
 
 LONGEST_NAME = 15   # bytes of what top and ps call a process
+ARGUMENTS, ENVIRONMENT = 45, 47     # places in /proc/self/stat behind the name: where each begins; behind it, where it ends
+
+
+def place(int field):
+    """(begin, end) in the memory of this process of what it was started with; (0, 0) where the kernel does not say."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return 0, 0
+    begin, end = int(fields[field]), int(fields[field + 1])
+    return (begin, end) if 0 < begin < end else (0, 0)
+
+
+def take_variable(str name not None):
+    """The value of a variable of the environment, "" if there is none. It is not there any more, nor in a forked child."""
+    cdef bytes known = os.fsencode(name)
+    cdef unsigned long begin, end
+    cdef unsigned long at = <unsigned long>getenv(known)
+    value = os.environ.pop(name, "")
+    begin, end = place(ENVIRONMENT)
+    if begin <= at < end:
+        at -= len(known) + 1
+        memset(<void*>at, 0, strlen(<char*>at))
+    return value
 
 
 def keep_memory():
@@ -44,13 +70,8 @@ def be_called(str name not None, words):
     cdef bytes line = b""
     cdef unsigned long start, end
     prctl(PR_SET_NAME, <unsigned long><const char*>short)
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return
-    start, end = int(fields[45]), int(fields[46])   # arg_start and arg_end, of this process' own stack
-    if start == 0 or end <= start:
+    start, end = place(ARGUMENTS)
+    if start == end:
         return
     for word in words:
         if len(line) + len(os.fsencode(word)) + 1 > end - start:

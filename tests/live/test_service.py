@@ -80,6 +80,8 @@ def test_a_service_manager_is_told_of_start_progress_and_end(scene: Scene, manag
         assert manager.said("STATUS")[0] == "capturing on s0"
         told = len(manager.said("WATCHDOG"))
         eventually(lambda: len(manager.said("WATCHDOG")) >= told + 3, "WATCHDOG=1 again and again")
+        for name in box.names():
+            assert b"NOTIFY_SOCKET" not in Path(f"/proc/{box.count(name, 'pid')}/environ").read_bytes()
         assert not manager.said("STOPPING")
         assert box.stop() == 143
         assert manager.said("STOPPING") == ["1"]
