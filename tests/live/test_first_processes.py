@@ -1,0 +1,49 @@
+"""The first processes of a run are forked; one that starts again is executed. Nobody who looks sees a difference."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from box import Box
+from patience import eventually
+
+NAMES = {"capture-0": "appliance.capture", "worker-0": "workers.worker", "feed": "appliance.feed"}
+
+
+def words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
+def start(run_box: Callable[..., Box]) -> Box:
+    """A run that waits for a capture file on its standard input."""
+    box = run_box("-r", "-", "--workers", 1, "--feed", "off", "--metrics", "off", stdin=subprocess.PIPE)
+    eventually(lambda: set(NAMES) <= set(box.names()), "their pages are there")
+    eventually(lambda: all(box.count(name, "starts") for name in NAMES), "all have begun")
+    return box
+
+
+def test_each_is_called_by_its_module(run_box: Callable[..., Box]) -> None:
+    box = start(run_box)
+    for name, module in NAMES.items():
+        assert words(box.count(name, "pid"))[:3] == ["python", "-m", module]
+        assert Path(f"/proc/{box.count(name, 'pid')}/comm").read_text().strip() == name.replace("-", " ")
+
+
+def test_none_has_a_descriptor_of_the_supervisors(run_box: Callable[..., Box]) -> None:
+    box = start(run_box)
+    for name in NAMES:
+        folder = Path(f"/proc/{box.count(name, 'pid')}/fd")
+        open_now = {os.readlink(each) for each in folder.iterdir() if each.is_symlink()}
+        assert not [each for each in open_now if "pidfd" in each or each.endswith("/lock")]
+
+
+def test_one_that_starts_again_is_executed(run_box: Callable[..., Box]) -> None:
+    box = start(run_box)
+    box.send("worker-0", signal.SIGKILL)
+    eventually(lambda: box.count("worker-0", "starts") == 2, "it is back")
+    assert words(box.count("worker-0", "pid"))[:4] == [sys.executable, "-P", "-m", "workers.worker"]
