@@ -29,6 +29,7 @@ PACKAGES = ("appliance", "workers")
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 COMMON = ["-shared", "-fPIC", "-w", "-DNDEBUG"]
+HELPERS = ("builders.py", "capture_readings.py")  # of the tests, which targets use too
 LIBRARIES = ["-Wl,--as-needed", "-lpcap"]
 # Without -fwrapv, which Python's own flags have: an overflow of signed numbers is defined there, but never meant here.
 SANITIZERS = [
@@ -62,7 +63,7 @@ def rooms() -> dict[str, Path]:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
     sources = {each["name"]: ROOT / each["sources"][0] for each in listed}
     reached: set[str] = set()
-    waiting = [path.read_text() for path in [*HERE.glob("*.py"), ROOT / "tests" / "builders.py"]]
+    waiting = [path.read_text() for path in [*HERE.glob("*.py"), *(ROOT / "tests" / name for name in HELPERS)]]
     while waiting:
         for name in re.findall(r"^\s*(?:from|c?import) ((?:appliance|workers)\.\w+)", waiting.pop(), re.M):
             if name not in reached:

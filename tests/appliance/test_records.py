@@ -10,17 +10,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from capture_readings import by_libpcap, by_us
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from appliance import PcapError
-from appliance.pcap import Handle, open_offline, open_stream
+from appliance.pcap import open_offline
 
 PIECE = 256 << 10  # what is read at a time
 MICRO, NANO = 0xA1B2C3D4, 0xA1B23C4D
 WORD = st.integers(0, 0xFFFFFFFF)
-
-Read = tuple[list[tuple[bytes, int, int]], str]
 
 
 def head(magic: int = MICRO, snaplen: int = 262144, version: tuple[int, int] = (2, 4), link_type: int = 1) -> bytes:
@@ -29,26 +27,6 @@ def head(magic: int = MICRO, snaplen: int = 262144, version: tuple[int, int] = (
 
 def record(data: bytes, seconds: int = 0, fraction: int = 0, captured: int | None = None, wire: int = 0) -> bytes:
     return struct.pack("<IIII", seconds, fraction, len(data) if captured is None else captured, wire) + data
-
-
-def everything(handle: Handle) -> Read:
-    """Its frames, and how it ended."""
-    frames = []
-    with handle:
-        try:
-            for packet in handle.packets():
-                frames.append((packet.data, packet.metadata.ts_ns, packet.metadata.wirelen))
-        except PcapError as fault:
-            return frames, f"{type(fault).__name__} {fault}"
-    return frames, ""
-
-
-def by_libpcap(path: Path) -> Read:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return everything(open_stream(descriptor, lambda: True, name=str(path)))
-    finally:
-        os.close(descriptor)
 
 
 RECORDS = st.builds(record, st.binary(max_size=200), WORD, WORD, st.none(), WORD)
@@ -76,7 +54,7 @@ def test_what_is_read_is_what_libpcap_reads(head: bytes, content: bytes, cut: in
     with tempfile.NamedTemporaryFile(suffix=".pcap") as file:
         file.write(head + content[: max(0, len(content) - cut)])
         file.flush()
-        assert everything(open_offline(file.name)) == by_libpcap(Path(file.name))
+        assert by_us(file.name) == by_libpcap(file.name)
 
 
 def test_a_filter_set_on_the_way_holds_from_the_next_frame(tmp_path: Path) -> None:
