@@ -106,9 +106,9 @@ def run(
     """
     from appliance import log
     from appliance.config import ConfigError, resolve
-    from appliance.processes import Unusable
     from appliance.reload import Origin
     from appliance.report import Report
+    from appliance.rundir import Unusable
     from appliance.station import leave
     from appliance.supervisor import Supervisor
 
@@ -370,7 +370,7 @@ def doctor(interfaces: tuple[str, ...], file: Path | None, run: Path | None, sec
     from appliance.config import ConfigError
     from appliance.doctor import Wanted
     from appliance.doctor import doctor as examine
-    from appliance.processes import Unusable
+    from appliance.rundir import Unusable
 
     try:
         code = examine(Wanted(interfaces, file, run, seconds, as_json))
@@ -398,7 +398,7 @@ def top(run: Path | None, interval: float, once: bool, server_key: str, key: str
     q ends it. The appliance is only read.
     """
     from appliance.curve import KeyFault
-    from appliance.processes import Unusable
+    from appliance.rundir import Unusable
     from appliance.running import find
     from appliance.top import Wanted
     from appliance.top import top as show

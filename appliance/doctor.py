@@ -22,7 +22,7 @@ from appliance.config import Config, resolve
 from appliance.finding import Finding
 from appliance.packet import Packet
 from appliance.pcap import BadFilter, PcapError
-from appliance.processes import Unusable, base_directory
+from appliance.rundir import Unusable, base_directory
 from appliance.running import Running, directories
 from appliance.traffic import judge
 

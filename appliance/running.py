@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.config import Config, ConfigError, load_resolved
-from appliance.processes import Unusable
+from appliance.rundir import Unusable
 from appliance.stats import Page, PageError
 from appliance.summary import Snapshots
 

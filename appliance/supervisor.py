@@ -23,8 +23,9 @@ from appliance import books, ledger, log, reload, sandbox, summary
 from appliance.config import OFF, Config, ConfigError, save_resolved, split_address
 from appliance.locate import VERDICTS
 from appliance.notify import Manager
-from appliance.processes import UNUSABLE, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
+from appliance.processes import UNUSABLE, Child, Lifeline, signals_on_pipe
 from appliance.report import Report
+from appliance.rundir import RunDirectory, Unusable, prepare_output
 from appliance.stats import DONE, READY, Page, capture_layout, feed_layout, supervisor_layout, worker_layout
 from appliance.summary import Snapshots
 

@@ -21,7 +21,7 @@ import msgspec
 from appliance import board, running
 from appliance.board import Line, View
 from appliance.bus import BusError
-from appliance.processes import Unusable
+from appliance.rundir import Unusable
 from appliance.running import Running
 from appliance.slowest import HostTimes
 from appliance.subscriber import Subscriber

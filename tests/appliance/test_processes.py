@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from appliance import processes
-from appliance.processes import Backoff, Child, Lifeline, RunDirectory, Unusable, prepare_output, signals_on_pipe
+from appliance import rundir
+from appliance.processes import Backoff, Child, Lifeline, signals_on_pipe
+from appliance.rundir import RunDirectory, Unusable, prepare_output
 from appliance.stats import DONE, READY, Page, feed_layout
 
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where private run directories are made during the test."""
-    monkeypatch.setattr(processes, "base_directory", lambda: tmp_path)
+    monkeypatch.setattr(rundir, "base_directory", lambda: tmp_path)
     return tmp_path
 
 
@@ -40,7 +41,7 @@ def test_a_private_directory_is_ours_alone_and_goes_away(base: Path) -> None:
 def test_the_default_place_is_in_memory() -> None:
     home = RunDirectory.open("")
     try:
-        mounts = processes._memory_mounts()
+        mounts = rundir._memory_mounts()
         if "/dev/shm" in mounts:
             assert any(str(home.path).startswith(f"{mount}/") for mount in mounts)
     finally:
@@ -57,7 +58,7 @@ def test_two_private_directories_at_once(base: Path) -> None:
 
 def test_what_a_killed_supervisor_left_is_swept_away(base: Path) -> None:
     code = (
-        "import os, pathlib, signal; from appliance import processes as p; "
+        "import os, pathlib, signal; from appliance import rundir as p; "
         f"p.base_directory = lambda: pathlib.Path({str(base)!r}); "
         "p.RunDirectory.open(''); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -17,8 +17,8 @@ from patience import eventually
 from appliance import processes
 from appliance import supervisor as room
 from appliance.config import Config, resolve
-from appliance.processes import Unusable
 from appliance.report import Report
+from appliance.rundir import Unusable
 from appliance.stats import Page
 from appliance.supervisor import Supervisor
 

@@ -59,7 +59,7 @@ ROOMS = {
         "syscalls": 1,
         **dict.fromkeys((*PCAP, "arena", "confine"), 2),
         **dict.fromkeys(("output", "archive", "parquet", "replay", "inject", "packets", "lookout", "links"), 3),
-        **dict.fromkeys(("processes", "watch", "report", "news", "reload", "summary", "running"), 4),
+        **dict.fromkeys(("processes", "rundir", "watch", "report", "news", "reload", "summary", "running"), 4),
         **dict.fromkeys(("nic", "host"), 2),
         **dict.fromkeys(
             ("top", "board", "doctor", "finding", "traffic", "check_interface", "check_host", "check_run"), 4
