@@ -24,12 +24,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 
 from appliance.arena import Arena, ArenaError, View
 from appliance.batch import KEPT_BATCHES
+from appliance.eventbatch import EVENT_HEADER, BadMessage, Buffer
 from appliance.options import Config
 
 MAX_IPC_PATH = 107  # bytes in sockaddr_un.sun_path, less the final NUL
@@ -43,58 +44,12 @@ MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and t
 
 HANDLE_MAGIC = b"HCH1"
 HANDLE = struct.Struct("<4sIIQQQQ")  # magic, sender, slot, epoch, number, turn, length
-EVENT_MAGIC = b"HCE1"
-EVENT_HEADER = struct.Struct("<4sBBHIQQQ")  # magic, topic, flags, worker, events, epoch, sequence, cumulative
-EVENT_END = 255  # the topic index that says: nothing more comes from this worker
 
-Buffer = bytes | bytearray | memoryview
 Socket = zmq.Socket[bytes]
 
 
 class BusError(Exception):
     """A socket cannot be opened as configured. The text is for a person and says what to change."""
-
-
-class BadMessage(ValueError):
-    """The bytes are not a message of this version of the links."""
-
-
-class EventMessage(NamedTuple):
-    """One message from a worker to the feed; `cumulative` is the worker's events sent before it, over all its lives."""
-
-    topic: int
-    worker: int
-    events: int
-    epoch: int
-    sequence: int
-    cumulative: int
-    body: Buffer
-
-    @property
-    def end(self) -> bool:
-        """Whether it says that nothing follows."""
-        return self.topic == EVENT_END
-
-
-def event_header(message: EventMessage) -> bytes:
-    """What stands before the body."""
-    topic, worker, events, epoch, sequence, cumulative, _ = message
-    return EVENT_HEADER.pack(EVENT_MAGIC, topic, 0, worker, events, epoch, sequence, cumulative)
-
-
-def pack_events(message: EventMessage) -> bytes:
-    """The whole message. Copies the body once."""
-    return event_header(message) + message.body
-
-
-def unpack_events(data: Buffer) -> EventMessage:
-    """Reads a message; its body is a view into `data`. Raises BadMessage."""
-    if len(data) < EVENT_HEADER.size:
-        raise BadMessage(f"a message of events has at least {EVENT_HEADER.size} bytes, not {len(data)}")
-    magic, topic, _flags, worker, events, epoch, sequence, cumulative = EVENT_HEADER.unpack_from(data)
-    if magic != EVENT_MAGIC:
-        raise BadMessage("a message of events starts with HCE1")
-    return EventMessage(topic, worker, events, epoch, sequence, cumulative, memoryview(data)[EVENT_HEADER.size :])
 
 
 def queue_length(budget_bytes: int, message_bytes: int, links: int = 1) -> int:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 import zmq
 
-from appliance.bus import MAX_EVENT_MESSAGE, Buffer, Bus, BusError, Socket, bind
+from appliance.bus import MAX_EVENT_MESSAGE, Bus, BusError, Socket, bind
 from appliance.curve import Keys, Pair, client_options, server_options
+from appliance.eventbatch import Buffer
 
 MAX_SUBSCRIPTION = 4096  # bytes; topics are short, and whatever a stranger sends to the feed is held to this
 MAX_TOPICS = 1000  # different subscriptions that are counted

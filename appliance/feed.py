@@ -19,10 +19,11 @@ import msgspec
 
 from appliance import log, sandbox
 from appliance.books import close_feed
-from appliance.bus import BadMessage, Buffer, Bus, BusError, EventInlet, Waiter, unpack_events
+from appliance.bus import Bus, BusError, EventInlet, Waiter
 from appliance.channels import HEARTBEAT, REOPEN_S, STATUS, Door, FeedSocket, ReplaySocket
 from appliance.config import OFF
 from appliance.curve import Doorkeeper, KeyFault, read_allowed, read_pair
+from appliance.eventbatch import BadMessage, Buffer, unpack_events
 from appliance.hands import Once
 from appliance.log import tell
 from appliance.options import Config

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.archive import Archive
-from appliance.bus import Buffer
+from appliance.eventbatch import Buffer
 from appliance.options import Output as Options
 from appliance.stats import Page
 

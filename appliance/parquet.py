@@ -28,8 +28,8 @@ import pyarrow.json
 import pyarrow.parquet
 
 from appliance.archive import Archive
-from appliance.bus import Buffer
 from appliance.columns import BOOL, COLUMNS, FLOAT, FRAMINGS, INT, INTS, JSON, NANOSECONDS, TEXT, TEXTS, TIME, Column
+from appliance.eventbatch import Buffer
 from appliance.options import Output as Options
 from appliance.output import OutputError
 from appliance.stats import Page

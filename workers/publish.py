@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 
-from appliance.bus import EVENT_END, EventMessage, EventOutlet, event_header
+from appliance.bus import EventOutlet
+from appliance.eventbatch import EVENT_END, EventMessage, event_header
 from appliance.options import Config
 from appliance.station import Station
 from appliance.stats import TOPICS, Page

@@ -27,9 +27,10 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from appliance.bus import Bus, EventMessage, EventOutlet, event_header  # noqa: E402
+from appliance.bus import Bus, EventOutlet  # noqa: E402
 from appliance.channels import FeedSocket  # noqa: E402
 from appliance.config import Config, load_resolved, resolve, save_resolved  # noqa: E402
+from appliance.eventbatch import EventMessage, event_header  # noqa: E402
 from appliance.processes import child_environment  # noqa: E402
 from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout  # noqa: E402
 from appliance.subscriber import Subscriber  # noqa: E402

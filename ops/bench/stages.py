@@ -35,17 +35,9 @@ sys.path.insert(0, str(ROOT))
 
 from appliance import pcap  # noqa: E402
 from appliance.batch import KEPT_BATCHES, header  # noqa: E402
-from appliance.bus import (  # noqa: E402
-    Bus,
-    EventInlet,
-    EventMessage,
-    EventOutlet,
-    FrameInlet,
-    FrameOutlet,
-    Waiter,
-    event_header,
-)
+from appliance.bus import Bus, EventInlet, EventOutlet, FrameInlet, FrameOutlet, Waiter  # noqa: E402
 from appliance.config import resolve  # noqa: E402
+from appliance.eventbatch import EventMessage, event_header  # noqa: E402
 from appliance.options import Config  # noqa: E402
 from appliance.shard import Sharder  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402

@@ -14,9 +14,10 @@ from typing import IO, Any
 import msgspec
 from patience import PATIENCE_S, eventually
 
-from appliance.bus import EVENT_END, Bus, EventMessage, EventOutlet, pack_events
+from appliance.bus import Bus, EventOutlet
 from appliance.channels import HEARTBEAT, FeedSocket
 from appliance.config import save_resolved
+from appliance.eventbatch import EVENT_END, EventMessage, pack_events
 from appliance.options import Config, Feed, Source, Workers
 from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout
 

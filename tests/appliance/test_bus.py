@@ -18,21 +18,9 @@ from patience import PATIENCE_S, eventually
 
 from appliance.arena import ArenaError
 from appliance.batch import KEPT_BATCHES
-from appliance.bus import (
-    EVENT_HEADER,
-    BadMessage,
-    Bus,
-    BusError,
-    EventInlet,
-    EventMessage,
-    EventOutlet,
-    FrameInlet,
-    FrameOutlet,
-    pack_events,
-    queue_length,
-    unpack_events,
-)
+from appliance.bus import Bus, BusError, EventInlet, EventOutlet, FrameInlet, FrameOutlet, queue_length
 from appliance.channels import FEED_HEADER, FeedClient, FeedSocket, ReplaySocket
+from appliance.eventbatch import EVENT_HEADER, BadMessage, EventMessage, pack_events, unpack_events
 from appliance.options import Config, Shard, Source
 
 SMALL = Config(

@@ -17,8 +17,8 @@ import zmq
 from feed_process import FeedProcess, feed_config
 from patience import PATIENCE_S, eventually
 
-from appliance.bus import EventMessage, pack_events
 from appliance.channels import FEED_HEADER
+from appliance.eventbatch import EventMessage, pack_events
 from appliance.options import Feed, Output, Run
 from appliance.stats import DONE, READY, TOPICS
 from appliance.store import OVERHEAD
