@@ -1,4 +1,4 @@
-"""What a worker sends to the feed: events of one topic behind a header. What a capture sends to a worker is in batch.pxd."""
+"""What a worker sends to the feed: events of one topic behind a header. What a capture sends is in batch.pxd."""
 
 from __future__ import annotations
 
