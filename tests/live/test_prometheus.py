@@ -61,9 +61,15 @@ def test_prometheus_follows_a_capture_on_standard_input(
     eventually(place.exists, "the metrics are served")
     prometheus = Prometheus(here, tmp_path, place.read_text(), free_port())
 
+    frames = "appliance_capture_frames_total"
+    prometheus.wait(frames)
+
     def rate() -> bool:
+        # A piece for a scrape: the server begins to scrape seconds after it is ready, and the sample is short.
+        seen = prometheus.value(frames)
         give()
-        return bool(prometheus.ask("rate(appliance_capture_frames_total[5s]) > 0"))
+        prometheus.wait(f"{frames} > {seen}")
+        return bool(prometheus.ask(f"rate({frames}[5s]) > 0"))
 
     eventually(rate, "frames are read at some rate")
     assert prometheus.value("up") == 1
