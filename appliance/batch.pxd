@@ -64,5 +64,5 @@ cdef class BatchReader:
     cdef uint32_t ahead_at      # peek() is here
     cdef uint32_t ahead_left
     cdef int open(self, message) except -1
-    cdef uint64_t peek(self) noexcept
+    cdef uint64_t peek(self) noexcept nogil
     cdef const uint8_t* next(self, Record* out) except? NULL

@@ -6,11 +6,14 @@ from typing import NamedTuple
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from appliance.cache cimport LINE, prefetch
+from appliance.cache cimport LINE, fetch, prefetch
 
 KEPT_BATCHES = KEPT
 CUMULATIVE = struct.Struct("<QQ")
 CUMULATIVE_AT = 16              # offset of sequence and cumulative in Header
+
+cdef enum:
+    PARSED = 448                # bytes of a frame that are looked at one by one, headers and HTTP heads; the rest is copied
 
 
 class BatchHeader(NamedTuple):
@@ -63,10 +66,9 @@ cdef class BatchReader:
         self.ahead_left = self.left
         return 0
 
-    cdef uint64_t peek(self) noexcept:
+    cdef uint64_t peek(self) noexcept nogil:
         """The flow hash of the next record on a way of its own, ahead of next(), which checks; 0 behind the last."""
         cdef Record record
-        cdef uint32_t line
         cdef uint32_t room = self.header.length - self.ahead_at
         if self.ahead_left == 0 or room < RECORD_BYTES:
             return 0
@@ -74,8 +76,8 @@ cdef class BatchReader:
         if record.caplen > room - RECORD_BYTES:
             self.ahead_left = 0
             return 0
-        for line in range(LINE, min(record.caplen, 448), LINE):     # what will be parsed; another core has written it
-            prefetch(self.data + self.ahead_at + line)
+        # What will be parsed; another core has written it.
+        fetch(self.data + self.ahead_at + LINE, <int>min(record.caplen, PARSED) // LINE)
         self.ahead_at += RECORD_BYTES + min((record.caplen + 7) & ~<uint32_t>7, room - RECORD_BYTES)
         self.ahead_left -= 1
         prefetch(self.data + self.ahead_at)     # the next record, which nothing but this one tells where it is
