@@ -13,7 +13,7 @@ CUMULATIVE = struct.Struct("<QQ")
 CUMULATIVE_AT = 16              # offset of sequence and cumulative in Header
 
 cdef enum:
-    PARSED = 448                # bytes of a frame that are looked at one by one, headers and HTTP heads; the rest is copied
+    PARSED = 448                # bytes of a frame: most headers and HTTP heads end before; bodies are handed on in one piece
 
 
 class BatchHeader(NamedTuple):
