@@ -3,6 +3,7 @@
 
 cdef extern from *:
     void prefetch "__builtin_prefetch"(const void*) noexcept nogil
+    void prefetch_to_write "__builtin_prefetch"(const void*, int) noexcept nogil    # second argument: 1
 
 cdef enum:
     LINE = 64                   # bytes that the memory gives at a time
@@ -13,3 +14,10 @@ cdef inline void fetch(const void* start, int lines) noexcept nogil:
     cdef int i
     for i in range(lines):
         prefetch(<const char*>start + i * LINE)
+
+
+cdef inline void claim(void* start, int lines) noexcept nogil:
+    """Asks for this many lines from `start` on that will be written: a store to a line that is not at hand holds up those behind it."""
+    cdef int i
+    for i in range(lines):
+        prefetch_to_write(<char*>start + i * LINE, 1)

@@ -16,6 +16,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from appliance.batch cimport (
     FLAG_END, HEADER_BYTES, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM, RECORD_SHED, Header, Record,
 )
+from appliance.cache cimport LINE, claim
 from appliance.checksum cimport verify
 from appliance.defragment cimport Defragmenter, Whole
 from appliance.flow cimport FlowKey, flow_hash, flow_key, flow_place, hash_key
@@ -26,6 +27,7 @@ from appliance.locate import VERDICTS
 
 cdef enum:
     FLAGS = 13                  # offset of the flags in a TCP header
+    CLAIMED = 2048              # bytes behind a frame that are on their way from memory, so that it need not wait for them
 
 MAX_SPARE = 64                  # buffers kept for reuse; the rest go back to the allocator
 
@@ -117,6 +119,7 @@ cdef class Sharder:
         record.tcp = <uint16_t>place.tcp
         if self.checksums:                      # here, where its bytes are at hand: a worker looks at few of them
             record.vlans |= <uint64_t>verify(frame, record) << RECORD_CHECKSUM
+        claim(slot.data + slot.used + need + CLAIMED, <int>(need // <uint32_t>LINE) + 1)
         memcpy(slot.data + slot.used + RECORD_BYTES, frame, caplen)
         slot.used += need
         slot.frames += 1
