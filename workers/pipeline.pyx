@@ -33,6 +33,12 @@ def bodies_of(config):
     return Bodies(wanted, config.http.redact_parameters)
 
 
+def encoder_of(config):
+    """Who writes the events that this configuration asks for."""
+    return Encoder(config.run.observer, config.interface_names, config.http, config.feed.event_batch_bytes,
+                   config.bodies.mime_type)
+
+
 cdef class HttpTable(Table):
     cdef Connection make(self, const FlowKey* key, int capture):
         return HttpConnection.__new__(HttpConnection)
@@ -57,8 +63,7 @@ cdef class Pipeline:
         self.live = live
         self.cx = Context(Limits(config.tcp, config.http), bodies_of(config))
         self.table = HttpTable(self.cx)
-        self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.feed.event_batch_bytes,
-                               config.bodies.mime_type)
+        self.encoder = encoder_of(config)
         self.captures = len(config.interface_names)
         self.looking = config.bodies, config.http.redact_parameters
 
@@ -72,7 +77,7 @@ cdef class Pipeline:
         if (config.bodies, config.http.redact_parameters) != self.looking:
             self.cx.bodies = bodies_of(config)
             self.looking = config.bodies, config.http.redact_parameters
-        self.encoder = Encoder(config.run.observer, config.interface_names, config.http, config.bodies.mime_type)
+        self.encoder = encoder_of(config)
 
     def feed(self, message not None):
         """Takes every frame of a batch; the events that it completes wait for take().

@@ -43,6 +43,22 @@ def test_bodies_are_looked_into_from_now_on():
     assert ("md5" in json.dumps(first), "md5" in json.dumps(second)) == (False, True), second
 
 
+def test_events_leave_in_messages_of_the_same_size():
+    pipeline = Pipeline(config())
+    pipeline.configure(config())
+    for batch in batches_of(Conversation().handshake().exchange(exchange("GET", "/")).exchange(exchange()).frames)[0][0]:
+        pipeline.feed(batch)
+    assert [events for _, events, _ in pipeline.take()] == [2]
+
+
+def test_the_type_of_a_body_is_told_from_now_on():
+    made = exchange("GET", "/", body=b"%PDF-1.7 ")
+    pipeline = Pipeline(config())
+    pipeline.configure(config(bodies={"mime_type": True}))
+    (event,) = fed(pipeline, Conversation().handshake().exchange(made).frames)
+    assert event["http"]["response"]["mime_type"] == "application/pdf"
+
+
 def test_a_lower_limit_makes_the_table_smaller_bit_by_bit():
     pipeline = Pipeline(config())
     talks = [Conversation(client_port=1000 + n).handshake().exchange(exchange("GET", "/")) for n in range(40)]
