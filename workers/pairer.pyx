@@ -141,8 +141,9 @@ cdef class Pairer:
         cdef Transaction transaction
         if len(self.waiting) == self.first + 1:
             transaction = self.waiting.pop()
-            del self.waiting[:]
-            self.first = 0
+            if self.first:
+                del self.waiting[:]
+                self.first = 0
             return transaction
         transaction = self.waiting[self.first]
         self.waiting[self.first] = None
