@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from workers.message cimport Message, Span
 from workers.tally cimport Tally
-from workers.transaction cimport Flow, Transaction
+from workers.transaction cimport Transaction
 
 cdef enum:
     TOPICS = 6
@@ -22,8 +22,7 @@ cdef class Encoder:
     cdef size_t limit                   # bytes of a body
     cdef readonly uint64_t events       # waiting for take(), all topics
     cdef readonly uint64_t size         # their bytes
-    cdef bytes observer                 # JSON text of the observer's name
-    cdef list interfaces                # JSON text of each interface's name
+    cdef list observers                 # by interface: this sensor and where it captured, as JSON
     cdef bint all_headers
     cdef frozenset headers              # lower-case names to report, as bytes
     cdef object parameters              # Parameters whose values are hidden
@@ -37,7 +36,6 @@ cdef class Encoder:
     cdef int write(self, Transaction transaction, Tally tally) except -1
     cdef int close(self, int topic, size_t end) except -1
     cdef int hide(self, Message message) except -1
-    cdef bytes connection_json(self, Flow flow)
     cdef bytes headers_json(self, Message message)
     cdef uint8_t* time(self, uint8_t* out, uint64_t ns) noexcept
     cdef uint8_t* url(self, uint8_t* out, Message request) noexcept

@@ -6,25 +6,18 @@ The contract is workers/events.py: what is written here decodes as its Event, an
 Length proof: write() adds up the longest that an event can become (six bytes for each byte of text, BOILERPLATE for all
 keys and numbers) and makes that much room before it writes; the functions below it only append.
 """
-import base64
 import json
-import socket
-
-try:                            # what hashlib is made of, without OpenSSL, which takes 10 ms to load
-    from _blake2 import blake2b
-    from _sha1 import sha1
-except ImportError:
-    from hashlib import blake2b, sha1
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcpy, memmove
 
-from appliance.flow cimport FlowKey, HashKey, siphash
+from appliance.flow cimport HashKey, siphash
 from workers.message cimport AMBIGUOUS_FRAMING, Message, Span
+from workers.parties cimport parties
 from workers.tally cimport CLASSES_END, Tally
-from workers.text cimport put, put_bytes, put_text
+from workers.text cimport put, put_bytes, put_number, put_text
 from workers.transaction cimport METHOD_CONNECT, Flow, Transaction, opens_tunnel
 
 from workers.message import FRAMINGS, anomalies_json
@@ -41,19 +34,6 @@ cdef enum:
 cdef const char* HEX = b"0123456789abcdef"
 cdef list FRAMING_TEXT = [name.encode() for name in FRAMINGS]
 cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
-
-
-cdef uint8_t* put_number(uint8_t* out, uint64_t value) noexcept nogil:
-    cdef uint8_t[20] digits
-    cdef int i = 20
-    while True:
-        i -= 1
-        digits[i] = <uint8_t>(48 + value % 10)
-        value //= 10
-        if value == 0:
-            break
-    memcpy(out, &digits[i], 20 - i)
-    return out + (20 - i)
 
 
 cdef inline uint8_t* put_bool(uint8_t* out, bint value) noexcept nogil:
@@ -74,8 +54,8 @@ cdef class Encoder:
     def __init__(self, str observer not None, interfaces, http, size_t limit, sniffed=False):
         self.full = []
         self.limit = limit
-        self.observer = json.dumps(observer).encode()
-        self.interfaces = [json.dumps(name).encode() for name in interfaces]
+        self.observers = [b'"observer":{"name":%b,"ingress":{"interface":{"name":%b}}},' % (
+            json.dumps(observer).encode(), json.dumps(name).encode()) for name in interfaces]
         names = [name.lower().encode() for name in http.headers]
         self.all_headers = b"all" in names
         self.headers = frozenset(names)
@@ -135,8 +115,8 @@ cdef class Encoder:
             if response is not None:
                 self.hide(response)
         if flow.json is None:
-            flow.json = self.connection_json(flow)
-        bound += PyBytes_GET_SIZE(flow.json) + PyBytes_GET_SIZE(self.observer)
+            flow.json = <bytes>self.observers[flow.capture] + parties(flow)
+        bound += PyBytes_GET_SIZE(flow.json)
         if request is not None:
             bound += 6 * (PyBytes_GET_SIZE(request.head) + 2 * request.target.length)   # the target is written twice or thrice
             if self.headers:
@@ -239,35 +219,6 @@ cdef class Encoder:
         message.host, message.user_agent = again.host, again.user_agent
         message.referrer, message.content_type = again.referrer, again.content_type
         return 0
-
-    cdef bytes connection_json(self, Flow flow):
-        """observer, network, source and destination: the same for every event of a connection."""
-        cdef FlowKey key = flow.key
-        size = 4 if key.family == 4 else 16
-        family = socket.AF_INET if key.family == 4 else socket.AF_INET6
-        low = ((<object>key.low[0] << 64) | key.low[1]).to_bytes(16, "big")[16 - size:]
-        high = ((<object>key.high[0] << 64) | key.high[1]).to_bytes(16, "big")[16 - size:]
-        endpoints = ((low, key.low_port), (high, key.high_port))
-        client, server = endpoints if flow.client_low else endpoints[::-1]
-        # Community ID 1, seed 0: the endpoint order of the key is the one it asks for.
-        packed = b"\0\0" + low + high + b"\x06\0" + key.low_port.to_bytes(2, "big") + key.high_port.to_bytes(2, "big")
-        community = "1:" + base64.b64encode(sha1(packed, usedforsecurity=False).digest()).decode()
-        digest = blake2b(packed + key.vlans.to_bytes(8, "little"), digest_size=16).digest()
-        flow.identity[0] = int.from_bytes(digest[:8], "little")
-        flow.identity[1] = int.from_bytes(digest[8:], "little")
-        tags = [key.vlans >> shift & 0xFFF for shift in (0, 16, 32) if key.vlans >> shift & 0x8000]
-        network = {"transport": "tcp", "type": f"ipv{key.family}", "protocol": "http", "community_id": community}
-        if tags:
-            network["vlan"] = {"id": str(tags[0])}
-        if len(tags) > 1:
-            network["inner"] = {"vlan": {"id": str(tags[-1])}}
-        text = json.dumps({
-            "network": network,
-            "source": {"ip": socket.inet_ntop(family, client[0]), "port": client[1]},
-            "destination": {"ip": socket.inet_ntop(family, server[0]), "port": server[1]},
-        }, separators=(",", ":"))
-        return b'"observer":{"name":%b,"ingress":{"interface":{"name":%b}}},%b,' % (
-            self.observer, self.interfaces[flow.capture], text[1:-1].encode())
 
     cdef bytes headers_json(self, Message message):
         """{"name":["value",…],…} of the headers asked for, in order of appearance; hidden values say so."""

@@ -42,7 +42,7 @@ WORKER = {
     "stream": ("connection", "stream", "history", "context", "tally"),
     "http1": ("http_connection", "http1", "finder", "start", "message"),
     "pair": ("pairer", "transaction"),
-    "encode": ("encode", "text"),
+    "encode": ("encode", "parties", "text"),
 }
 
 

@@ -42,7 +42,7 @@ FLOORS = {
     "workers": [
         {"segment", "limits", "tally", "history", "context"},
         {"stream", "http1", "start", "message", "decoding", "sniff", "redact", "text", "body"},
-        {"connection", "http_connection", "pairer", "transaction", "encode", "events"},
+        {"connection", "http_connection", "pairer", "transaction", "parties", "encode", "events"},
         {"table", "path", "pipeline", "assembly"},
         {"publish", "quarantine", "worker"},
     ],
