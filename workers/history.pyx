@@ -12,10 +12,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp
 
 from appliance.batch cimport KEPT
+from appliance.cache cimport claim
 
 from collections import deque
 
 cdef enum:
+    CLAIMED = 16                # pieces until a place of the ring is written: time enough to bring it here
     OWNED_BYTES = 4 << 20       # of pieces that had waited, which have bytes of their own
     OWNED_PIECES = 4096
     STEPS = 1024                # along a chain: bounds the work that one segment can ask for
@@ -41,6 +43,7 @@ cdef class History:
         cdef Past* past
         self.serial += 1
         past = &self.ring[self.serial & (PIECES - 1)]
+        claim(&self.ring[(self.serial + CLAIMED) & (PIECES - 1)], 1)
         if past.owned:
             self.forget_owned()
         past.offset = offset
