@@ -17,7 +17,7 @@ cdef inline void fetch(const void* start, int lines) noexcept nogil:
 
 
 cdef inline void claim(void* start, int lines) noexcept nogil:
-    """Asks for this many lines from `start` on that will be written: a store to a line that is not at hand holds up those behind it."""
+    """Asks for this many lines from `start` on, to be written: a store to one that is not at hand holds up those behind it."""
     cdef int i
     for i in range(lines):
         prefetch_to_write(<char*>start + i * LINE, 1)

@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -56,6 +57,9 @@ class Station:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if live or not watch_stdin:
             oneself.die_with_parent()
+        if not live:  # nobody waits: who wakes up does not take the core, and its caches, from one at work
+            with suppress(OSError):  # refused in some containers
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         page["pid"] = os.getpid()
         page.add("starts", 1)
         page["state"] = STARTING

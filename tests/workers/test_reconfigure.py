@@ -46,7 +46,8 @@ def test_bodies_are_looked_into_from_now_on():
 def test_events_leave_in_messages_of_the_same_size():
     pipeline = Pipeline(config())
     pipeline.configure(config())
-    for batch in batches_of(Conversation().handshake().exchange(exchange("GET", "/")).exchange(exchange()).frames)[0][0]:
+    frames = Conversation().handshake().exchange(exchange("GET", "/")).exchange(exchange("GET", "/")).frames
+    for batch in batches_of(frames)[0][0]:
         pipeline.feed(batch)
     assert [events for _, events, _ in pipeline.take()] == [2]
 
