@@ -3,6 +3,9 @@
 
 Community ID 1 (github.com/corelight/community-id-spec): SHA-1 over seed 0, both addresses, the protocol, a zero byte and both
 ports; the endpoint order of a FlowKey is the one that it asks for.
+
+Length proof: nothing here comes from the wire but numbers. The literals and the longest that can stand between them, two IPv6
+addresses and three VLAN ids, are less than LONGEST; the buffer of what is hashed is as long as IPv6 needs, and the VLANs.
 """
 from binascii import b2a_base64
 
@@ -54,18 +57,21 @@ cdef uint8_t* put_endpoint(uint8_t* out, const uint8_t* address, int family, uin
 
 cdef uint8_t* put_vlans(uint8_t* out, uint64_t vlans) noexcept:
     """The outermost tag, and of several the innermost too."""
-    cdef int shift, outer = 0, inner = 0
+    cdef int shift, tags = 0
+    cdef uint64_t outer = 0, inner = 0
     for shift in range(0, 48, 16):
         if vlans >> shift & 0x8000:
-            inner = <int>(vlans >> shift & 0xFFFF)
-            outer = outer or inner
-    if outer:
+            inner = vlans >> shift & 0xFFF
+            if tags == 0:
+                outer = inner
+            tags += 1
+    if tags:
         out = put(out, b',"vlan":{"id":"')
-        out = put_number(out, outer & 0xFFF)
+        out = put_number(out, outer)
         out = put(out, b'"}')
-    if vlans & 0x80000000ULL:                       # there is a second one
+    if tags > 1:
         out = put(out, b',"inner":{"vlan":{"id":"')
-        out = put_number(out, inner & 0xFFF)
+        out = put_number(out, inner)
         out = put(out, b'"}}')
     return out
 
