@@ -180,7 +180,7 @@ cdef bytes unfolded(bytes head):
 
 
 @cython.final
-@cython.no_gc              # what it holds refers to nothing
+@cython.no_gc              # nothing that it holds refers to it
 @cython.freelist(256)
 cdef class Message:
     cdef Head parse(self, uint32_t max_headers) except <Head>-1:
