@@ -4,19 +4,22 @@
 
 curve   N connections are open and have had one exchange each; then requests and responses come for random ones of them.
         Only the worker's pipeline is timed; at each size, several rounds of the same number of frames.
-idle    resident memory for each connection that is open and quiet, after its handshake and after one exchange.
+idle    resident memory for each further connection that is open and quiet, after its handshake and after one exchange.
 flood   connections in the middle of an exchange, then SYNs from random addresses; then the rest of the exchange.
+
+Whose memory is looked at has a process of its own: what others gave back would be taken first, and not be seen.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
 import struct
 import sys
 import time
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -137,11 +140,11 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def opened(line: Line, clients: Clients, *, exchange: bool) -> None:
-    """Handshakes of all clients, and an exchange of each."""
-    line.feed(line.batches(frame for number in range(clients.count) for frame in clients.handshake(number)))
+def opened(line: Line, clients: Clients, numbers: range, *, exchange: bool) -> None:
+    """Handshakes of these clients, and an exchange of each."""
+    line.feed(line.batches(frame for number in numbers for frame in clients.handshake(number)))
     if exchange:
-        line.feed(line.batches(frame for number in range(clients.count) for frame in clients.exchange(number)))
+        line.feed(line.batches(frame for number in numbers for frame in clients.exchange(number)))
 
 
 def curve(most: int, frames: int, rounds: int) -> None:
@@ -151,7 +154,7 @@ def curve(most: int, frames: int, rounds: int) -> None:
     count = 1000
     while count <= most:
         line, clients = Line(), Clients(count)
-        opened(line, clients, exchange=True)
+        opened(line, clients, range(count), exchange=True)
         choice = random.Random(count)
         costs = []
         for _ in range(rounds):
@@ -166,25 +169,32 @@ def curve(most: int, frames: int, rounds: int) -> None:
         count *= 10
 
 
-def idle(count: int) -> None:
+def alone(part: Callable[..., None], *arguments: object) -> None:
+    """Runs a part in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=part, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        sys.exit(f"{part.__name__}: ended with {process.exitcode}")
+
+
+def idle(count: int, exchange: bool) -> None:
     """Prints bytes per connection."""
-    for exchange in (False, True):
-        line, clients = Line(), Clients(count)
-        before = resident()
-        opened(line, clients, exchange=exchange)
-        assert line.pipeline.counts()["flows"] == count
-        what = "one exchange" if exchange else "its handshake"
-        print(
-            f"an idle connection after {what}: {(resident() - before) / count:,.0f} bytes ({count:,} of them)",
-            flush=True,
-        )
-        del line
+    line, clients = Line(), Clients(2 * count)
+    opened(line, clients, range(count), exchange=exchange)  # batches and buffers have their size from here on
+    before = resident()
+    opened(line, clients, range(count, 2 * count), exchange=exchange)
+    assert line.pipeline.counts()["flows"] == 2 * count
+    what = "one exchange" if exchange else "its handshake"
+    print(
+        f"an idle connection after {what}: {(resident() - before) / count:,.0f} bytes ({count:,} of them)", flush=True
+    )
 
 
 def flood(count: int, syns: int) -> None:
     """Prints what a SYN flood does to established connections and to memory."""
     line, clients = Line(), Clients(count)
-    opened(line, clients, exchange=True)
+    opened(line, clients, range(count), exchange=True)
     halves = [clients.exchange(number) for number in range(count)]
     line.feed(line.batches(ask for ask, _ in halves))
     before, events = resident(), line.events
@@ -220,9 +230,10 @@ def main() -> None:
     if "curve" in wanted:
         curve(args.most, args.frames, args.rounds)
     if "idle" in wanted:
-        idle(min(args.most, 200_000))
+        for exchange in (False, True):
+            alone(idle, min(args.most, 200_000), exchange)
     if "flood" in wanted:
-        flood(10_000, args.syns)
+        alone(flood, 10_000, args.syns)
 
 
 if __name__ == "__main__":
