@@ -39,7 +39,7 @@ def compile_sender(directory: Path) -> Path:
     """The sender's program, compiled again whenever its source is newer."""
     source, program = HERE / "sender.c", directory / "sender"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        subprocess.run(["cc", "-O2", "-o", str(program), str(source)], check=True)
+        subprocess.run(["cc", "-O2", "-pthread", "-o", str(program), str(source)], check=True)
     return program
 
 
@@ -129,7 +129,7 @@ def measure(shape: str, options: argparse.Namespace) -> dict[str, object]:
     load = Load(file, frames, size, transactions)
     program = compile_sender(options.dir)
     longest = int(subprocess.run([program, file], capture_output=True, text=True, check=True).stdout.split()[2])
-    sender: Sender = Tcpreplay(str(find("tcpreplay"))) if options.sender == "tcpreplay" else OwnSender(program)
+    sender: Sender = Tcpreplay(str(find("tcpreplay"))) if options.sender == "tcpreplay" else OwnSender(program, options.threads)
     extra = shlex.split(options.appliance_args)
     sensors: list[Sensor] = [Appliance(extra)]
     if (suricata := find("suricata")) and not options.no_peers:
@@ -187,6 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--latency", action="store_true", help="also frame to subscriber at 10, 50 and 90 %% of the rate"
     )
     parser.add_argument("--sender", choices=("own", "tcpreplay"), default="own")
+    parser.add_argument(
+        "--threads", type=int, default=2, help="of our own sender; connections are divided among them (default 2)"
+    )
     parser.add_argument("--no-peers", action="store_true", help="only the appliance")
     parser.add_argument("--appliance-args", default="", metavar="ARGS", help="more arguments for `appliance run`")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every probe")

@@ -132,12 +132,13 @@ class OwnSender:
 
     name = "sender"
 
-    def __init__(self, program: Path) -> None:
+    def __init__(self, program: Path, threads: int = 1) -> None:
         self._program = program
+        self._threads = threads
 
     def argv(self, file: Path, rate: float, loops: int) -> list[str]:
         """Its command line; rate 0 is as fast as it goes."""
-        return [str(self._program), str(file), SENDING, f"{rate:.3f}", str(loops)]
+        return [str(self._program), str(file), SENDING, f"{rate:.3f}", str(loops), str(self._threads)]
 
     def parse(self, said: str) -> Sent:
         """Its last line. Raises Failed when it is none."""

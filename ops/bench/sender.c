@@ -1,7 +1,10 @@
 /* Puts the frames of a capture file on an interface from memory, at a commanded rate.
 
-	sender FILE                          frames, bytes and the longest frame
-	sender FILE INTERFACE RATE LOOPS     frames a second (0: as fast as it goes); the whole file so many times
+	sender FILE                                    frames, bytes and the longest frame
+	sender FILE INTERFACE RATE LOOPS [THREADS]     frames a second (0: as fast as it goes); the whole file so many times
+
+With several threads each connection is one thread's, so that its frames stay in order: a virtual cable is sent into and
+received from by the sender's own processor time, and one core of that is less than a sensor can take.
 
 Every loop has addresses of its own, so that its connections are new ones: the upper 12 bits below the top nibble of each
 IPv4 address (the first 16 bits of an IPv6 address likewise) are XORed with the number of the loop, in every header of an
@@ -19,6 +22,7 @@ The file: pcap of this byte order, microseconds or nanoseconds, Ethernet, frames
 #include <linux/if_packet.h>
 #include <net/ethernet.h>
 #include <net/if.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +39,9 @@ enum {
 	SHORTEST_SLEEP_NS = 50000, /* 20,000 wake-ups a second at most: the receiver has to share the cores with us */
 	LONGEST_SLEEP_NS = 5000000,
 	LOOPS = 4096, /* with addresses of their own */
+	MOST_THREADS = 16,
+	BUCKETS = 1 << 14, /* of connections, to be dealt out to threads */
+	AHEAD = 16,        /* frames: their headers are asked for before they are needed */
 	PCAP_HEADER = 24,
 	RECORD_HEADER = 16,
 };
@@ -44,10 +51,26 @@ struct frame {
 	uint32_t length;
 	uint16_t ip;       /* offset of the IP header; 0: none to change */
 	uint16_t checksum; /* offset of the checksum in the transport header; 0: none that covers the addresses */
+	uint32_t turn;     /* place in the file, from 0 */
+	uint32_t bucket;   /* the same for both directions of a connection */
+};
+
+/* What one thread sends, and what came of it. */
+struct part {
+	pthread_t thread;
+	struct frame *frames; /* ascending turns */
+	size_t count;
+	uint64_t refusals;
+	int64_t end; /* ns of CLOCK_MONOTONIC */
 };
 
 static struct frame *frames;
 static size_t count;
+static struct part parts[MOST_THREADS];
+static const char *interface;
+static double rate;
+static uint64_t loops;
+static int64_t begin; /* ns of CLOCK_MONOTONIC */
 static uint64_t bytes;
 static uint32_t longest;
 
@@ -83,12 +106,12 @@ put(uint8_t *at, uint32_t value)
 	at[1] = (uint8_t)value;
 }
 
-/* Where the addresses and checksums of a frame are, as far as it has them. */
+/* Where the addresses and checksums of a frame are, as far as it has them, and the bucket of its connection. */
 static void
 look(struct frame *frame)
 {
 	const uint8_t *data = frame->data;
-	uint32_t at = 12, transport, protocol;
+	uint32_t at = 12, transport, protocol, ends = 0;
 
 	while (at + 4 <= frame->length && (word(data + at) == 0x8100 || word(data + at) == 0x88a8))
 		at += 4;
@@ -106,6 +129,10 @@ look(struct frame *frame)
 	} else
 		return;
 	frame->ip = (uint16_t)at;
+	/* Sums know no direction. Ports stay out: fragments have none, and connections of one client may share a thread. */
+	for (uint32_t from = type == 0x0800 ? at + 12 : at + 8; from < (type == 0x0800 ? at + 20 : at + 40); from += 4)
+		ends += word32(data + from);
+	frame->bucket = (ends * 2654435761U) >> (32 - 14);
 	if (protocol == 6 && transport + 20 <= frame->length)
 		frame->checksum = (uint16_t)(transport + 16);
 	else if (protocol == 17 && transport + 8 <= frame->length && word(data + transport + 6))
@@ -172,7 +199,7 @@ load(const char *path)
 			if (!frames)
 				fail("memory");
 		}
-		frames[count] = (struct frame){data + at + RECORD_HEADER, length, 0, 0};
+		frames[count] = (struct frame){data + at + RECORD_HEADER, length, 0, 0, (uint32_t)count, 0};
 		look(&frames[count++]);
 		bytes += length;
 		if (length > longest)
@@ -217,7 +244,7 @@ bind_to(const char *name)
 }
 
 static void
-write_out(unsigned loops)
+write_out(void)
 {
 	for (unsigned loop = 0; loop < loops; loop++)
 		for (size_t n = 0; n < count; n++) {
@@ -229,11 +256,98 @@ write_out(unsigned loops)
 		}
 }
 
+/* Each bucket to the thread that has fewest frames so far. */
+static void
+deal(unsigned threads)
+{
+	static uint32_t size[BUCKETS];
+	static uint8_t owner[BUCKETS];
+
+	for (size_t n = 0; n < count; n++)
+		size[frames[n].bucket]++;
+	for (unsigned bucket = 0; bucket < BUCKETS; bucket++) {
+		unsigned least = 0;
+
+		for (unsigned n = 1; n < threads; n++)
+			if (parts[n].count < parts[least].count)
+				least = n;
+		owner[bucket] = (uint8_t)least;
+		parts[least].count += size[bucket];
+	}
+	for (unsigned n = 0; n < threads; n++) {
+		parts[n].frames = malloc((parts[n].count + 1) * sizeof *frames);
+		if (!parts[n].frames)
+			fail("memory");
+		parts[n].count = 0;
+	}
+	for (size_t n = 0; n < count; n++) {
+		struct part *part = &parts[owner[frames[n].bucket]];
+
+		part->frames[part->count++] = frames[n];
+	}
+}
+
+/* The work of one thread: its frames of every loop, each when its turn in the whole has come. */
+static void *
+work(void *given)
+{
+	struct part *part = given;
+	int plug = bind_to(interface);
+	struct iovec pieces[BURST];
+	struct mmsghdr messages[BURST];
+
+	memset(messages, 0, sizeof messages);
+	for (int n = 0; n < BURST; n++)
+		messages[n].msg_hdr = (struct msghdr){.msg_iov = &pieces[n], .msg_iovlen = 1};
+	prctl(PR_SET_TIMERSLACK, 1UL);
+
+	int64_t time = begin;
+	for (uint64_t loop = 0; loop < loops; loop++)
+		for (size_t place = 0; place < part->count;) {
+			uint64_t first = loop * count, due = loops * count; /* turns below `due` have come */
+
+			if (rate > 0) {
+				due = (uint64_t)((double)(time - begin) * rate / 1e9 + 1);
+				if (due <= first + part->frames[place].turn) {
+					rest((int64_t)((double)(first + part->frames[place].turn) * 1e9 / rate) - (time - begin));
+					time = now();
+					continue;
+				}
+			}
+			int ready = 0;
+			for (; ready < BURST && place < part->count && first + part->frames[place].turn < due; ready++, place++) {
+				struct frame *frame = &part->frames[place];
+
+				if (place + AHEAD < part->count)
+					__builtin_prefetch(frame[AHEAD].data + ETH_HLEN, 1);
+				if (loop)
+					move(frame, (uint16_t)((loop % LOOPS) ^ ((loop - 1) % LOOPS)));
+				pieces[ready] = (struct iovec){frame->data, frame->length};
+			}
+			for (int done = 0; done < ready;) {
+				int taken = sendmmsg(plug, messages + done, (unsigned)(ready - done), 0);
+				if (taken > 0)
+					done += taken;
+				else if (errno == ENOBUFS || errno == EAGAIN || errno == EINTR) {
+					part->refusals++;
+					rest(0);
+				} else
+					fail("sending");
+				/* messages[n] always points at pieces[n]: what was not taken is offered again */
+			}
+			time = now();
+		}
+	part->end = time;
+	return NULL;
+}
+
 int
 main(int argc, char **argv)
 {
-	if (argc != 2 && argc != 5) {
-		fprintf(stderr, "usage: sender FILE [INTERFACE RATE LOOPS]\n");
+	unsigned threads = argc == 6 ? (unsigned)atoi(argv[5]) : 1;
+
+	if ((argc != 2 && argc != 5 && argc != 6) || threads < 1 || threads > MOST_THREADS) {
+		fprintf(stderr, "usage: sender FILE [INTERFACE RATE LOOPS [THREADS]]\n");
 		return 2;
 	}
 	load(argv[1]);
@@ -241,58 +355,29 @@ main(int argc, char **argv)
 		printf("%zu %llu %u\n", count, (unsigned long long)bytes, longest);
 		return 0;
 	}
-	double rate = atof(argv[3]);
-	uint64_t loops = strtoull(argv[4], NULL, 10), total = loops * count, sent = 0, refusals = 0;
-	if (!strcmp(argv[2], "-")) {
-		write_out((unsigned)loops);
+	interface = argv[2];
+	rate = atof(argv[3]);
+	loops = strtoull(argv[4], NULL, 10);
+	if (!strcmp(interface, "-")) {
+		write_out();
 		return 0;
 	}
-	int plug = bind_to(argv[2]);
-	struct iovec pieces[BURST];
-	struct mmsghdr messages[BURST];
-	memset(messages, 0, sizeof messages);
-	for (int n = 0; n < BURST; n++)
-		messages[n].msg_hdr = (struct msghdr){.msg_iov = &pieces[n], .msg_iovlen = 1};
-	prctl(PR_SET_TIMERSLACK, 1UL);
-
-	int64_t begin = now(), time = begin;
-	while (sent < total) {
-		uint64_t due = total;
-		if (rate > 0) {
-			double by_now = (double)(time - begin) * rate / 1e9 + 1;
-			if (by_now < (double)total)
-				due = (uint64_t)by_now;
-			if (due <= sent) {
-				rest((int64_t)((double)sent * 1e9 / rate) - (time - begin));
-				time = now();
-				continue;
-			}
-		}
-		size_t place = sent % count;
-		uint64_t loop = sent / count;
-		int ready = 0;
-		for (; ready < BURST && sent + (unsigned)ready < due && place < count; ready++, place++) {
-			if (loop)
-				move(&frames[place], (uint16_t)((loop % LOOPS) ^ ((loop - 1) % LOOPS)));
-			pieces[ready] = (struct iovec){frames[place].data, frames[place].length};
-		}
-		for (int done = 0; done < ready;) {
-			int taken = sendmmsg(plug, messages + done, (unsigned)(ready - done), 0);
-			if (taken > 0)
-				done += taken;
-			else if (errno == ENOBUFS || errno == EAGAIN || errno == EINTR) {
-				refusals++;
-				rest(0);
-			} else
-				fail("sending");
-			/* messages[n] always points at pieces[n]: what was not taken is offered again */
-		}
-		sent += (unsigned)ready;
-		time = now();
+	deal(threads);
+	begin = now();
+	for (unsigned n = 0; n < threads; n++)
+		if ((errno = pthread_create(&parts[n].thread, NULL, work, &parts[n])))
+			fail("a thread");
+	uint64_t total = loops * count, refusals = 0;
+	int64_t end = begin;
+	for (unsigned n = 0; n < threads; n++) {
+		pthread_join(parts[n].thread, NULL);
+		refusals += parts[n].refusals;
+		if (parts[n].end > end)
+			end = parts[n].end;
 	}
-	double spent = (double)(time - begin) / 1e9;
+	double spent = (double)(end - begin) / 1e9;
 	double behind = rate > 0 ? spent - (double)(total - 1) / rate : 0;
-	printf("%llu %llu %.6f %llu %.6f\n", (unsigned long long)sent, (unsigned long long)(bytes * loops), spent,
+	printf("%llu %llu %.6f %llu %.6f\n", (unsigned long long)total, (unsigned long long)(bytes * loops), spent,
 	    (unsigned long long)refusals, behind > 0 ? behind : 0);
 	return 0;
 }
