@@ -129,7 +129,9 @@ def measure(shape: str, options: argparse.Namespace) -> dict[str, object]:
     load = Load(file, frames, size, transactions)
     program = compile_sender(options.dir)
     longest = int(subprocess.run([program, file], capture_output=True, text=True, check=True).stdout.split()[2])
-    sender: Sender = Tcpreplay(str(find("tcpreplay"))) if options.sender == "tcpreplay" else OwnSender(program, options.threads)
+    sender: Sender = (
+        Tcpreplay(str(find("tcpreplay"))) if options.sender == "tcpreplay" else OwnSender(program, options.threads)
+    )
     extra = shlex.split(options.appliance_args)
     sensors: list[Sensor] = [Appliance(extra)]
     if (suricata := find("suricata")) and not options.no_peers:

@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from contenders import HERE, ROOT, count
+from contenders import HERE, ROOT
 from measure import Failed
 from probe import PATIENCE_S, Verdict, cpu_s, last_words, started
+from reading import Reading
 from veth import SENSING, Cable
 
 sys.path.insert(0, str(ROOT))
@@ -59,6 +60,7 @@ class Appliance:
         self._process: subprocess.Popen[bytes] | None = None
         self._subscriber: subprocess.Popen[bytes] | None = None
         self._pages: dict[str, Page] = {}
+        self._events: Reading[int] | None = None
         self.latency: dict[str, float] = {}
 
     def start(self, cable: Cable, scratch: Path) -> None:
@@ -69,6 +71,7 @@ class Appliance:
         feed = ["--feed", ENDPOINT if self._subscribed else "off", "--metrics", "off"]
         words = [sys.executable, "-m", "appliance", "run", "-i", SENSING, *files, *feed, *self._arguments]
         self._errors = scratch / "appliance.txt"
+        self._events = Reading(scratch / "events", lambda blocks: sum(block.count(b"\n") for block in blocks))
         self._process = started(cable.at_sensor(words), self._errors, _PYTHON_PATH)
         _wait(self._ready, "the appliance did not start", self._process, self._errors)
         self._pages = {path.stem: Page.open(path) for path in self._run.glob("*.stats")}
@@ -99,6 +102,7 @@ class Appliance:
     def stop(self) -> Verdict:
         """Its ledger and its events. Raises Failed when it does not end well."""
         assert self._process is not None
+        assert self._events is not None
         self._process.send_signal(signal.SIGTERM)
         try:
             code = self._process.wait(PATIENCE_S)
@@ -110,13 +114,15 @@ class Appliance:
             if self._subscriber.wait(PATIENCE_S):
                 raise Failed(f"the subscriber failed\n{last_words(self._scratch / 'subscriber.txt')}")
             self.latency = json.loads(self._said.read_text())
-        return judge(json.loads((self._scratch / "ledger.json").read_text()), count(self._scratch / "events", b"\n"))
+        return judge(json.loads((self._scratch / "ledger.json").read_text()), self._events.result())
 
     def kill(self) -> None:
         """Leaves nothing behind, whatever went wrong."""
         children = [page["pid"] for name, page in self._pages.items() if name != "supervisor"]
         end(self._process)
         end(self._subscriber)
+        if self._events is not None:
+            self._events.abandon()
         for pid in children:
             try:
                 if str(self._run) in Path(f"/proc/{pid}/cmdline").read_text():
@@ -195,6 +201,7 @@ class Suricata:
     def __init__(self, program: str) -> None:
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
+        self._verdict: Reading[Verdict] | None = None
 
     def start(self, cable: Cable, scratch: Path) -> None:
         """Returns when it says that it has started."""
@@ -202,6 +209,7 @@ class Suricata:
         self._errors = scratch / "suricata.txt"
         config = scratch / "suricata.yaml"
         config.write_text(live_config(HERE / "suricata.yaml"))
+        self._verdict = Reading(scratch / "eve.json", judge_eve)
         words = [self._program, "-c", str(config), f"--af-packet={SENSING}", "-k", "none", "-S", os.devnull]
         self._process = started(cable.at_sensor([*words, "-l", str(scratch)]), self._errors, {})
         _wait(
@@ -226,28 +234,32 @@ class Suricata:
     def stop(self) -> Verdict:
         """Its own counters, as it writes them when it ends."""
         assert self._process is not None
+        assert self._verdict is not None
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             raise Failed(f"Suricata did not end\n{last_words(self._errors)}") from None
-        with open(self._scratch / "eve.json", "rb") as lines:
-            return judge_eve(lines)
+        return self._verdict.result()
 
     def kill(self) -> None:
         """Leaves nothing behind."""
         end(self._process)
+        if self._verdict is not None:
+            self._verdict.abandon()
         self._process = None
 
 
-def judge_eve(lines: Sequence[bytes] | object) -> Verdict:
-    """The events of an EVE log, and the losses of its last statistics. Raises Failed when there are none."""
+def judge_eve(blocks: Iterable[bytes]) -> Verdict:
+    """The events of an EVE log in blocks of whole lines, and the losses of its last statistics.
+
+    Raises Failed when there are none.
+    """
     events, stats = 0, b""
-    for line in lines:  # type: ignore[attr-defined]
-        if b'"event_type":"http"' in line:
-            events += 1
-        elif b'"event_type":"stats"' in line:
-            stats = line
+    for block in blocks:
+        events += block.count(b'"event_type":"http"')
+        if b'"event_type":"stats"' in block:
+            stats = [line for line in block.splitlines() if b'"event_type":"stats"' in line][-1]
     if not stats:
         raise Failed("no statistics in Suricata's log")
     found = json.loads(stats)["stats"]

@@ -16,6 +16,7 @@ from latency import ended_ns, quantiles
 from live import compile_sender
 from measure import Failed
 from probe import Load, OwnSender, Probe, Sent, Tcpreplay, Verdict, loops_for, probe
+from reading import Reading
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
@@ -262,6 +263,24 @@ def test_an_eve_log_is_judged_by_its_last_statistics() -> None:
     }
     with pytest.raises(Failed):
         judge_eve([b'{"event_type":"http"}'])
+
+
+def test_a_log_is_read_while_it_grows_and_its_memory_given_back(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    reading = Reading(log, lambda blocks: b"".join(blocks))
+    lines = [b"%d %s\n" % (number, b"x" * 1000) for number in range(20_000)] + [b"no end of line"]
+    with open(log, "ab", buffering=0) as out:
+        for line in lines:
+            out.write(line)
+    assert reading.result() == b"".join(lines)
+    about = log.stat()
+    assert about.st_size == len(b"".join(lines))
+    assert about.st_blocks * 512 < about.st_size / 2
+
+
+def test_what_goes_wrong_while_reading_is_said_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Reading(tmp_path / "never", list).result()
 
 
 def a_probe(**changes: object) -> Probe:
