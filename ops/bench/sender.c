@@ -36,12 +36,12 @@ The file: pcap of this byte order, microseconds or nanoseconds, Ethernet, frames
 
 enum {
 	BURST = 64,
-	SHORTEST_SLEEP_NS = 50000, /* 20,000 wake-ups a second at most: the receiver has to share the cores with us */
+	SHORTEST_SLEEP_NS = 500000, /* 2,000 wake-ups a second at most: the receiver has to share the cores with us */
 	LONGEST_SLEEP_NS = 5000000,
 	LOOPS = 4096, /* with addresses of their own */
 	MOST_THREADS = 16,
 	BUCKETS = 1 << 14, /* of connections, to be dealt out to threads */
-	AHEAD = 16,        /* frames: their headers are asked for before they are needed */
+	AHEAD = 16,        /* frames: they are asked for before they are needed */
 	PCAP_HEADER = 24,
 	RECORD_HEADER = 16,
 };
@@ -319,7 +319,8 @@ work(void *given)
 				struct frame *frame = &part->frames[place];
 
 				if (place + AHEAD < part->count)
-					__builtin_prefetch(frame[AHEAD].data + ETH_HLEN, 1);
+					for (uint32_t line = 0; line < frame[AHEAD].length; line += 64)
+						__builtin_prefetch(frame[AHEAD].data + line, 1);
 				if (loop)
 					move(frame, (uint16_t)((loop % LOOPS) ^ ((loop - 1) % LOOPS)));
 				pieces[ready] = (struct iovec){frame->data, frame->length};

@@ -142,6 +142,7 @@ def judge(ledger: Mapping[str, object], events: int) -> Verdict:
     terms = {name: one["terms"] for name, one in identities.items()}
     losses = {f"{name} open by": abs(int(one["difference"])) for name, one in identities.items()}
     losses["dropped by the kernel"] = terms["L1"]["kernel_dropped"] + terms["L1"]["kernel_abandoned"]
+    losses["shed_frames"] = terms["L2"]["shed_frames"]
     for place in ("L3", "L7"):
         for reason, number in terms[place].items():
             if reason.startswith(("dropped", "lost", "crash_lost")):
