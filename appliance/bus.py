@@ -60,7 +60,7 @@ def queue_length(budget_bytes: int, message_bytes: int, links: int = 1) -> int:
 def slots(config: Config) -> tuple[int, int]:
     """Batches of one worker of one capture, and all slots of that capture's shared memory."""
     shard, workers = config.shard, config.worker_count
-    quota = KEPT_BATCHES + queue_length(shard.link_bytes, shard.batch_bytes, config.capture_count)
+    quota = KEPT_BATCHES + queue_length(config.link_bytes, shard.batch_bytes, config.capture_count)
     return quota, workers * (quota + 2) + SPARE_SLOTS
 
 
@@ -68,7 +68,7 @@ def arena_bytes(config: Config) -> int:
     """What batches, of frames and of events, take in the run directory at most."""
     captures, batch_bytes = config.capture_count, config.feed.event_batch_bytes
     frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
-    return frames + config.worker_count * queue_length(config.shard.link_bytes, batch_bytes) * batch_bytes
+    return frames + config.worker_count * queue_length(config.link_bytes, batch_bytes) * batch_bytes
 
 
 def shard_path(run_dir: Path, worker: int) -> Path:
@@ -317,7 +317,7 @@ class EventOutlet(Outlet):
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, epoch: int) -> None:
         batch_bytes = config.feed.event_batch_bytes
-        quota = queue_length(config.shard.link_bytes, batch_bytes)
+        quota = queue_length(config.link_bytes, batch_bytes)
         receivers, slot_bytes = [events_path(run_dir)], batch_bytes + EVENT_HEADER.size
         super().__init__(
             bus, run_dir, "events", worker, epoch, receivers, quota=quota, slots=quota, slot_bytes=slot_bytes

@@ -340,9 +340,9 @@ def _source_faults(config: Config, required: bool) -> Iterator[tuple[list[str], 
 
 def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
     shard, tcp, http = config.shard, config.tcp, config.http
-    if shard.link_bytes < 2 * shard.batch_bytes:
+    if config.link_bytes < 2 * shard.batch_bytes:
         text = (
-            f"shard.link_bytes = {shard.link_bytes}: must hold two batches of shard.batch_bytes = {shard.batch_bytes}"
+            f"shard.link_bytes = {config.link_bytes}: must hold two batches of shard.batch_bytes = {shard.batch_bytes}"
         )
         yield ["shard.link_bytes", "shard.batch_bytes"], text
     if tcp.max_total_pending_bytes < tcp.max_pending_bytes:

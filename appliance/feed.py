@@ -59,10 +59,10 @@ def now_text() -> str:
 
 def _output(config: Config, page: Page) -> Output | ParquetOutput:
     if not config.output.parquet:
-        return Output(config.output, page, config.shard.link_bytes, patient=config.lossless)
+        return Output(config.output, page, config.link_bytes, patient=config.lossless)
     from appliance.parquet import ParquetOutput  # here: it brings a large library with it
 
-    return ParquetOutput(config.output, page, config.shard.link_bytes, patient=config.lossless)
+    return ParquetOutput(config.output, page, config.link_bytes, patient=config.lossless)
 
 
 class Feed:

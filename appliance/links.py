@@ -44,7 +44,7 @@ class Links:
         self.sequences = [0] * config.worker_count
         self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.sequences]  # (frames, message)
         self.backlog_bytes = [0] * config.worker_count
-        self.backlog_limit = config.shard.link_bytes // 2 // config.capture_count
+        self.backlog_limit = config.link_bytes // 2 // config.capture_count
 
     def connect(self) -> None:
         """Opens them. Raises BusError."""

@@ -128,7 +128,7 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
         if count:
             found.append(Loss(kind, count, what, remedy, stage))
 
-    ring, link = f"{config.capture.ring_bytes >> 20}M", config.shard.link_bytes
+    ring, link = f"{config.capture.ring_bytes >> 20}M", config.link_bytes
     say(
         now.total("kernel_dropped"),
         "frames dropped by the kernel before the capture read them",

@@ -201,6 +201,12 @@ def test_standard_input_and_standard_output_are_not_the_same_file():
     assert resolve(None, {"source.file": "-", "output.path": "-"}).interface_names == ["-"]
 
 
+def test_a_link_is_longer_where_nobody_can_wait():
+    live, file = resolve(None, ETH), resolve(None, {"source.file": "a.pcap"})
+    assert live.link_bytes > file.link_bytes >= 2 * file.shard.batch_bytes
+    assert resolve(None, {**ETH, "shard.link_bytes": 3 << 20}).link_bytes == 3 << 20
+
+
 def test_a_link_holds_two_batches():
     assert "shard.link_bytes" in only_fault(None, {**ETH, "shard.link_bytes": 1 << 20})
 
