@@ -157,7 +157,7 @@ class Shard(Section, frozen=True):
         note(
             "What may wait between a capture and one worker: the memory that a slow or restarting worker costs. Half "
             "as much may wait between a worker and the feed, in shared memory too. 0 is 134217728, a tenth of a second "
-            "at 10 Gbit/s, and 33554432 to read a file, of which nothing is lost and less then lies in the caches' way.",
+            "at 10 Gbit/s, and 33554432 to read a file, where the capture waits instead.",
             unit="bytes per worker",
             ge=0,
             le=1 << 36,
