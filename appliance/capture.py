@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from appliance import log, pcap, sandbox
+from appliance import fanout, log, pcap, sandbox
 from appliance.books import close_capture
 from appliance.bus import BusError
 from appliance.links import Links
@@ -81,6 +81,7 @@ class Capture:
         self.page = page
         self.station = station
         self.live = not config.lossless
+        self.interface = config.interface_of(index)
         if self.live and self._twice:  # a killed predecessor knew this only as of its last look at the kernel
             unseen = page["kernel_received"] - page["kernel_dropped"] - page["frames"] - page["looped_frames"]
             page.add("looped_frames", max(0, min(unseen, page["frames"] - page["looped_frames"])))
@@ -96,7 +97,7 @@ class Capture:
         self.input = -1  # descriptor of the file being read
         self.stats_at = 0.0
         self.shedder = Shedder(config, run_dir, index, page) if self.live and config.shedding.enabled else None
-        self.lookout = Lookout(page, config.interface_names[index], last_turn_ns)
+        self.lookout = Lookout(page, self.interface, last_turn_ns)
         self.received_before = 0  # kernel_received − kernel_dropped of this process at the last reading
 
     def _sharder(self, link_type: int) -> Sharder:
@@ -126,12 +127,14 @@ class Capture:
         settings, source = self.config.capture, self.config.source
         if self.live:
             handle = pcap.open_live(
-                source.interfaces[self.index],
+                self.interface,
                 snaplen=settings.snaplen,
                 promiscuous=settings.promiscuous,
                 timeout=settings.timeout_ms / 1000,
                 ring_bytes=settings.ring_bytes,
             )
+            if settings.fanout > 1:
+                fanout.join(handle, self.interface, self.key)
         else:
             self.input = self._open_file(source.file)
             if stat.S_IFMT(os.stat(self.input).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
@@ -301,15 +304,17 @@ class Capture:
 
     @property
     def _mirror(self) -> bool:
-        return self.config.source.interfaces[self.index] in MIRRORS
+        return self.interface in MIRRORS
 
     @property
     def _twice(self) -> bool:
         """Whether every single frame comes twice."""
-        return self.config.source.interfaces[self.index] == MIRRORS[0]
+        return self.interface == MIRRORS[0]
 
     def _kernel_stats(self, handle: pcap.Handle, *, final: bool = False) -> None:
         received, dropped, if_dropped = handle.stats()
+        if self.index % self.config.capture.fanout:
+            if_dropped = 0  # the card's drops are the interface's: the first of its captures counts them
         frames = self.links.sharder.counts()["frames"]
         self.links.count()
         base = self.base

@@ -79,9 +79,9 @@ def processes(facts: Facts) -> Iterator[Said]:
 @RUN.check("traffic")
 def traffic(facts: Facts) -> Iterator[Said]:
     """Frames come in, on every interface."""
-    names = facts.config.interface_names
-    pairs = zip(names, facts.before.captures, facts.now.captures, strict=True)
-    silent = [name for name, before, now in pairs if now["frames"] == before["frames"]]
+    pairs = enumerate(zip(facts.before.captures, facts.now.captures, strict=True))
+    heard = {facts.config.interface_of(index) for index, (before, now) in pairs if now["frames"] != before["frames"]}
+    silent = [name for name in facts.config.source.interfaces if name not in heard]
     if silent and not facts.config.lossless:
         why = "A mirror that is switched off, a cable, or a filter that takes nothing looks like this."
         seen = f"no frame on {', '.join(silent)} for {facts.seconds:.0f} s"
@@ -150,7 +150,7 @@ def upstream(facts: Facts) -> Iterator[Said]:
         yield good(f"{seen}; as frames were lost or left out here, this says nothing of what was lost before")
         return
     why = "Lost before this machine's kernel: in the mirror port, the broker, the card. No counter here knows them."
-    mend = f"ethtool -S {next(iter(facts.config.interface_names), 'IFACE')} | grep -iE 'drop|miss|err'"
+    mend = f"ethtool -S {next(iter(facts.config.source.interfaces), 'IFACE')} | grep -iE 'drop|miss|err'"
     if share > FAR:
         yield bad(seen, why, mend)
     elif share > MUCH:

@@ -35,7 +35,7 @@ class Source(Section, frozen=True):
 
 
 class Capture(Section, frozen=True):
-    """The capture process, one per interface."""
+    """The capture processes, one per interface or several."""
 
     snaplen: Annotated[
         int,
@@ -52,7 +52,7 @@ class Capture(Section, frozen=True):
     ring_bytes: Annotated[
         int,
         note(
-            "The kernel's buffer, per interface. The default rides out a stall of a second at 2 Gbit/s.",
+            "The kernel's buffer of each capture. The default rides out a stall of a second at 2 Gbit/s.",
             unit="bytes",
             ge=1 << 20,
             le=(1 << 31) - 1,
@@ -60,6 +60,16 @@ class Capture(Section, frozen=True):
             counter='appliance_capture_dropped_frames_total{stage="kernel"}',
         ),
     ] = 268435456
+    fanout: Annotated[
+        int,
+        note(
+            "Captures of each interface, each with a ring of its own; the kernel gives every frame to one of them, by "
+            "its connection (PACKET_FANOUT, packet(7)). More than 1 when one core is not enough to read an interface.",
+            unit="processes per interface",
+            ge=1,
+            le=32,
+        ),
+    ] = 1
     promiscuous: Annotated[bool, note("Take frames that are not addressed to this host: what a TAP or SPAN sends.")] = (
         True
     )
@@ -397,5 +407,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     @property
     def interface_names(self) -> list[str]:
-        """One name per capture process: the interface, or the file's name without its directory."""
-        return [os.path.basename(self.source.file)] if self.source.file else list(self.source.interfaces)
+        """One name per capture process: the interface, with /0, /1 … when it has several, or the file's without its
+        directory."""
+        if self.source.file:
+            return [os.path.basename(self.source.file)]
+        if self.capture.fanout == 1:
+            return list(self.source.interfaces)
+        return [f"{name}/{member}" for name in self.source.interfaces for member in range(self.capture.fanout)]
+
+    def interface_of(self, capture: int) -> str:
+        """The interface that this capture process reads, or the file's name without its directory."""
+        return self.interface_names[0] if self.source.file else self.source.interfaces[capture // self.capture.fanout]

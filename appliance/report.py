@@ -48,7 +48,7 @@ class Report:
                 places.append(text.format((home / f"{name}.endpoint").read_text()))
             except OSError:
                 pass
-        text = f"capturing on {', '.join([*self.config.interface_names, *places])}; Ctrl-C ends it"
+        text = f"capturing on {', '.join([*self.config.source.interfaces, *places])}; Ctrl-C ends it"
         self.warn(text, reason="status", level=log.NOTICE)
 
     def warn(self, text: str, *, reason: str = "run", level: int = log.WARNING, **facts: object) -> None:

@@ -233,7 +233,7 @@ class Supervisor:
         if not self._announced and all(child.page["state"] == READY for child in self.children):
             self._announced = True
             self.report.ready(self._home)
-            self.manager.ready(f"capturing on {', '.join(self.config.interface_names)}")
+            self.manager.ready(f"capturing on {', '.join(self.config.source.interfaces)}")
         self.report.tick(now)
         self.manager.alive(now)
         if self.manager.due(now):

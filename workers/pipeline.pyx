@@ -40,8 +40,8 @@ def bodies_of(config):
 
 def encoder_of(config):
     """Who writes the events that this configuration asks for."""
-    return Encoder(config.run.observer, config.interface_names, config.http, config.feed.event_batch_bytes,
-                   config.bodies.mime_type)
+    interfaces = [config.interface_of(capture) for capture in range(config.capture_count)]
+    return Encoder(config.run.observer, interfaces, config.http, config.feed.event_batch_bytes, config.bodies.mime_type)
 
 
 cdef class HttpTable(Table):

@@ -50,6 +50,17 @@ def test_an_interface_is_all_that_has_to_be_said():
     assert (config.capture_count, config.lossless) == (1, False)
 
 
+def test_an_interface_may_have_several_captures_each_with_a_name():
+    config = resolve(None, {"source.interfaces": ["eth0", "eth1"], "capture.fanout": 2})
+    assert config.interface_names == ["eth0/0", "eth0/1", "eth1/0", "eth1/1"]
+    assert [config.interface_of(capture) for capture in range(config.capture_count)] == ["eth0", "eth0", "eth1", "eth1"]
+
+
+def test_a_file_has_one_capture_whatever_interfaces_have():
+    config = resolve(None, {"source.file": "/tmp/a.pcap", "capture.fanout": 4})
+    assert (config.interface_names, config.interface_of(0)) == (["a.pcap"], "a.pcap")
+
+
 def test_the_command_line_wins_over_the_file(toml):
     config = resolve(toml("[capture]\nsnaplen = 1000\ntimeout_ms = 7\n"), {**ETH, "capture.snaplen": 2000})
     assert (config.capture.snaplen, config.capture.timeout_ms) == (2000, 7)

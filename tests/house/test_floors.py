@@ -35,7 +35,7 @@ FLOORS = {
             "cache",
         },
         {"packet", "defragment", "shard", "shedding", "ledger", "metrics"},
-        {"sandbox", "notify", "pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka"},
+        {"sandbox", "notify", "pcap", "bus", "channels", "curve", "exporter", "target", "jetstream", "kafka", "fanout"},
         {"capture", "feed", "subscriber", "forward"},
         {"supervisor", "cli"},
     ],
