@@ -25,6 +25,7 @@ from sustain import confirmed, highest
 from traffic import Conversation, Frame, PcapWriter, arp_request, exchange, icmp_echo, udp
 from veth import SENSING, Cable, Unavailable
 
+from appliance import open_offline
 from appliance.ledger import identities
 from appliance.locate import VERDICTS
 from appliance.stats import capture_layout, feed_layout, supervisor_layout, worker_layout
@@ -123,9 +124,12 @@ def test_a_damaged_file_is_refused(sender: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_the_sender_keeps_to_its_rate_and_leaves_nothing_out(sender: Path, tmp_path: Path, cable: Cable) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_sender_keeps_to_its_rate_and_leaves_nothing_out(
+    sender: Path, tmp_path: Path, cable: Cable, threads: int
+) -> None:
     file = written(tmp_path / "f.pcap", every_kind())
-    own = OwnSender(sender)
+    own = OwnSender(sender, threads)
     said = subprocess.run(cable.at_sender(own.argv(file, 500.0, 7)), capture_output=True, text=True, check=True)
     sent = own.parse(said.stdout)
     assert sent.frames == 7 * len(every_kind())
@@ -134,6 +138,28 @@ def test_the_sender_keeps_to_its_rate_and_leaves_nothing_out(sender: Path, tmp_p
     words = cable.at_sensor(["ip", "-s", "-j", "link", "show", SENSING])
     about = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
     assert about[0]["stats64"]["rx"]["packets"] == sent.frames
+
+
+@pytest.mark.root
+def test_with_threads_each_connection_stays_in_order(sender: Path, tmp_path: Path, cable: Cable) -> None:
+    talks = [talk(client=f"192.0.2.{number}") for number in range(1, 30)]
+    frames = [frame for one in zip(*talks, strict=True) for _, frame in one]
+    file, seen = written(tmp_path / "f.pcap", frames), tmp_path / "seen.pcap"
+    words = ["tcpdump", "-i", SENSING, "-w", str(seen), "-c", str(len(frames)), "-B", "16384", "-U"]
+    with subprocess.Popen(cable.at_sensor(words), stderr=subprocess.PIPE, text=True) as reader:
+        assert reader.stderr is not None
+        assert any("listening" in line for line in reader.stderr)
+        subprocess.run(cable.at_sender(OwnSender(sender, 3).argv(file, 0, 1)), capture_output=True, check=True)
+        assert reader.wait(30) == 0
+    with open_offline(seen) as handle:
+        came = [bytes(packet.data) for packet in handle]
+    assert sorted(came) == sorted(frames)
+    by_flow: dict[frozenset[object] | None, tuple[list[bytes], list[bytes]]] = {}
+    for place, one in enumerate((frames, came)):
+        for frame in one:
+            by_flow.setdefault(flow(frame), ([], []))[place].append(frame)
+    assert len(by_flow) == len(talks)
+    assert all(sent == received for sent, received in by_flow.values())
 
 
 # -- the search --------------------------------------------------------------------------------------------------------
