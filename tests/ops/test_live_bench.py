@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench import compile_floor, prepare
+from capture_readings import by_us
 from hypothesis import given
 from hypothesis import strategies as st
 from latency import ended_ns, quantiles
@@ -25,7 +26,6 @@ from sustain import confirmed, highest
 from traffic import Conversation, Frame, PcapWriter, arp_request, exchange, icmp_echo, udp
 from veth import SENSING, Cable, Unavailable
 
-from appliance import open_offline
 from appliance.ledger import identities
 from appliance.locate import VERDICTS
 from appliance.stats import capture_layout, feed_layout, supervisor_layout, worker_layout
@@ -151,8 +151,7 @@ def test_with_threads_each_connection_stays_in_order(sender: Path, tmp_path: Pat
         assert any("listening" in line for line in reader.stderr)
         subprocess.run(cable.at_sender(OwnSender(sender, 3).argv(file, 0, 1)), capture_output=True, check=True)
         assert reader.wait(30) == 0
-    with open_offline(seen) as handle:
-        came = [bytes(packet.data) for packet in handle]
+    came = [frame for frame, _, _ in by_us(seen)[0]]
     assert sorted(came) == sorted(frames)
     by_flow: dict[frozenset[object] | None, tuple[list[bytes], list[bytes]]] = {}
     for place, one in enumerate((frames, came)):
