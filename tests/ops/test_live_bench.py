@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -142,6 +143,8 @@ def test_the_sender_keeps_to_its_rate_and_leaves_nothing_out(
 
 @pytest.mark.root
 def test_with_threads_each_connection_stays_in_order(sender: Path, tmp_path: Path, cable: Cable) -> None:
+    if shutil.which("tcpdump") is None:
+        pytest.skip("the program tcpdump is not installed")
     talks = [talk(client=f"192.0.2.{number}") for number in range(1, 30)]
     frames = [frame for one in zip(*talks, strict=True) for _, frame in one]
     file, seen = written(tmp_path / "f.pcap", frames), tmp_path / "seen.pcap"
