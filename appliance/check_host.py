@@ -72,7 +72,10 @@ def cores(facts: Facts) -> Iterator[Said]:
     seen = f"cores {there}, captures {captures}, workers {workers}"
     if workers > there or captures + workers > there + 1:
         why = "Processes that share a core wait for each other: the capture is late at the ring, and frames are lost."
-        yield doubt(seen, why, f"--workers {max(1, there - captures)}")
+        fewer = ""
+        if config.capture.fanout > 1 and captures >= there:
+            fewer, captures = "--set capture.fanout=1 ", len(config.source.interfaces)
+        yield doubt(seen, why, f"{fewer}--workers {max(1, there - captures)}")
     elif captures + workers > there:
         yield good(f"{seen}: some share a core, which is enough below some 100,000 frames a second")
     else:

@@ -121,6 +121,12 @@ def test_what_a_machine_has_wrong_is_said(check: str, verdict: str, found: dict[
     assert all(one.why and one.mend for one in said if one.verdict != "pass")
 
 
+def test_captures_that_have_no_cores_are_too_many() -> None:
+    config = resolve(None, {"source.interfaces": ["eth0"], "workers.count": 1, "capture.fanout": 4})
+    said = next(one for one in of_host(machine(cores=2), config=config) if one.check == "cores")
+    assert said.mend == "--set capture.fanout=1 --workers 1"
+
+
 def test_frames_that_the_backlog_drops_now_are_a_warning() -> None:
     assert verdicts(of_host(dropped_now=5))["kernel"] == "warn"
 
