@@ -313,8 +313,8 @@ class Capture:
 
     def _kernel_stats(self, handle: pcap.Handle, *, final: bool = False) -> None:
         received, dropped, if_dropped = handle.stats()
-        if self.index % self.config.capture.fanout:
-            if_dropped = 0  # the card's drops are the interface's: the first of its captures counts them
+        if not self.config.is_first(self.index):
+            if_dropped = 0  # the card drops for all of them
         frames = self.links.sharder.counts()["frames"]
         self.links.count()
         base = self.base

@@ -84,8 +84,8 @@ def look(name: str, config: Config, running: Running | None, seconds: float) -> 
     got, traffic, filter_fault, fault = 0, None, "", ""
     own = running is not None and name in running.config.source.interfaces
     if own and running is not None:
-        first = running.config.source.interfaces.index(name) * running.config.capture.fanout
-        page = running.snapshots().captures[first]
+        pages = enumerate(running.snapshots().captures)
+        page = next(page for capture, page in pages if running.config.interface_of(capture) == name)
         asked, got = running.config.capture.ring_bytes, host.ring_bytes(page["pid"])
     try:
         with pcap.open_live(

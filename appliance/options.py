@@ -418,3 +418,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def interface_of(self, capture: int) -> str:
         """The interface that this capture process reads, or the file's name without its directory."""
         return self.interface_names[0] if self.source.file else self.source.interfaces[capture // self.capture.fanout]
+
+    def is_first(self, capture: int) -> bool:
+        """Of the capture processes of its interface: it answers for what there is once."""
+        return capture == 0 or self.interface_of(capture) != self.interface_of(capture - 1)

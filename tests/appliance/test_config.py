@@ -54,6 +54,7 @@ def test_an_interface_may_have_several_captures_each_with_a_name():
     config = resolve(None, {"source.interfaces": ["eth0", "eth1"], "capture.fanout": 2})
     assert config.interface_names == ["eth0/0", "eth0/1", "eth1/0", "eth1/1"]
     assert [config.interface_of(capture) for capture in range(config.capture_count)] == ["eth0", "eth0", "eth1", "eth1"]
+    assert [config.is_first(capture) for capture in range(config.capture_count)] == [True, False, True, False]
 
 
 def test_a_file_has_one_capture_whatever_interfaces_have():
