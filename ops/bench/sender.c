@@ -40,7 +40,8 @@ enum {
 	LONGEST_SLEEP_NS = 5000000,
 	LOOPS = 4096, /* with addresses of their own */
 	MOST_THREADS = 16,
-	BUCKETS = 1 << 14, /* of connections, to be dealt out to threads */
+	BUCKET_BITS = 14,
+	BUCKETS = 1 << BUCKET_BITS, /* of connections, to be dealt out to threads */
 	AHEAD = 16,        /* frames: they are asked for before they are needed */
 	PCAP_HEADER = 24,
 	RECORD_HEADER = 16,
@@ -132,7 +133,7 @@ look(struct frame *frame)
 	/* Sums know no direction. Ports stay out: fragments have none, and connections of one client may share a thread. */
 	for (uint32_t from = type == 0x0800 ? at + 12 : at + 8; from < (type == 0x0800 ? at + 20 : at + 40); from += 4)
 		ends += word32(data + from);
-	frame->bucket = (ends * 2654435761U) >> (32 - 14);
+	frame->bucket = (ends * 2654435761U) >> (32 - BUCKET_BITS);
 	if (protocol == 6 && transport + 20 <= frame->length)
 		frame->checksum = (uint16_t)(transport + 16);
 	else if (protocol == 17 && transport + 8 <= frame->length && word(data + transport + 6))
