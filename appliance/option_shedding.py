@@ -49,7 +49,7 @@ class Shedding(Section, frozen=True):
         int,
         note(
             "Connections remembered as left out, in 8 bytes each. The table must not grow with a flood of SYNs.",
-            unit="connections per interface",
+            unit="connections per capture",
             ge=1,
             le=1 << 26,
             reached="an attempt, or else the connection idle for longest, is forgotten; if it goes on, it is picked up "

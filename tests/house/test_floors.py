@@ -14,6 +14,7 @@ FLOORS = {
             "options",
             "notes",
             "option_bodies",
+            "option_capture",
             "option_output",
             "option_run",
             "option_shedding",
