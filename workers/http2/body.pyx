@@ -1,0 +1,75 @@
+# cython: language_level=3
+"""The bodies of an HTTP/2 exchange: the bytes of DATA go to a BodyReader if events describe the content of bodies."""
+from cpython.buffer cimport PyBUF_READ
+from cpython.memoryview cimport PyMemoryView_FromMemory
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from workers.core.counters cimport Tally
+from workers.http2.anomalies cimport BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT
+from workers.http2.exchange cimport CLIENT, Exchange, HeaderSection
+from workers.http2.header_list cimport CONTENT_ENCODING, CONTENT_TYPE
+
+cdef enum:                      # places in stats.BODY_OUTCOMES
+    FAILED = 3
+    UNKNOWN = 4
+    LIMIT = 5
+
+
+cdef inline object reader_of(Exchange exchange, int side):
+    return exchange.request_body if side == CLIENT else exchange.response_body
+
+
+cdef int begin_body(Exchange exchange, int side, HeaderSection section, bodies, uint32_t bombs) except -1:
+    """Start the BodyReader of a side. section: its header fields, all of which are known. bombs: as of Bodies.begin()."""
+    cdef bytes head = b""
+    for name, value in ((b"content-type", section.value(CONTENT_TYPE)), (b"content-encoding", section.value(CONTENT_ENCODING))):
+        if value is not None:
+            head += b"\n%b: %b" % (name, value)
+    reader = bodies.begin(head, 0 if side == CLIENT else section.status(), bombs)
+    if side == CLIENT:
+        exchange.request_body = reader
+    else:
+        exchange.response_body = reader
+    return 0
+
+
+cdef int take_body(Exchange exchange, int side, const uint8_t* p, uint64_t count) except -1:
+    """Give bytes of DATA to the BodyReader; they stay valid until its take() returns."""
+    reader = reader_of(exchange, side)
+    if reader is not None:
+        reader.take(PyMemoryView_FromMemory(<char*>p, <Py_ssize_t>count, PyBUF_READ))
+    return 0
+
+
+cdef int gap_in_body(Exchange exchange, int side) except -1:
+    """Report to the BodyReader that bytes were not captured."""
+    reader = reader_of(exchange, side)
+    if reader is not None:
+        reader.gap()
+    return 0
+
+
+cdef int end_body(Exchange exchange, int side, uint32_t* bombs) except -1:
+    """End the BodyReader of a side, whose facts the encoder reads."""
+    reader = reader_of(exchange, side)
+    if reader is None:
+        return 0
+    if exchange.halves[side].loss:
+        reader.gap()
+    facts = reader.end(exchange.halves[side].whole and not exchange.halves[side].loss)
+    if facts.outcome == FAILED:
+        exchange.anomalies |= BODY_CODING_FAILED
+    elif facts.outcome == UNKNOWN:
+        exchange.anomalies |= BODY_CODING_UNKNOWN
+    elif facts.outcome == LIMIT:
+        exchange.anomalies |= BODY_LIMIT
+    bombs[0] += <bint>facts.bomb
+    return 0
+
+
+cdef int count_body(facts, Tally tally) except -1:
+    """Count the outcome of a body that a BodyReader has read."""
+    tally.bodies[<int>facts.outcome] += 1
+    tally.decoded += <uint64_t>facts.size if facts.codings else 0
+    tally.out_of_time += <bint>facts.out_of_time
+    return 0

@@ -1,0 +1,133 @@
+# cython: language_level=3
+"""Recognize gRPC by its content type, and count the messages in DATA by their prefixes of five bytes.
+
+github.com/grpc/grpc, doc/PROTOCOL-HTTP2.md and doc/PROTOCOL-WEB.md. A message of gRPC-Web with the high bit set in its first byte
+has the trailers.
+"""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from workers.http2.exchange cimport IS_GRPC, NO_GRPC, PERHAPS_GRPC, SERVER, Exchange, HeaderSection, Messages
+from workers.http2.header_list cimport CONTENT_TYPE, GRPC_MESSAGE, GRPC_STATUS, Field, HeaderList
+from workers.http2.header_table cimport VALUE_UNKNOWN
+
+cdef enum:
+    PREFIX = 5                  # bytes before a message: flags and its length
+    TRAILERS = 0x80             # flag of gRPC-Web
+    MOST_TRAILERS = 4096        # bytes kept of these
+
+STATUSES = (                    # github.com/grpc/grpc, doc/statuscodes.md, by number
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED",
+)
+
+
+cdef int recognize(Exchange exchange, HeaderList fields) noexcept:
+    """Note what the header fields of a request or response say about gRPC."""
+    cdef const Field* kind = fields.find(CONTENT_TYPE)
+    cdef const uint8_t* p
+    if exchange.grpc == IS_GRPC:
+        return 0
+    if kind == NULL or kind.flags & VALUE_UNKNOWN:
+        if exchange.grpc == NO_GRPC and fields.unknown and exchange.response is None:
+            exchange.grpc = PERHAPS_GRPC
+        return 0
+    p = fields.data + kind.value_at
+    if kind.value_length >= 16 and memcmp(p, b"application/grpc", 16) == 0 and (
+            kind.value_length == 16 or p[16] == 43 or p[16] == 59 or p[16] == 45):
+        exchange.grpc = IS_GRPC
+    return 0
+
+
+cdef int take_messages(Exchange exchange, int side, const uint8_t* p, uint64_t count) except -1:
+    """Count the messages in the next bytes of DATA; return the bytes of memory that the exchange keeps from now on."""
+    cdef Messages* messages = &exchange.messages[side]
+    cdef int kept = 0
+    cdef uint64_t take
+    while count and not messages.lost:
+        if messages.prefix_size < PREFIX:
+            take = min(count, <uint64_t>(PREFIX - messages.prefix_size))
+            memcpy(messages.prefix + messages.prefix_size, p, take)
+            messages.prefix_size += <uint32_t>take
+            p += take
+            count -= take
+            if messages.prefix_size < PREFIX:
+                break
+            messages.left = (<uint64_t>messages.prefix[1] << 24 | <uint64_t>messages.prefix[2] << 16
+                             | <uint64_t>messages.prefix[3] << 8 | messages.prefix[4])
+        take = min(count, messages.left)
+        if messages.prefix[0] & TRAILERS and side == SERVER and take:
+            if exchange.web_trailers is None:
+                exchange.web_trailers = bytearray()
+                kept = MOST_TRAILERS
+            exchange.web_trailers += p[:min(take, <uint64_t>(MOST_TRAILERS - len(exchange.web_trailers)))]
+        p += take
+        count -= take
+        messages.left -= take
+        end_message(messages)
+    return kept
+
+
+cdef inline int end_message(Messages* messages) noexcept nogil:
+    """Count the message being read if it is whole."""
+    if messages.left == 0:
+        if not messages.prefix[0] & TRAILERS:
+            messages.count += 1
+            messages.bytes += (<uint64_t>messages.prefix[1] << 24 | <uint64_t>messages.prefix[2] << 16
+                               | <uint64_t>messages.prefix[3] << 8 | messages.prefix[4])
+        messages.prefix_size = 0
+    return 0
+
+
+cdef int skip_messages(Exchange exchange, int side, uint64_t count) noexcept:
+    """Skip lost bytes of DATA, exactly if they are of one message."""
+    cdef Messages* messages = &exchange.messages[side]
+    if count == 0:
+        return 0
+    if messages.prefix_size < PREFIX or count > messages.left:
+        messages.lost = True
+    else:
+        messages.left -= count
+        end_message(messages)
+    return 0
+
+
+cdef int decide(Exchange exchange) except -1:
+    """Decide whether an ended exchange is a gRPC call: of one whose content type is not known, its status says so."""
+    if exchange.grpc == PERHAPS_GRPC:
+        exchange.grpc = NO_GRPC if status_of(exchange) is None else IS_GRPC
+    return 0
+
+
+cdef object trailer(Exchange exchange, uint8_t token, bytes name):
+    """Return a field of the trailers, which are those of the stream, of a response without a body, or of gRPC-Web; or None."""
+    cdef HeaderSection section
+    for section in (exchange.response_trailers, exchange.response):
+        if section is not None:
+            value = section.value(token)
+            if value is not None:
+                return value
+    if exchange.web_trailers is not None:
+        for line in bytes(exchange.web_trailers).split(b"\r\n"):
+            found, colon, value = line.partition(b":")
+            if colon and found.strip().lower() == name:
+                return value.strip()
+    return None
+
+
+cdef object status_of(Exchange exchange):
+    """Return grpc-status as sent; None: it is not known."""
+    return trailer(exchange, GRPC_STATUS, b"grpc-status")
+
+
+cdef bytes message_of(Exchange exchange):
+    """Return grpc-message as sent; None: there is none, or it is not known."""
+    return trailer(exchange, GRPC_MESSAGE, b"grpc-message")
+
+
+cdef bytes status_name(bytes status):
+    """Return the name of a status; of an unknown one what was sent."""
+    if status.isdigit() and len(status) < 3 and int(status) < len(STATUSES):
+        return STATUSES[int(status)].encode()
+    return status
