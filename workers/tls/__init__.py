@@ -1,0 +1,1 @@
+"""The clear part of TLS handshakes: records, messages, fingerprints, certificates."""

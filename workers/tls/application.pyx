@@ -1,0 +1,125 @@
+# cython: language_level=3
+"""Tls: it feeds a Handshake with the bytes of a connection, and counts those behind it.
+
+Its event is written as soon as the handshake is over, or when the connection ends. A side whose first bytes are no TLS goes
+back to detection, because a server may answer a hello in clear text.
+"""
+cimport cython
+from libc.stdint cimport int64_t, uint8_t
+
+from workers.core.context cimport Context
+from workers.core.counters cimport OTHER, SPEAKS_OTHER
+from workers.detect.detector cimport Opaque, opaque
+from workers.tcp.application cimport LOW, Application, Transport
+from workers.tcp.stream cimport Piece
+from workers.tls.context cimport TlsContext
+from workers.tls.finished_handshake cimport FinishedHandshake
+from workers.tls.handshake cimport KNOWN, NO, UNKNOWN, Handshake, Verdict
+from workers.tls.record cimport is_record_header
+
+cdef enum:
+    LEGIBLE = 8                 # bytes that are text with certainty, behind a gap
+
+
+cdef bint is_text(const uint8_t* p, size_t size) noexcept nogil:
+    """Return whether the bytes begin with printable ASCII, which encrypted ones hardly ever do."""
+    cdef int i
+    if size < LEGIBLE:
+        return False
+    for i in range(LEGIBLE):
+        if not (32 <= p[i] < 127 or 9 <= p[i] <= 13):
+            return False
+    return True
+
+
+@cython.final
+@cython.no_gc
+cdef class Tls(Application):
+    """The application of a connection whose first bytes are a hello, or that turned to TLS later."""
+
+    cdef int on_data(self, int side, const Piece* piece, Context cx) except -1:
+        cdef Verdict verdict
+        if piece.length == 0:                       # only missing bytes, which follow by on_gap()
+            return 0
+        if not self.speaks[side] and not self.first_bytes(side, piece, cx):
+            return 0
+        cx.tally.not_http_bytes[self.kind] += piece.length
+        if self.handshake is None:
+            return 0
+        self.last_ns = piece.ts_ns
+        verdict = self.handshake.data(side, piece.data, piece.length, piece.ts_ns)
+        return self.write(cx) if verdict == KNOWN else 0
+
+    cdef bint first_bytes(self, int side, const Piece* piece, Context cx) except -1:
+        """Judge the first bytes of a side. Return False if another application has taken them, or none reads them."""
+        cdef Transport transport = <Transport>self.transport
+        cdef TlsContext context
+        if not self.begun:
+            self.begun = True
+            self.first_ns = piece.ts_ns
+            context = <TlsContext>cx.states.get("tls")
+            if context is not None and context.on:
+                self.handshake = Handshake(context)
+                context.open += 1
+        elif self.lost[side]:
+            if is_text(piece.data, piece.length):
+                self.yield_side(side, piece, cx)
+                return False
+        elif not is_record_header(piece.data, piece.length):
+            if not self.late:
+                self.yield_side(side, piece, cx)
+                return False
+            cx.tally.not_http_bytes[self.kind] += piece.length  # the rest of the protocol before, of this side
+            return False
+        self.speaks[side] = True
+        self.starts[side] = piece.offset
+        cx.tally.not_http[self.kind] += 1
+        cx.tally.spoke(&transport.spoken, SPEAKS_OTHER + self.kind)
+        return True
+
+    cdef int yield_side(self, int side, const Piece* piece, Context cx) except -1:
+        """Give a side back to detection: its first bytes are no TLS."""
+        cdef Transport transport = <Transport>self.transport
+        cdef Opaque other
+        if self.handshake is not None and not self.lost[side] and self.handshake.established == UNKNOWN:
+            self.handshake.established = NO
+        self.write(cx)
+        other = opaque(OTHER, OTHER)
+        for each in range(2):
+            if self.speaks[each]:
+                other.kinds[each] = self.kind
+                other.starts[each] = self.starts[each]
+        transport.become(other)
+        if self.lost[side]:
+            transport.pass_gap(side, self.lost[side], cx)
+        return transport.pass_data(side, piece, cx)
+
+    cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
+        if not self.speaks[side]:
+            self.lost[side] += count
+        if self.handshake is not None:
+            self.handshake.skip(side, count, self.last_ns)
+        return 0
+
+    cdef int on_close(self, Context cx) except -1:
+        return self.write(cx)
+
+    cdef int write(self, Context cx) except -1:
+        """Append the handshake to the finished records, if it has a hello."""
+        cdef Handshake handshake = self.handshake
+        cdef FinishedHandshake finished
+        if handshake is None:
+            return 0
+        self.handshake = None
+        handshake.finish_now()
+        handshake.cx.open -= 1
+        if not handshake.any_hello():
+            return 0
+        finished = FinishedHandshake.__new__(FinishedHandshake)
+        finished.handshake = handshake
+        finished.flow = (<Transport>self.transport).flow_of((handshake.client == LOW))
+        finished.first_ns = self.first_ns
+        finished.last_ns = self.last_ns
+        finished.index = finished.flow.transactions
+        cx.out.append(finished)
+        return 0

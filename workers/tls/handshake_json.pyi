@@ -1,0 +1,3 @@
+from workers.tls.handshake import Handshake
+
+def handshake_json(handshake: Handshake) -> bytes: ...

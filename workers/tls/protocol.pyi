@@ -1,0 +1,4 @@
+from workers.detect.detector import Protocol
+
+class TlsProtocol(Protocol):
+    def __init__(self) -> None: ...
