@@ -1,0 +1,1 @@
+"""The handshake inside QUIC's Initial packets, whose keys follow from the client's connection id (RFC 9001, 5.2)."""

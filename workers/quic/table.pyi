@@ -1,0 +1,19 @@
+from collections.abc import Hashable
+from typing import Literal, final
+
+from typing_extensions import Buffer
+
+from workers.quic.connection import QuicConnection
+from workers.quic.context import QuicContext
+
+@final
+class QuicTable:
+    cx: QuicContext
+    connection: QuicConnection
+    def __init__(self, context: QuicContext) -> None: ...
+    def feed(
+        self, key: Hashable, side: int, data: Buffer, ts_ns: int = ...
+    ) -> Literal["not quic", "connection", "known"]: ...
+    def take_ended(self, ts_ns: int) -> list[QuicConnection]: ...
+    def finish(self) -> list[QuicConnection]: ...
+    def __len__(self) -> int: ...
