@@ -1,1 +1,1 @@
-"""What happens to a batch of frames: reassembly, HTTP, events. Runs in processes of its own, one per shard."""
+"""The worker half: reassembly, HTTP and events of a batch of frames. Runs in its own processes, one per shard."""

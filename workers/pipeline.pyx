@@ -1,28 +1,37 @@
 # cython: language_level=3
 """Pipeline: the data path. A batch of frames goes in, encoded events come out.
 
-    batch -> Record + frame -> Segment -> HttpConnection -> Stream -> MessageReader -> Pairer -> Encoder -> event bytes
+    batch -> Record + frame -> Segment -> Connection -> Stream -> Application -> finished record -> its RecordEncoder -> EventBody
 
-feed() below begins that path and ends it; path.pyx has the part that is TCP's. In-order payload is parsed where it lies, in the
-batch; only what must wait is copied. Nothing here knows sockets, files, or the wall clock.
+feed() below begins that path and ends it; tcp/receive.pyx has the part of TCP, quic/datagrams.pyx that of QUIC. The readers
+parse in-order payload in place, in the batch; only bytes that must wait are copied. No code here uses sockets, files, or the
+wall clock.
 Cost per frame and per transaction: `make bench` prints it stage by stage.
 """
 from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
-from appliance.batch cimport BatchReader, Record
-from appliance.flow cimport FlowKey
-from workers.connection cimport BY_SHUTDOWN, Connection
-from workers.context cimport Context
-from workers.encode cimport Encoder
-from workers.http_connection cimport HttpConnection
-from workers.limits cimport Limits
-from workers.path cimport receive
-from workers.table cimport FAR, Table
-from workers.transaction cimport Transaction
+from appliance.ipc.frame_batch cimport BatchReader, Record
+from appliance.wire.flow_key cimport UDP_FLOW
+from workers.tcp.connection cimport BY_SHUTDOWN
+from workers.core.context cimport Context
+from workers.events.event_body cimport EventBody
+from workers.events.record_encoder cimport RecordEncoder
+from workers.flow.encoder cimport FlowEncoder
+from workers.core.limits cimport Limits
+from workers.tcp.flow_record cimport FlowRecord
+from workers.tcp.receive cimport receive
+from workers.core.backlog_share cimport Share
+from workers.quic.connection cimport QuicConnection
+from workers.quic.datagrams cimport Datagrams
+from workers.quic.encoder cimport QuicEncoder
+from workers.tcp.connection_table cimport FAR, Table
 
-from appliance.batch import BadBatch
+from appliance.ipc.frame_batch import BadBatch
+from workers.events.record_encoder import chosen
+from workers.protocols import PROTOCOLS
+from workers.quic.context import QuicContext
 
 
 cdef extern from "Python.h":
@@ -30,64 +39,93 @@ cdef extern from "Python.h":
 
 
 def bodies_of(config):
-    """Who looks into bodies; None if nobody asks. Its libraries are loaded only then."""
+    """Return the Bodies that inspect message bodies, or None if no option asks for them. Import its libraries only then."""
     wanted = config.bodies
     if not (wanted.hashes or wanted.mime_type or wanted.excerpt_bytes):
         return None
-    from workers.body import Bodies
+    from workers.body.reader import Bodies
     return Bodies(wanted, config.http.redact_parameters)
 
 
-def encoder_of(config):
-    """Who writes the events that this configuration asks for."""
+def encoders_of(config, EventBody body not None):
+    """Return {type of a finished record: its RecordEncoder} of all protocols, with the datasets that are off left out."""
     interfaces = [config.interface_of(capture) for capture in range(config.capture_count)]
-    return Encoder(config.run.observer, interfaces, config.http, config.feed.event_batch_bytes, config.bodies.mime_type)
+    encoders = PROTOCOLS.encoders(config, body)
+    encoders[QuicConnection] = QuicEncoder(body, config.run.observer, interfaces)
+    encoders[FlowRecord] = FlowEncoder(body, config.run.observer, interfaces)
+    return chosen(encoders, config.events.datasets)
 
 
-cdef class HttpTable(Table):
-    cdef Connection make(self, const FlowKey* key, int capture):
-        return HttpConnection.__new__(HttpConnection)
+def inflaters_of(config, bodies):
+    """Return the Inflaters of WebSocket messages, None if no option asks for them. They share the limits of the Bodies."""
+    if not config.websocket.decode:
+        return None
+    from workers.body.message_inflater import Inflaters
+    return Inflaters(config.bodies) if bodies is None else Inflaters(config.bodies, bodies.budget, bodies.reserve)
+
+
+cdef Limits limits_of(config):
+    return Limits(config.tcp, config.http, config.events, config.websocket)
 
 
 cdef class Pipeline:
     """One worker's data path.
 
-    config: the resolved Config; its tcp, http, bodies, run and source sections matter here. live: frames come as they are
-    captured, so that steps of the clock show. Not thread-safe. A batch that is not one raises BadBatch; anything the wire can
-    carry does not raise.
+    config: the resolved Config; its tcp, http, quic, bodies, events, websocket, run and source sections matter here. live: frames
+    come as they are captured, so that steps of the clock show. Not thread-safe. An invalid batch raises BadBatch; no content of a
+    frame raises.
     """
 
     cdef Context cx
     cdef Table table
-    cdef Encoder encoder
+    cdef Datagrams datagrams
+    cdef EventBody body
+    cdef dict encoders          # {type of a finished record: RecordEncoder}
+    cdef Share share
     cdef int captures
     cdef bint live
-    cdef tuple looking          # what the bodies' readers were made from
+    cdef tuple looking          # the options that made the Bodies
 
     def __init__(self, config, bint live=False):
         self.live = live
-        self.cx = Context(Limits(config.tcp, config.http), bodies_of(config))
-        self.table = HttpTable(self.cx)
-        self.encoder = encoder_of(config)
+        self.cx = Context(limits_of(config), bodies_of(config))
+        self.cx.inflaters = inflaters_of(config, self.cx.bodies)
+        self.table = Table(self.cx, PROTOCOLS)
+        self.cx.states = PROTOCOLS.states(config, {})
+        quic = QuicContext(self.cx.states.get("tls"))
+        quic.configure(config.quic)
+        self.datagrams = Datagrams(self.cx, quic, config.capture_count > 1)
+        self.share = Share()
+        self.share.configure(config.feed.connection_share, config.feed.connection_bytes_s)
+        self.body = EventBody(config.feed.event_batch_bytes, self.share)
+        self.encoders = encoders_of(config, self.body)
+        self.cx.tally.count_flows(self.cx.limits.flows)
         self.captures = len(config.interface_names)
-        self.looking = config.bodies, config.http.redact_parameters
+        self.looking = config.bodies, config.http.redact_parameters, config.websocket.decode
 
     def configure(self, config):
-        """Other limits, and other things in events, from now on; connections go on. Call take() before.
+        """Apply other limits and event options from now on; connections stay. Call take() before, else ValueError.
 
-        What a body's reader has begun it ends as it began. What the new limits would not have let in stays, and makes room."""
-        if self.encoder.events:
+        A body reader that has begun keeps its options. State beyond the new limits stays, and is evicted first for new state."""
+        if self.body.events:
             raise ValueError("there are events to take")
-        self.cx.limits = Limits(config.tcp, config.http)
-        if (config.bodies, config.http.redact_parameters) != self.looking:
+        self.cx.limits = limits_of(config)
+        self.datagrams.configure(config.quic)
+        if (config.bodies, config.http.redact_parameters, config.websocket.decode) != self.looking:
             self.cx.bodies = bodies_of(config)
-            self.looking = config.bodies, config.http.redact_parameters
-        self.encoder = encoder_of(config)
+            self.cx.inflaters = inflaters_of(config, self.cx.bodies)
+            self.looking = config.bodies, config.http.redact_parameters, config.websocket.decode
+        self.cx.states = PROTOCOLS.states(config, self.cx.states)
+        self.share.configure(config.feed.connection_share, config.feed.connection_bytes_s)
+        self.body = EventBody(config.feed.event_batch_bytes, self.share)
+        self.encoders = encoders_of(config, self.body)
+        self.cx.tally.count_flows(self.cx.limits.flows)
 
     def feed(self, message not None):
-        """Takes every frame of a batch; the events that it completes wait for take().
+        """Process every frame of a batch; the events that it completes wait for take().
 
-        The message must stay as it is: it is kept, with the last few before it, to compare retransmissions with.
+        The caller must not change the message: the History keeps it, with the last few before it, to compare retransmissions.
+        Raises BadBatch.
         """
         cdef BatchReader batch = BatchReader()
         cdef Table table = self.table
@@ -100,6 +138,7 @@ cdef class Pipeline:
             raise BadBatch(f"capture {batch.header.capture} of {self.captures}: not one of this run")
         if self.live:
             self.cx.pace(batch.header.sealed_ns, batch.header.last_ts_ns)
+        self.cx.turns = batch.header.turns
         self.cx.history.keep(message)
         for _ in range(FAR):
             table.warm(batch.peek())
@@ -108,50 +147,77 @@ cdef class Pipeline:
             if frame == NULL:
                 break
             table.warm(batch.peek())
-            receive(table, frame, &record, batch.header.capture)
-            if PyList_GET_SIZE(out):            # at once: what an event is made of is at hand now
+            if record.vlans & UDP_FLOW:
+                table.advance(self.cx.time_of(record.ts_ns))
+                self.datagrams.receive(frame, &record, batch.header.capture)
+            else:
+                receive(table, frame, &record, batch.header.capture)
+            if PyList_GET_SIZE(out):            # at once: the parts of an event are in the CPU's cache now
                 self.encode()
+        self.datagrams.look()
+        if PyList_GET_SIZE(out):
+            self.encode()
         self.cx.anchor = self.cx.now
 
     cdef int encode(self) except -1:
-        cdef Transaction transaction
-        for transaction in self.cx.out:
-            self.encoder.write(transaction, self.cx.tally)
+        self.share.now = self.cx.now
+        for record in self.cx.out:
+            (<RecordEncoder>self.encoders[type(record)]).write(record, self.cx.tally)
         PyList_SetSlice(self.cx.out, 0, PyList_GET_SIZE(self.cx.out), NULL)     # clear() is looked up by its name each time
         return 0
 
     def advance(self, uint64_t now_ns):
-        """Nothing came, but time has passed: where the clock of a live capture is now."""
+        """Advance the clock without a frame. now_ns: where the clock of a live capture is now."""
         self.table.advance(now_ns)
+        self.datagrams.look()
         self.encode()
 
-    def finish(self):
-        """Nothing more will come: every connection ends, every event leaves."""
-        self.table.finish(BY_SHUTDOWN)
+    def finish(self, uint64_t most=<uint64_t>-1):
+        """End every connection and encode every event: no more frames follow. From now on the worker waits for the feed.
+
+        most: of the connections that this call ends. Return whether others remain; their events would not fit into memory
+        together with these.
+        """
+        cdef bint more
+        self.share.end()
+        more = self.table.finish(BY_SHUTDOWN, most)
+        if not more:
+            self.datagrams.finish()
         self.encode()
+        return more
+
+    def backlog(self, uint64_t room, uint64_t gone):
+        """Update the backlog's state; a live worker calls it before each batch. From then on each connection has its share only.
+
+        room: bytes that fit into the link to the feed. gone: how many of all bodies from take() the feed has received."""
+        self.share.update(room, gone)
 
     def take(self):
-        """[(topic index, number of events, their JSON lines)] since the last take(); topics as appliance.stats.TOPICS.
+        """Return [(runs, number of events, their JSON lines)] since the last take(), in the order in which the events ended.
 
-        Lines are divided by a newline, and none ends them. A body is of at most feed.event_batch_bytes, or one event.
+        A newline separates the lines, and none follows the last; runs give their topics, see appliance.ipc.event_runs.
+        Both together have at most feed.event_batch_bytes, or hold one event.
         """
-        return self.encoder.take()
+        return self.body.take()
 
     def counts(self):
-        """Counters since the pipeline was made, by the slot names of the worker's stats page."""
-        return self.cx.tally.counts()
+        """Return the counters since the pipeline was made, by the slot names of the worker's stats page."""
+        counts = self.cx.tally.counts() | self.datagrams.counts()
+        for state in self.cx.states.values():
+            counts.update(state.slots())
+        return counts
 
     @property
     def pending_events(self):
-        """Events waiting for take()."""
-        return self.encoder.events
+        """Return the number of events waiting for take()."""
+        return self.body.events
 
     @property
     def pending_output(self):
-        """Bytes of events waiting for take()."""
-        return self.encoder.size
+        """Return the bytes of events waiting for take()."""
+        return self.body.size
 
     @property
     def now_ns(self):
-        """The clock: the highest frame time stamp so far, as if nobody had set the clock that stamps frames."""
+        """Return the clock, in ns: the highest frame time stamp so far, without the steps of the clock that stamps frames."""
         return self.cx.now

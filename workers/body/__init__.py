@@ -1,0 +1,1 @@
+"""Bodies: content codings undone within limits, digests, MIME types, excerpts."""

@@ -1,0 +1,182 @@
+# cython: language_level=3
+"""The Tally's names: those of the worker's stats page (appliance/stats/pipeline_counters.py)."""
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from appliance.stats.names import (
+    ANOMALIES, BODY_OUTCOMES, HTTP2_CERTAINTIES, HTTP2_SIDES, METHODS, NOT_HTTP, PAIRINGS, QUIC_OUTCOMES, RESPONSE_BUCKETS_S,
+    SPOKEN, STATUS_CLASSES, TOPICS, WEBSOCKET_ANOMALIES,
+)
+
+
+cdef uint64_t[BUCKETS_END] BOUNDS_NS
+for place, bound in enumerate(RESPONSE_BUCKETS_S[:-1]):
+    BOUNDS_NS[place] = int(bound * 1e9)
+NAMES = (METHODS, STATUS_CLASSES, PAIRINGS, RESPONSE_BUCKETS_S, TOPICS, NOT_HTTP, SPOKEN, ANOMALIES, BODY_OUTCOMES,
+         QUIC_OUTCOMES, WEBSOCKET_ANOMALIES)
+HTTP2_NAMES = (
+    *(f"http2_blocks.{certainty}" for certainty in HTTP2_CERTAINTIES), "http2_block_faults", "http2_cut_blocks", "http2_streams",
+    "http2_streams_ended", "http2_streams_given_up", *(f"http2_resets.{side}" for side in HTTP2_SIDES), "http2_joined",
+    "http2_losses", "http2_violations", "http2_stray_frames", "http2_tables_emptied", "http2_joins_given_up",
+)
+if tuple(map(len, NAMES)) != (METHODS_END, CLASSES_END, PAIRINGS_END, BUCKETS_END, TOPICS_END, KINDS_END, SPOKEN_END,
+                              ANOMALIES_END, BODIES_END, DATAGRAMS_END, WEBSOCKET_ANOMALIES_END) \
+        or len(HTTP2_NAMES) != HTTP2_COUNTS:
+    raise ImportError("workers/core/counters.pxd and appliance/stats/names.py disagree about how many names of a kind there are")
+
+
+cdef class Tally:
+    """Counts of one pipeline since it was made; stats.PIPELINE_GAUGES are as of now."""
+
+    cdef void spoke(self, uint8_t* before, int what) noexcept nogil:
+        """Record a connection's protocol. before: its protocol so far. HTTP overrules every other, and `other` overrules none."""
+        if before[0] == SPEAKS_HTTP or before[0] == what or (what == SPEAKS_OTHER and before[0] != SILENT):
+            return
+        if before[0] != SILENT:
+            self.speaking[before[0]] -= 1
+        self.speaking[what] += 1
+        before[0] = <uint8_t>what
+
+    cdef void spoke_last(self, uint8_t* before, bint any_bytes) noexcept nogil:
+        """Count the protocol of a connection that ends. any_bytes: it sent bytes, perhaps too few to identify a protocol."""
+        if any_bytes:
+            self.spoke(before, SPEAKS_OTHER)
+        if before[0] != SILENT:
+            self.speaking[before[0]] -= 1
+        self.connections[before[0]] += 1
+        before[0] = SPEAKS_HTTP                     # and never another
+
+    cdef void count_flows(self, bint on) noexcept nogil:
+        """Turn the counts for flow events on or off; they begin off."""
+        if on and not self.counts_flows:
+            self.flow_off += self.payload - self.off_since
+        elif self.counts_flows and not on:
+            self.off_since = self.payload
+        self.counts_flows = on
+
+    cdef void odd(self, uint64_t anomalies) noexcept nogil:
+        """Count the anomalies of a finished transaction, given by their bits."""
+        cdef int bit
+        for bit in range(ANOMALIES_END):
+            self.anomalies[bit] += anomalies >> bit & 1
+
+    cdef void odd_websocket(self, uint32_t anomalies) noexcept nogil:
+        """Count the anomalies of a WebSocket connection that has ended, given by their bits."""
+        cdef int bit
+        for bit in range(WEBSOCKET_ANOMALIES_END):
+            self.websocket_anomalies[bit] += anomalies >> bit & 1
+
+    cdef void response_time(self, uint64_t ns) noexcept nogil:
+        cdef int bucket = 0
+        while bucket < BUCKETS_END - 1 and ns > BOUNDS_NS[bucket]:
+            bucket += 1
+        self.response_buckets[bucket] += 1
+        self.response_sum_ns += ns
+
+    def counts(self):
+        """Return {name: value} for the worker's stats page."""
+        counts = {
+            "segments": self.segments,
+            "rejected.bad_header": self.bad_header,
+            "rejected.no_connection": self.no_connection,
+            "rejected.bad_checksum": self.bad_checksum,
+            "duplicate_frames": self.duplicate_frames,
+            "checksums.bad": self.checksums_bad,
+            "checksums.offloaded": self.checksums_offloaded,
+            "checksums.unverified": self.checksums_unverified,
+            "urgent_segments": self.urgent,
+            "resets_ignored": self.resets_ignored,
+            "fins_ignored": self.fins_ignored,
+            "flows": self.flows,
+            "half_open": self.half_open,
+            "flows_opened": self.flows_opened,
+            "flows_ended.fin": self.ended_fin,
+            "flows_ended.rst": self.ended_rst,
+            "flows_ended.timeout": self.ended_timeout,
+            "flows_ended.evicted": self.ended_evicted,
+            "flows_ended.half_open": self.ended_half_open,
+            "flows_ended.reused": self.ended_reused,
+            "flows_ended.shutdown": self.ended_shutdown,
+            "flows_one_sided": self.one_sided,
+            "payload_bytes": self.payload,
+            "payload.delivered": self.delivered,
+            "payload.duplicate": self.duplicate,
+            "payload.conflicting": self.conflicting,
+            "payload.out_of_window": self.out_of_window,
+            "payload.unacknowledged": self.unacknowledged,
+            "payload.late": self.late,
+            "payload.evicted": self.evicted,
+            "payload.past_limit": self.past_limit,
+            "payload.ignored": self.ignored,
+            "pending_bytes": self.pending,
+            "flow_payload.reported": self.flow_reported,
+            "flow_payload.refused": self.flow_refused,
+            "flow_payload.crash": 0,
+            "flow_payload.off": self.flow_off + (0 if self.counts_flows else self.payload - self.off_since),
+            "flow_open_bytes": self.flow_open,
+            "gaps": self.gaps,
+            "gap_bytes": self.gap_bytes,
+            "out_of_order_segments": self.out_of_order,
+            "ack_unseen": self.ack_unseen,
+            "acked_unseen_bytes": self.acked_unseen,
+            "midstream_streams": self.midstream,
+            "messages.started": self.started,
+            "messages.complete": self.complete,
+            "messages.truncated": self.truncated,
+            "messages.failed": self.failed,
+            "messages.open": self.started - self.complete - self.truncated - self.failed,
+            "head_bytes": self.head_bytes,
+            "waiting_bytes": self.waiting_bytes,
+            "given_up": self.given_up,
+            "parse_errors": self.parse_errors,
+            "resyncs": self.resyncs,
+            "retracted": self.retracted,
+            "not_http_bytes": sum([self.not_http_bytes[i] for i in range(KINDS_END)]),
+            "skipped_bytes": self.skipped_bytes,
+            "tunnels": self.tunnels,
+            "tunnels_too_deep": self.tunnels_too_deep,
+            "tunnel_bytes": self.tunnel_bytes,
+            "websockets.started": self.websockets,
+            "websockets.ended": self.websockets_ended,
+            "websockets.open": self.websockets - self.websockets_ended,
+            "websocket_bytes": self.websocket_bytes,
+            "websocket_frames": self.websocket_frames,
+            "websocket_messages": self.websocket_messages,
+            "websocket_losses": self.websocket_losses,
+            "websocket_resyncs": self.websocket_resyncs,
+            "http2_streams_open": self.http2[STREAMS] - self.http2[STREAMS_ENDED],
+            "http2_table_bytes": self.table_bytes,
+            "body_bytes.request": self.body_request,
+            "body_bytes.response": self.body_response,
+            "bodies_out_of_time": self.out_of_time,
+            "decoded_bytes": self.decoded,
+            "response_seconds.sum_ns": self.response_sum_ns,
+        }
+        for i, name in enumerate(QUIC_OUTCOMES):
+            counts[f"quic_datagrams.{name}"] = self.datagrams[i]
+        for i, name in enumerate(HTTP2_NAMES):
+            counts[name] = self.http2[i]
+        for i, name in enumerate(METHODS):
+            counts[f"requests.{name}"] = self.requests[i]
+        for i, name in enumerate(STATUS_CLASSES):
+            counts[f"responses.{name}"] = self.responses[i]
+        for i, name in enumerate(ANOMALIES):
+            counts[f"anomalies.{name}"] = self.anomalies[i]
+        for i, name in enumerate(WEBSOCKET_ANOMALIES):
+            counts[f"websocket_anomalies.{name}"] = self.websocket_anomalies[i]
+        for i, name in enumerate(BODY_OUTCOMES):
+            counts[f"bodies.{name}"] = self.bodies[i]
+        for i, name in enumerate(NOT_HTTP):
+            counts[f"not_http_streams.{name}"] = self.not_http[i]
+            counts[f"not_http_bytes.{name}"] = self.not_http_bytes[i]
+        for i, name in enumerate(SPOKEN):
+            counts[f"connections.{name}"] = self.connections[i]
+            if i != SILENT:
+                counts[f"connections_open.{name}"] = self.speaking[i]
+        for i, name in enumerate(PAIRINGS):
+            counts[f"pairing.{name}"] = self.pairings[i]
+        for i, bound in enumerate(RESPONSE_BUCKETS_S):
+            counts[f"response_seconds.le.{bound}"] = self.response_buckets[i]
+        for i, topic in enumerate(TOPICS):
+            counts[f"made.{topic}"] = self.made[i]
+            counts[f"dropped_share.{topic}"] = self.over_share[i]
+        return counts

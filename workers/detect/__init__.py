@@ -1,0 +1,1 @@
+"""Detection of protocols by first bytes, and the applications that only count."""

@@ -1,1 +1,0 @@
-ALWAYS_REDACTED: tuple[str, ...]

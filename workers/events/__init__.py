@@ -1,0 +1,1 @@
+"""Events: their schema, and the encoder that writes transactions as JSON lines."""

@@ -1,0 +1,3 @@
+ALWAYS_REDACTED: tuple[str, ...]
+
+def anomalies_json(bits: int) -> bytes: ...

@@ -1,0 +1,1 @@
+"""Events of TCP connections, whatever their protocol."""

@@ -1,3 +1,0 @@
-ANOMALIES: tuple[str, ...]
-
-def anomalies_json(bits: int) -> bytes: ...

@@ -1,0 +1,259 @@
+"""The worker process: batches of frames in, events out.
+
+`python -m workers.process.worker RUN_DIR INDEX` passes the captures' batches to the pipeline, and its events to the
+feed, until every capture has sent END (or SIGTERM announces the end). Then it publishes the open events, and sends END.
+It counts every batch before it parses it. Counters continue from those of a killed predecessor, and the start accounts
+for the frames that died with it. The pipeline counts garbage on the wire; an exception here is a bug and ends the
+process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from appliance.config.schema import Config
+from appliance.ipc.channel import EventSender, FrameReceiver
+from appliance.ipc.event_batch import BadMessage
+from appliance.ipc.frame_batch import header
+from appliance.ipc.shared_memory import SharedMemoryError
+from appliance.ipc.sockets import Bus, BusError, Waiter
+from appliance.runtime import log, sandbox
+from appliance.runtime.child import ChildRuntime, configuration, exit_now
+from appliance.runtime.paths import Paths
+from appliance.stats.names import DONE, DRAINING, READY
+from appliance.stats.page import Page
+from appliance.stats.pipeline_counters import PIPELINE_GAUGES
+from appliance.stats.receive_cursor import AtLeastOnceCursor
+from appliance.stats.received_counters import ReceivedCounters
+from appliance.stats.reconcile import close_worker
+from workers.pipeline import Pipeline, bodies_of
+from workers.process.event_publisher import Publisher
+from workers.process.quarantine import keep
+from workers.quic.keys import load_ciphers
+
+FINISHED = 4096  # connections that end between two messages to the feed: their events take some MB
+TURN_BATCHES = 16  # per turn of the loop: some ms of work between two checks of the clock
+COUNTER_INTERVAL_S = 0.05  # how old the pipeline's counters in the page may be
+IDLE_SLACK_NS = 250_000_000  # the largest delay of a frame, beyond the expected one, on an idle link
+
+
+class Worker:
+    """One shard: its receiver, its pipeline, its link to the feed. `run` is its whole life, once."""
+
+    def __init__(self, config: Config, run_dir: Path, index: int, page: Page, runtime: ChildRuntime) -> None:
+        self.config = config
+        self.run_dir = run_dir
+        self.index = index
+        self.page = page
+        self.received = [ReceivedCounters(page, capture) for capture in range(config.capture_count)]
+        self.runtime = runtime
+        self.cursor = AtLeastOnceCursor(page)
+        self.bus = Bus()
+        self.receiver = FrameReceiver(self.bus, config, run_dir, index, self.cursor.first)
+        self._forget_unfinished()
+        close_worker(page, config.capture_count)
+        self.base = page.snapshot()
+        epoch = time.time_ns()
+        events = EventSender(self.bus, config, run_dir, index, epoch)
+        self.publisher = Publisher(config, index, page, events, runtime, epoch)
+        self.pipeline = Pipeline(config, live=not config.lossless)
+        self.counted_at = 0.0
+        self.pending_since: float | None = None  # when the oldest event not yet published was made
+        self.clock_at_last_batch: tuple[int, int] | None = None  # the pipeline's clock and the monotonic one
+
+    def run(self) -> int:
+        """Run the worker until its end, and return its exit code."""
+        waiter = Waiter()
+        waiter.watch(self.receiver.socket, read=True)
+        age_s = min(self.config.feed.event_batch_age_ms / 1000, 0.02)
+        self.runtime.state(READY)
+        while not self._ended():
+            self.runtime.heartbeat()
+            stopping = self.runtime.stopping
+            if fresh := self.runtime.poll_config(self.run_dir):
+                self._publish()
+                self.pipeline.configure(fresh)
+            if not self._receive():
+                if stopping:
+                    self._count_missing()
+                    break
+                self._idle()
+                waiter.wait(age_s)
+            self._publish_if_due()
+        return self._finish()
+
+    def _ended(self) -> bool:
+        return all(counters.ended for counters in self.received)
+
+    def _receive(self) -> int:
+        """Process the batches that wait on the link, at most TURN_BATCHES; return their number."""
+        for count in range(TURN_BATCHES):
+            self.runtime.heartbeat()
+            try:
+                message = self.receiver.receive()
+            except (BadMessage, SharedMemoryError) as fault:
+                log.warning(f"worker {self.index}: not from a capture: {fault}; it is passed over", reason="link")
+                continue
+            if message is None:
+                return count
+            self._process(message)
+            if self.pipeline.pending_output >= self.config.feed.event_batch_bytes:
+                self._publish()
+        return TURN_BATCHES
+
+    def _process(self, message: memoryview) -> None:
+        cursor, capture = self.cursor, self.receiver.sender
+        sound = cursor.take(capture, self.receiver.number)
+        batch = header(message)
+        self._account(batch.capture, batch.cumulative, batch.frames, len(message), batch.end)
+        if batch.end:
+            cursor.done(capture)
+        elif sound:
+            cursor.begin(capture)
+            self._report_backlog()
+            self.pipeline.feed(message)
+            cursor.done(capture)  # its events leave after this: a restart processes no batch twice
+            self.clock_at_last_batch = self.pipeline.now_ns, time.monotonic_ns()
+            self.page["lag_ns"] = max(0, self.clock_at_last_batch[1] - batch.sealed_ns)
+        else:
+            cursor.done(capture)
+            self._quarantine(message, batch.frames)
+
+    def _report_backlog(self) -> None:
+        """Update the backlog's state in a live run, to limit each connection to its share; a run over a file waits."""
+        if not self.config.lossless:
+            self.pipeline.backlog(*self.publisher.backlog())
+
+    def _quarantine(self, message: memoryview, frames: int) -> None:
+        page, capture = self.page, self.receiver.sender
+        page.add("quarantined", frames)
+        page.add("quarantined_batches", 1)
+        text = f"worker {self.index}: two workers died of a batch of {frames} frames; it is left out"
+        link_type = Page.open(Paths(self.run_dir).capture_page(capture), writable=False)["link_type"]
+        try:
+            path = keep(self.run_dir, self.index, message, link_type, self.config.workers.quarantine_files)
+            text += f", see {path}" if path else ""
+        except OSError as error:
+            text += f"; it could not be kept: {error.strerror}"
+        log.warning(text, reason="loss")
+
+    def _forget_unfinished(self) -> None:
+        """Subtract the batches that a predecessor had counted as received when it died: they come again."""
+        page = self.page
+        for capture, number, message in self.receiver.queued:
+            if self.cursor.hold(capture, number):
+                batch = header(message)
+                if self.received[capture].accounted > batch.cumulative:
+                    self.received[capture].add(-batch.frames)
+                    page.add(f"received_batches.{capture}", -1)
+                    page.add(f"received_bytes.{capture}", -len(message))
+
+    def _account(self, capture: int, cumulative: int, frames: int, length: int, end: bool) -> None:
+        page = self.page
+        counters = self.received[capture]
+        counters.close_gap(cumulative)
+        counters.add(frames)
+        page.add(f"received_batches.{capture}", 1)
+        page.add(f"received_bytes.{capture}", length)
+        counters.ended = end
+
+    def _count_missing(self) -> None:
+        """Count frames that the captures sent and this worker never got as lost, if it stops without every END."""
+        for c in range(self.config.capture_count):
+            sent = Page.open(Paths(self.run_dir).capture_page(c), writable=False)[f"sent.{self.index}"]
+            self.received[c].close_gap(sent)
+
+    def _idle(self) -> None:
+        """Advance the pipeline's clock while no batch comes; only when live, and never by a step of the clock."""
+        if self.clock_at_last_batch is None or self.config.lossless:
+            return
+        clock, monotonic = self.clock_at_last_batch
+        self._report_backlog()
+        late = (self.config.capture.timeout_ms + self.config.shard.batch_age_ms) * 1_000_000 + IDLE_SLACK_NS
+        self.pipeline.advance(clock + time.monotonic_ns() - monotonic - late)
+
+    def _publish_if_due(self) -> None:
+        now = time.monotonic()
+        if self.pipeline.pending_events == 0:
+            self.pending_since = None
+        elif self.pending_since is None:
+            self.pending_since = now
+        elif self._is_due(now - self.pending_since):
+            self._publish()
+        if now - self.counted_at >= COUNTER_INTERVAL_S:
+            self._publish_counters()
+
+    def _is_due(self, age_s: float) -> bool:
+        """Return whether events of this age leave in a body that is not full."""
+        if age_s < self.config.feed.event_batch_age_ms / 1000:
+            return False
+        return self.config.lossless or not self.publisher.behind
+
+    def _publish(self) -> None:
+        taken = self.pipeline.take()
+        self._publish_counters()
+        self.publisher.publish(taken)
+        self.pending_since = None
+
+    def _publish_counters(self) -> None:
+        counts = self.pipeline.counts()
+        self.page.update({name: n if name in PIPELINE_GAUGES else n + self.base[name] for name, n in counts.items()})
+        self.counted_at = time.monotonic()
+
+    def _finish(self) -> int:
+        """End every connection, publish their events, send END and wait for the feed; return the exit code."""
+        self.runtime.state(DRAINING)
+        if not self.config.lossless or self.runtime.stopping:
+            self.publisher.deadline = time.monotonic() + self.config.run.drain_s
+        while self.pipeline.finish(FINISHED):
+            self.runtime.heartbeat()
+            self._publish()
+        self._publish()
+        feed = Page.open(Paths(self.run_dir).feed_page, writable=False)
+        delivered = self.publisher.end(feed)
+        self.bus.close()
+        if not delivered:
+            log.warning(f"worker {self.index}: the feed did not take the last events", reason="link")
+            self.page["error"] = 1
+            return 1
+        self.runtime.state(DONE)
+        return 0
+
+
+def prepare(config: Config) -> None:
+    """Load the modules that only some workers need, because a worker in its sandbox has no files."""
+    if not config.lossless or bodies_of(config) or config.websocket.decode:  # a reload may need them later
+        import workers.body.message_inflater
+        import workers.body.reader
+    if not config.lossless or "tls" in config.events.datasets:
+        import workers.tls.settings  # noqa: F401
+    if config.opens_quic:
+        load_ciphers()
+
+
+def main(argv: list[str]) -> int:
+    """Run the process and return its exit code; see the module."""
+    run_dir, index = Path(argv[1]), int(argv[2])
+    page = Page.open(Paths(run_dir).worker_page(index))
+    config = configuration(run_dir, page)
+    log.start(config, f"worker {index}", page, of=config.worker_count)
+    runtime = ChildRuntime(page, live=not config.lossless)
+    prepare(config)
+    sandbox.enter("worker", config, run_dir, page, first=index == 0)
+    try:
+        worker = Worker(config, run_dir, index, page, runtime)
+    except BusError as error:
+        log.error(str(error), reason="link")
+        page["error"] = 1
+        return 2
+    try:
+        return worker.run()
+    except Exception:  # exit here, while a reference keeps the batch: freed, its slot would return to the capture
+        log.current().exception(*sys.exc_info())
+        exit_now(1)
+
+
+if __name__ == "__main__":
+    exit_now(main(sys.argv))

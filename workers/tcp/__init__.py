@@ -1,0 +1,1 @@
+"""TCP: segments, connections, and the reassembly of both directions."""
