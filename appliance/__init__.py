@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from appliance.bpf import Filter
-    from appliance.handle import Handle
-    from appliance.interfaces import devices
-    from appliance.packet import Metadata, Packet
-    from appliance.pcap import open_live, open_offline
-    from appliance.pcaperror import (
+    from appliance.packet.packet import Metadata, Packet
+    from appliance.pcap.bpf import Filter
+    from appliance.pcap.devices import devices
+    from appliance.pcap.errors import (
         BadFilter,
         FrameRefused,
         NoSuchDevice,
@@ -24,8 +22,10 @@ if TYPE_CHECKING:
         QueueFull,
         TruncatedCapture,
     )
-    from appliance.savefile import PcapWriter
-    from appliance.subscriber import AsyncSubscriber, Gap, Received, Subscriber
+    from appliance.pcap.handle import Handle
+    from appliance.pcap.opening import open_live, open_offline
+    from appliance.pcap.writer import PcapWriter
+    from appliance.subscriber.subscriber import AsyncSubscriber, Gap, Received, Subscriber
 
 __version__ = "0.1.0"
 __all__ = [
@@ -54,24 +54,25 @@ __all__ = [
 
 if not TYPE_CHECKING:
     _HOMES = {
-        **dict.fromkeys(("AsyncSubscriber", "Gap", "Received", "Subscriber"), "subscriber"),
-        "Filter": "bpf",
-        "Handle": "handle",
-        "Metadata": "packet",
-        "Packet": "packet",
-        "PcapWriter": "savefile",
-        "devices": "interfaces",
-        "open_live": "pcap",
-        "open_offline": "pcap",
+        **dict.fromkeys(("AsyncSubscriber", "Subscriber"), "subscriber.subscriber"),
+        **dict.fromkeys(("Gap", "Received"), "subscriber.sequencer"),
+        "Filter": "pcap.bpf",
+        "Handle": "pcap.handle",
+        "Metadata": "packet.packet",
+        "Packet": "packet.packet",
+        "PcapWriter": "pcap.writer",
+        "devices": "pcap.devices",
+        "open_live": "pcap.opening",
+        "open_offline": "pcap.opening",
     }
 
     def __getattr__(name: str) -> object:
-        """Loads a name when it is first used (PEP 562): a short command needs none of them."""
+        """Load a name when it is first used (PEP 562): a short command needs none of them."""
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
-        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'pcaperror')}"), name)
+        value = getattr(import_module(f"{__name__}.{_HOMES.get(name, 'pcap.errors')}"), name)
         globals()[name] = value
         return value
 

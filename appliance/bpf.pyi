@@ -1,9 +1,0 @@
-from typing import final
-
-@final
-class Filter:
-    text: str
-    link_type: int
-    snaplen: int
-    def __init__(self, text: str, link_type: int = 1, snaplen: int = 262144) -> None: ...
-    def matches(self, frame: bytes | bytearray | memoryview, wirelen: int | None = None) -> bool: ...

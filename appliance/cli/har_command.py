@@ -1,0 +1,97 @@
+"""The command line of `appliance har`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from appliance import __version__
+from appliance.cli.options import connect_option, key_option, replay_option, server_key_option, stop
+
+
+@click.command()
+@click.option("-r", "--read", "capture", default="", metavar="FILE", help="Read this capture file.")
+@click.option(
+    "--events", "events_file", default="", metavar="FILE", help="Read events: JSON Lines, also .gz or .zst; - is stdin."
+)
+@click.option(
+    "--since", metavar="WHEN", help="Read stored events of a feed: 90s, 10m, 2h, 1d ago, or an ISO 8601 time."
+)
+@click.option("-o", "--output", required=True, metavar="OUT.har", help="Write this file; - is standard output.")
+@click.option("--where", metavar="EXPR", help="Only transactions that match; see appliance events.")
+@click.option(
+    "-n", "most", type=click.IntRange(min=1), default=100_000, show_default=True, metavar="N", help="Maximum entries."
+)
+@click.option("-c", "--config", default="", metavar="FILE.toml", help="With -r: read options from this TOML file.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With -r: set any key of the TOML file.")
+@connect_option
+@replay_option
+@server_key_option
+@key_option
+def har(
+    capture: str,
+    events_file: str,
+    since: str | None,
+    output: str,
+    where: str | None,
+    most: int,
+    config: str,
+    settings: tuple[str, ...],
+    connect: str,
+    replay: str,
+    server_key: str,
+    key: str,
+) -> None:
+    """Write HTTP transactions as an HTTP Archive (HAR 1.2), which browsers and proxies open.
+
+    An entry has what its event has. From a capture file, that is all header fields and up to 1 MiB of each body. From
+    events, http.headers and bodies.excerpt_bytes of the sensor decide. Credentials are redacted unless
+    http.redaction is false. A response whose request was not captured is left out.
+    """
+    from datetime import UTC, datetime
+
+    from appliance.cli.event_filter import WhereError, compile_where
+    from appliance.cli.events import since as start_time
+    from appliance.cli.har import HarArgs, make_archive
+    from appliance.ipc.sockets import BusError
+    from appliance.native.safe_files import Unusable
+    from appliance.pubsub.curve_keys import KeyFault
+
+    if sum(map(bool, (capture, events_file, since))) != 1:
+        stop("give one of -r FILE, --events FILE and --since WHEN")
+    if (config or settings) and not capture:
+        stop("-c and --set are for -r: events are made already")
+    now = datetime.now(UTC)
+    try:
+        test = compile_where(where) if where is not None else None
+    except WhereError as error:
+        stop(f"--where {error}")
+    try:
+        begin = start_time(since, now) if since else ""
+    except (ValueError, OverflowError):
+        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
+    args = HarArgs(
+        output,
+        capture,
+        events_file,
+        begin,
+        start_time("0s", now),
+        test,
+        most,
+        config,
+        settings,
+        connect,
+        replay,
+        server_key,
+        key,
+    )
+    try:
+        code = make_archive(args, __version__)
+    except Unusable as error:
+        stop(str(error))
+    except KeyFault as error:
+        stop(f"--server-key, --key: {error}")
+    except BusError as error:
+        stop(f"--connect {error}")
+    sys.exit(code)

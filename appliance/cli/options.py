@@ -1,0 +1,56 @@
+"""Options that several commands share, the parsers of their values, and the end of a command that cannot run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from appliance.config.defaults import FEED
+
+SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+connect_option = click.option(
+    "--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="Endpoint of the feed."
+)
+replay_option = click.option(
+    "--replay", default="", metavar="ENDPOINT", help="Endpoint for replay requests, or off. [announced by the feed]"
+)
+server_key_option = click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
+key_option = click.option("--key", default="", metavar="FILE", help="File with your own secret key, for a locked feed.")
+run_option = click.option(
+    "--run", type=click.Path(path_type=Path), metavar="DIR", help="Run directory. [the instance running here]"
+)
+
+
+def size(text: str) -> int:
+    """Parse a number of bytes, with K, M or G for powers of 1024."""
+    plain = text.strip().lower().removesuffix("b").removesuffix("i")
+    number, suffix = (plain[:-1], plain[-1]) if plain[-1:] in ("k", "m", "g") else (plain, "")
+    if not (number.isascii() and number.isdigit()):
+        raise click.BadParameter(f"{text!r} is not a size; write a number of bytes, or something like 256M")
+    return int(number) * SUFFIXES[suffix]
+
+
+def setting(text: str) -> tuple[str, object]:
+    """Parse SECTION.KEY=VALUE. The value is TOML; a bare word is a string."""
+    import tomllib
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE; see `appliance config` for the keys")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def stop(message: str, code: int = 2) -> NoReturn:
+    """Print the reason and exit."""
+    from appliance.text.terminal import plain
+
+    for line in message.splitlines():
+        click.echo(f"appliance: {plain(line)}", err=True)
+    sys.exit(code)

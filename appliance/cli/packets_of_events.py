@@ -1,0 +1,127 @@
+"""`appliance packets --event`: the frames behind events, out of captures into one pcapng file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from appliance.cli.event_sources import EventsOfCapture, lines_of_file
+from appliance.extract.connections import Connections
+from appliance.extract.extract import Extract
+from appliance.extract.pcapng import PcapngWriter
+from appliance.native.file_identity import clashes
+from appliance.native.safe_files import Unusable, whole_file
+from appliance.pcap.errors import PcapError
+from appliance.text.terminal import safe, stderr_line
+
+ID = re.compile("[0-9a-f]{32}")
+ALL_EVENTS = {"events.datasets": ["http", "websocket", "tls", "flow"]}  # the options of a run that has every event
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class EventPacketsArgs(NamedTuple):
+    """The arguments of the command. events: ids of events or connections, or files of events."""
+
+    captures: Sequence[str]
+    events: Sequence[str]
+    output: str
+
+
+def packets_of_events(args: EventPacketsArgs) -> int:
+    """Write the frames of the connections of events. Return the exit code. Raises Unusable before any output."""
+    inputs = [("-r", path) for path in args.captures] + [
+        ("--event", path) for path in args.events if not ID.fullmatch(path)
+    ]
+    for mine, other in clashes(dict.fromkeys(inputs), [("-w", args.output)]):
+        raise Unusable(f"{mine} {args.output}: is the file of {other}, too; name another one")
+    for path in args.captures:
+        if not os.path.isfile(path):
+            why = "it is read twice, so it must be a file" if os.path.exists(path) else os.strerror(errno.ENOENT)
+            raise Unusable(f"-r {path}: {why}")
+    events = list(_events(args))
+    try:
+        connections = Connections(events)
+        extract = Extract(args.captures, connections)
+        extract.survey()
+        with whole_file(args.output) as out:
+            extract.write(PcapngWriter(out, f"{len(events)} events of {len(connections.all)} connections"))
+    except PcapError as error:
+        raise Unusable(str(error)) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unusable(f"--event: an event has no {error}") from error
+    except OSError as error:
+        raise Unusable(f"-w {args.output}: {error.strerror}") from error
+    for path in dict.fromkeys(extract.cut):
+        stderr_line(f"{safe(path)} ends within a frame")
+    frames = sum(wanted.written for wanted in connections.all)
+    many = "connection" if len(connections.all) == 1 else "connections"
+    stderr_line(f"{frames:,} frames of {len(connections.all):,} {many} in {safe(args.output)}")
+    return _compare(args.output, events)
+
+
+def _events(args: EventPacketsArgs) -> Iterator[dict[str, Any]]:
+    """Yield the wanted events. Raises Unusable."""
+    ids = [name for name in args.events if ID.fullmatch(name)]
+    for path in args.events:
+        if path in ids:
+            continue
+        if path != "-" and not os.path.exists(path):
+            raise Unusable(f"--event {path}: {os.strerror(errno.ENOENT)}; it is neither an id of 32 hexadecimal digits")
+        for number, line in enumerate(lines_of_file(path, "--event"), 1):
+            if line.strip():
+                yield _event(line, f"--event {path}, line {number}")
+    if not ids:
+        return
+    found: set[str] = set()
+    for path in args.captures:
+        for line in EventsOfCapture(path, ALL_EVENTS):
+            event = _event(line, f"-r {path}")
+            names = {event["event"]["id"], event["appliance"].get("connection", "")} & set(ids)
+            if names:
+                found |= names
+                yield event
+    if missing := [name for name in ids if name not in found]:
+        raise Unusable(f"--event {missing[0]}: no such event or connection in {', '.join(args.captures)}")
+
+
+def _event(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        event = _decode(line)
+        event["network"]["transport"]  # an event has it, other JSON has not
+        return event
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise Unusable(f"{where}: not an event, one JSON object a line, as `appliance run -o` writes it") from error
+
+
+def _compare(path: str, events: Sequence[dict[str, Any]]) -> int:
+    """Report whether the new file gives the same events. Return the exit code."""
+    made = {event["event"]["id"]: event for event in map(_decode, EventsOfCapture(path, ALL_EVENTS))}
+    differ = [event["event"]["id"] for event in events if _known(made.get(event["event"]["id"])) != _known(event)]
+    if not differ:
+        stderr_line("a run over it gives the same events")
+        return 0
+    stderr_line(f"a run over it gives {len(events) - len(differ)} of {len(events)} events; another one is {differ[0]}")
+    return 1
+
+
+def _known(event: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the part of an event that does not depend on the sensor and its options."""
+    if event is None:
+        return {}
+    http = event.get("http", {})
+    plain = {
+        side: {key: value for key, value in http[side].items() if key in ("method", "status_code", "bytes")}
+        for side in http
+        if side != "version"
+    }
+    return {
+        "id": event["event"]["id"],
+        "http": plain,
+        "tls": event.get("tls"),
+        "pairing": event["appliance"].get("pairing"),
+    }

@@ -1,0 +1,1 @@
+"""`appliance doctor`: checks of host, interface and running instance, each with what to do."""

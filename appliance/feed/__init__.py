@@ -1,0 +1,1 @@
+"""The feed process: it publishes the workers' events to subscribers and answers their replay questions."""

@@ -1,0 +1,1 @@
+"""Forwarding of events to NATS JetStream or Kafka, at least once each."""

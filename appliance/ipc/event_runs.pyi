@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def by_topic(runs: Buffer, body: Buffer, topics: int, lines: bool) -> list[tuple[int, int, int, bytes]]: ...

@@ -1,0 +1,126 @@
+"""The peers of a public port: the memory that each of them uses, and the choice of a peer to disconnect.
+
+Pure. ZeroMQ bounds each part of a message and the queued messages, but neither the parts of one message nor the memory
+of subscriptions. This module subtracts the whole messages of a peer from the bytes that it sent. The rest is its
+unfinished message. That and its subscriptions are bounded, for one peer and for all together. The number of peers is
+bounded, too. A place is for a peer that talks; newcomers, which are silent so far, have a few places of their own, and
+the oldest of them is disconnected first.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter
+
+OVERHEAD = 64  # bytes of a message beside its own, with CURVE; and of a topic in memory
+TOPIC_BYTE = 16  # the cost of a byte of a topic; ZeroMQ keeps topics in a tree with a node for each byte
+STRANGERS = 4  # silent newcomers may exceed the limit by this part of it
+SHARE = 4  # of the memory for all peers, the part that one may use
+
+
+def origin(family: int, address: str) -> bytes:
+    """Return the origin of a peer: an IPv4 address, or the 64 bits of an IPv6 address that one host may fill."""
+    if family == socket.AF_INET:
+        return socket.inet_pton(socket.AF_INET, address)
+    if family != socket.AF_INET6:
+        return b""
+    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    return packed[12:] if packed.startswith(bytes(10) + b"\xff\xff") else packed[:8]
+
+
+class _Peer:
+    def __init__(self, where: bytes) -> None:
+        self.where = where
+        self.sent = 0  # bytes, whatever their use
+        self.finished = 0  # of these, those of whole messages
+        self.topics: set[bytes] = set()
+        self.live = 0  # bytes that its topics take
+        self.talks = False
+
+    @property
+    def held(self) -> int:
+        return self.sent - self.finished + self.live
+
+
+class Peers:
+    """Peers by a number. most: of those that talk, at a time; most_held: bytes, for all of them."""
+
+    def __init__(self, most: int, most_held: int) -> None:
+        self.most = most
+        self.most_held = most_held
+        self.held = 0
+        self.subscribers = 0  # peers with a subscription
+        self._peers: dict[int, _Peer] = {}  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._peers
+
+    def come(self, number: int, where: bytes) -> None:
+        """Add a peer."""
+        self.go(number)
+        self._peers[number] = _Peer(where)
+
+    def go(self, number: int) -> None:
+        """Remove a peer, and its share of the memory."""
+        peer = self._peers.pop(number, None)
+        if peer is not None:
+            self.held -= peer.held
+            self.subscribers -= bool(peer.topics)
+
+    def sent(self, number: int, total: int) -> None:
+        """Set the total of bytes that it has sent."""
+        if (peer := self._peers.get(number)) is not None:
+            self.held += max(peer.sent, total) - peer.sent
+            peer.sent = max(peer.sent, total)
+
+    def finished(self, number: int, size: int) -> None:
+        """Count a whole message that was received. Call `sent` before."""
+        if (peer := self._peers.get(number)) is not None:
+            step = min(size + OVERHEAD, peer.sent - peer.finished)
+            peer.finished += step
+            self.held -= step
+            peer.talks = True
+
+    def wants(self, number: int, topic: bytes, on: bool) -> None:
+        """Begin or end one of its subscriptions."""
+        peer = self._peers.get(number)
+        if peer is None or on == (topic in peer.topics):
+            return
+        step = TOPIC_BYTE * len(topic) + OVERHEAD
+        self.subscribers -= bool(peer.topics)
+        if on:
+            peer.topics.add(topic)
+        else:
+            peer.topics.remove(topic)
+            step = -step
+        self.subscribers += bool(peer.topics)
+        peer.live += step
+        self.held += step
+        peer.talks = bool(peer.topics)
+
+    def greedy(self, number: int) -> int | None:
+        """Return the peer to disconnect after this one sent something: itself, one with more memory, or None."""
+        peer = self._peers.get(number)
+        if peer is not None and peer.held > self.most_held // SHARE:
+            return number
+        if self.held > self.most_held:
+            return max(self._peers, key=lambda one: self._peers[one].held)
+        return None
+
+    def crowded_out(self) -> int | None:
+        """Return the peer to disconnect because there are too many, or None.
+
+        The first choice is the newcomer that has been silent longest. If too many peers talk, it is the last of those
+        from the origin of most peers.
+        """
+        talking = [(number, peer.where) for number, peer in self._peers.items() if peer.talks]
+        if len(talking) > self.most:
+            places = Counter(where for _, where in talking)
+            most = max(places.values())
+            return next(number for number, where in reversed(talking) if places[where] == most)
+        if len(self._peers) > self.most and len(self._peers) - len(talking) > self.most // STRANGERS:
+            return next(number for number, peer in self._peers.items() if not peer.talks)
+        return None

@@ -1,0 +1,1 @@
+"""Prometheus metrics: families over the stats pages, and the HTTP server that exposes them."""

@@ -1,0 +1,1 @@
+"""Files of events: JSON Lines and Parquet, rotated and removed by age and size."""

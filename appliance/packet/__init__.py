@@ -1,0 +1,1 @@
+"""The Packet API of the library: layers over dpkt, printed, dumped and serialised."""

@@ -1,0 +1,1 @@
+"""libpcap: live and offline handles, filters, devices, capture files."""

@@ -1,0 +1,23 @@
+import os
+from types import TracebackType
+from typing import Self, final
+
+from appliance.packet.packet import Packet
+
+@final
+class PcapWriter:
+    name: str
+    link_type: int
+    snaplen: int
+    frames: int
+    def __init__(
+        self, path: str | os.PathLike[str], link_type: int = 1, snaplen: int = 262144, nanoseconds: bool = True
+    ) -> None: ...
+    def write(self, packet: Packet) -> None: ...
+    def write_frame(self, data: bytes | bytearray | memoryview, ts_ns: int, wirelen: int | None = None) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

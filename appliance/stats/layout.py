@@ -1,0 +1,81 @@
+"""The slots of each stats page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.stats.names import (
+    BLIND,
+    EVENT_DROPS,
+    FENCES,
+    FRAGMENT_OUTCOMES,
+    LINK_DROPS,
+    LOG_REASONS,
+    REFUSALS,
+    RELOADS,
+    REPLAY_RESULTS,
+    STORED_TOPICS,
+    TOPICS,
+)
+from appliance.stats.pipeline_counters import PIPELINE_COUNTERS
+
+_LOG = tuple(f"{slot}.{reason}" for slot in ("log_lines", "log_suppressed") for reason in LOG_REASONS)
+_COMMON = (
+    *("state", "pid", "progress_ns", "starts", "error", "generation", "wanted_generation", "config_error"),
+    *(f"sandbox.{fence}" for fence in FENCES),
+    *_LOG,
+)
+
+
+def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
+    """Return the slots of a capture's page. verdicts: those of wire.tcp_locator.
+
+    A slot counts frames unless its name says bytes. A fragment is a frame with the verdict "fragment" and one of the
+    fragment outcomes, or the reassembler holds it. A reassembled datagram counts as reassembled, and as offered,
+    rejected or shed like a frame. shed_steps is the share of new flows that this capture sheds now, in 256ths.
+    kernel_shed_steps is the share of all flows that the kernel filter refuses, and kernel_shed_ns the time during which
+    it has refused any. opened counts how often the capture opened its source; interface_monitor defines blind_ns.
+    """
+    names = [*_COMMON, "kernel_received", "kernel_dropped", "kernel_if_dropped", "kernel_abandoned", "looped_frames"]
+    names += ["frames", "bytes", "wire_bytes", "truncated_frames", "input_bytes_read", "input_bytes_total"]
+    names += ["last_frame_ns", "link_type", *(f"rejected.{verdict}" for verdict in verdicts)]
+    names += [*(f"fragments.{outcome}" for outcome in FRAGMENT_OUTCOMES), "fragments.held"]
+    names += ["reassembled", "fragment_conflicts", "shed_frames", "shed_bytes", "shed_flows", "shed_evicted"]
+    names += ["kernel_shed_steps", "kernel_shed_ns", "opened", "link_down", *(f"blind_ns.{why}" for why in BLIND)]
+    per_link = ("offered", "sent", "sent_batches", "sent_bytes", *LINK_DROPS, "shed_steps")
+    return names + [f"{name}.{worker}" for worker in range(workers) for name in per_link]
+
+
+def worker_layout(captures: int) -> list[str]:
+    """Return the slots of a worker's page: frames received by capture, pipeline counters, events by topic.
+
+    appliance.stats.receive_cursor defines epoch, taking, taken and begun.
+    """
+    per_link = ("received", "received_batches", "received_bytes", "lost", "ended", "epoch", "taking", "taken", "begun")
+    names = [*_COMMON, *(f"{name}.{capture}" for capture in range(captures) for name in per_link)]
+    names += ["crash_lost", "quarantined", "quarantined_batches"]
+    names += ["events_sent", "events_end_sent", "lag_ns", *PIPELINE_COUNTERS]
+    return names + [f"{name}.{topic}" for topic in TOPICS for name in ("made", "sent", *EVENT_DROPS)]
+
+
+def feed_layout(workers: int) -> list[str]:
+    """Return the slots of the feed's page."""
+    per_link = ("received", "lost", "ended", "epoch", "taking")
+    names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in per_link)]
+    names += [f"{name}.{topic}" for topic in TOPICS for name in ("published", "published_messages", "published_bytes")]
+    names += ["crash_lost", "invalid_messages", "written_events", "written_bytes", "write_errors", "dropped_output"]
+    names += ["rotations", "rotation_errors", "archive_errors", "compressed_files", "removed_files", "torn_bytes"]
+    names += ["open_events", "output_opened"]
+    names += [f"replay_{result}" for result in REPLAY_RESULTS]
+    names += ["replay_messages", "replay_bytes", "replay_pauses", "store_messages", "store_bytes", "store_evicted"]
+    names += [f"sequence.{topic}" for topic in STORED_TOPICS]  # the last number of each, in this epoch
+    names += [f"refused.{reason}" for reason in REFUSALS]
+    return [*names, "clients_allowed", "reloads", "output_closed", "subscribers", "heartbeats", "epoch"]
+
+
+def supervisor_layout(workers: int, captures: int) -> list[str]:
+    """Return the slots of the supervisor's page. A restart after a hang is in both groups."""
+    children = [*(f"worker.{worker}" for worker in range(workers))]
+    children += [*(f"capture.{capture}" for capture in range(captures)), "feed"]
+    names = [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]
+    return [*names, *(f"reloads.{result}" for result in RELOADS), "reloaded_ns"]

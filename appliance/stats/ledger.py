@@ -1,0 +1,197 @@
+"""Account for every frame, byte, message and event between the wire and the feed, by eight identities.
+
+The module is pure: it turns snapshots of the stats pages into differences. At rest every difference is 0. During a run
+a difference is the amount between its two counters (in the kernel's ring, a batch, a link or a pipeline). L1 may then
+be negative as well, because a capture reads the kernel's counters only once a second.
+
+An identity has parts, one per process or link. Parts of opposite sign must not cancel out, because a frame too many on
+one link and one too few on another are two errors. The difference is then the sum of the magnitudes.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
+
+from appliance.stats.names import EVENT_DROPS, FLOW_PAYLOAD, LINK_DROPS, MESSAGE_OUTCOMES, PAYLOAD_OUTCOMES, TOPICS
+from appliance.stats.snapshot import Counts, Pages, under
+
+TITLES = {
+    "L1": "kernel: received by the kernel = read + dropped by it",
+    "L2": "capture: read + reassembled = offered to workers + rejected + shed; fragments = sum of their outcomes",
+    "L3": "link: offered = sent + dropped; sent = received + lost",
+    "L4": "worker: received = segments + QUIC datagrams + rejected + quarantined + lost in a crash",
+    "L5": "bytes: payload = delivered + not delivered, by reason",
+    "L6": "messages: started = complete + truncated + failed + open; WebSocket connections: started = ended + open",
+    "L7": "feed: made = sent + dropped; sent = received + lost; received = published",
+    "L8": "flows: payload = in flow events + of open connections + in none, by reason",
+}
+
+
+class Identity(TypedDict):
+    """An equation: its difference from being true, and its terms."""
+
+    difference: int
+    terms: dict[str, int]
+
+
+Identities = dict[str, Identity]
+
+
+def identities(pages: Pages) -> Identities:
+    """Return the identities "L1" to "L8". The pages are final, or those of a running system."""
+    return {
+        "L1": _kernel(pages.captures),
+        "L2": _capture(pages.captures),
+        "L3": _link(pages.captures, pages.workers),
+        "L4": _worker(pages.captures, pages.workers),
+        "L5": _bytes(pages.workers),
+        "L6": _messages(pages.workers),
+        "L7": _feed(pages.workers, pages.feed),
+        "L8": _flows(pages.workers),
+    }
+
+
+def unaccounted(found: Mapping[str, Identity]) -> int:
+    """Return the sum of the magnitudes of the differences, 0 when every identity is true."""
+    return sum(abs(identity["difference"]) for identity in found.values())
+
+
+def in_flight(found: Mapping[str, Identity]) -> int:
+    """Return the frames captured but not yet counted under an outcome; at least 0."""
+    return sum(max(0, found[name]["difference"]) for name in ("L2", "L3", "L4"))
+
+
+def render(found: Mapping[str, Identity]) -> str:
+    """Return the ledger as plain text, without outcomes whose count is 0."""
+    lines = []
+    for name, identity in found.items():
+        difference = identity["difference"]
+        lines.append(f"{name} {'closed' if difference == 0 else f'OPEN BY {difference:,}':<9} {TITLES[name]}")
+        shown = [(term, count) for place, (term, count) in enumerate(identity["terms"].items()) if count or place == 0]
+        lines.append("   " + "".join(f"  {term} {count:,}" for term, count in shown))
+    total = unaccounted(found)
+    lines.append(
+        "ledger closed: nothing is unaccounted for" if total == 0 else f"LEDGER OPEN: {total:,} unaccounted for"
+    )
+    return "\n".join(lines)
+
+
+def to_json(found: Mapping[str, Identity]) -> bytes:
+    """Return the ledger as a JSON document, one line per term."""
+    return (json.dumps({"unaccounted": unaccounted(found), "identities": found}, indent=2) + "\n").encode()
+
+
+# -- the identities --------------------------------------------------------------------------------------------------
+
+
+def _kernel(captures: Sequence[Counts]) -> Identity:
+    """Compare the kernel's counters with the frames read.
+
+    A capture whose kernel counted nothing takes no part: it reads a file, or has not read the kernel's counters yet.
+    """
+    live = [page for page in captures if page["kernel_received"]]
+    names = ("kernel_received", "frames", "kernel_dropped", "kernel_abandoned", "looped_frames")
+    parts = [page[names[0]] - sum(page[name] for name in names[1:]) for page in live]
+    return _identity(parts, {name: sum(page[name] for page in live) for name in names})
+
+
+def _capture(captures: Sequence[Counts]) -> Identity:
+    """Compare frames read with their outcomes.
+
+    A fragment counts as rejected; the datagram reassembled from fragments counts like a frame that was read.
+    """
+    parts = []
+    for page in captures:
+        entered = page["frames"] + page["reassembled"]
+        parts.append(entered - under(page, "offered") - under(page, "rejected") - page["shed_frames"])
+        parts.append(page["rejected.fragment"] - under(page, "fragments"))
+    terms = {name: _total(captures, [name]) for name in ("frames", "reassembled")}
+    terms["offered"] = sum(under(page, "offered") for page in captures)
+    terms["shed_frames"] = _total(captures, ["shed_frames"])
+    return _identity(parts, terms | _each(captures, "rejected") | _each(captures, "fragments"))
+
+
+def _link(captures: Sequence[Counts], workers: Sequence[Counts]) -> Identity:
+    parts = []
+    for c, capture in enumerate(captures):
+        for w, worker in enumerate(workers):
+            dropped = sum(capture[f"{reason}.{w}"] for reason in LINK_DROPS)
+            parts.append(capture[f"offered.{w}"] - capture[f"sent.{w}"] - dropped)
+            parts.append(capture[f"sent.{w}"] - worker[f"received.{c}"] - worker[f"lost.{c}"])
+    terms = {name: sum(under(page, name) for page in captures) for name in ("offered", "sent", *LINK_DROPS)}
+    return _identity(parts, terms | {name: sum(under(page, name) for page in workers) for name in ("received", "lost")})
+
+
+def _worker(captures: Sequence[Counts], workers: Sequence[Counts]) -> Identity:
+    parts = [
+        sum(page[f"received.{c}"] for c in range(len(captures)))
+        - page["segments"]
+        - under(page, "quic_datagrams")
+        - under(page, "rejected")
+        - page["quarantined"]
+        - page["crash_lost"]
+        for page in workers
+    ]
+    terms = {"received": sum(under(page, "received") for page in workers)}
+    terms["segments"] = _total(workers, ["segments"])
+    lost = {name: _total(workers, [name]) for name in ("quarantined", "crash_lost")}
+    return _identity(parts, terms | _each(workers, "quic_datagrams") | _each(workers, "rejected") | lost)
+
+
+def _bytes(workers: Sequence[Counts]) -> Identity:
+    names = ["payload_bytes", *(f"payload.{outcome}" for outcome in PAYLOAD_OUTCOMES), "pending_bytes"]
+    return _sums(workers, names, beside=["gap_bytes"])
+
+
+def _flows(workers: Sequence[Counts]) -> Identity:
+    """Compare the payload with what flow events report of it: the sum of their `since_last.payload_bytes`."""
+    names = ["payload_bytes", *(f"flow_payload.{outcome}" for outcome in FLOW_PAYLOAD), "flow_open_bytes"]
+    return _sums(workers, names)
+
+
+def _messages(workers: Sequence[Counts]) -> Identity:
+    """Compare messages of HTTP, and connections of WebSocket, with their outcomes."""
+    messages = _sums(workers, [f"messages.{name}" for name in ("started", *MESSAGE_OUTCOMES, "open")])
+    websockets = _sums(workers, [f"websockets.{name}" for name in ("started", "ended", "open")])
+    differences = messages["difference"], websockets["difference"]
+    return _identity(differences, messages["terms"] | websockets["terms"])
+
+
+def _feed(workers: Sequence[Counts], feed: Counts) -> Identity:
+    parts = []
+    for w, page in enumerate(workers):
+        for topic in TOPICS:
+            dropped = sum(page[f"{reason}.{topic}"] for reason in EVENT_DROPS)
+            parts.append(page[f"made.{topic}"] - page[f"sent.{topic}"] - dropped)
+        parts.append(page["events_sent"] - feed[f"received.{w}"] - feed[f"lost.{w}"])
+        parts.append(page["events_sent"] - under(page, "sent"))
+    published, received = under(feed, "published"), under(feed, "received")
+    parts.append(received - published - feed["crash_lost"])
+    terms = {name: sum(under(page, name) for page in workers) for name in ("made", "sent", *EVENT_DROPS)}
+    terms |= {"received": received, "lost": under(feed, "lost"), "published": published}
+    return _identity(parts, terms | {"crash_lost": feed["crash_lost"], "dropped_output": feed["dropped_output"]})
+
+
+# -- sums ------------------------------------------------------------------------------------------------------------
+
+
+def _identity(parts: Iterable[int], terms: dict[str, int]) -> Identity:
+    parts = list(parts)
+    total, magnitude = sum(parts), sum(map(abs, parts))
+    return {"difference": total if abs(total) == magnitude else magnitude, "terms": terms}
+
+
+def _sums(pages: Sequence[Counts], names: list[str], beside: Sequence[str] = ()) -> Identity:
+    """Return an identity per page: the first name is the sum of the others. `beside` is only shown."""
+    parts = [page[names[0]] - sum(page[name] for name in names[1:]) for page in pages]
+    return _identity(parts, {name: _total(pages, [name]) for name in [*names, *beside]})
+
+
+def _total(pages: Sequence[Counts], names: Sequence[str]) -> int:
+    return sum(page[name] for page in pages for name in names)
+
+
+def _each(pages: Sequence[Counts], group: str) -> dict[str, int]:
+    """Return every slot `group.…`, summed over pages."""
+    names = dict.fromkeys(name for page in pages for name in page if name.startswith(f"{group}."))
+    return {name: _total(pages, [name]) for name in names}

@@ -1,0 +1,294 @@
+"""The one list of what a pipeline counts: a row names the slots of the worker's page, their metric, HELP and label.
+
+The layout of the page, the gauges that start at 0 in every process, and the metric families follow from it. A row
+without a metric belongs to a family that takes more than one slot (metrics/families.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from appliance.stats.names import (
+    ANOMALIES,
+    BODY_OUTCOMES,
+    CHECKSUM_FAULTS,
+    DIRECTIONS,
+    FLOW_ENDS,
+    FLOW_PAYLOAD,
+    HTTP2_CERTAINTIES,
+    HTTP2_SIDES,
+    MESSAGE_OUTCOMES,
+    METHODS,
+    NOT_HTTP,
+    PAIRINGS,
+    PAYLOAD_OUTCOMES,
+    QUIC_OUTCOMES,
+    RESPONSE_BUCKETS_S,
+    SEGMENT_VERDICTS,
+    SPOKEN,
+    STATUS_CLASSES,
+    TLS_CERTIFICATES,
+    TLS_HANDSHAKES,
+    TLS_LIMITS,
+    WEBSOCKET_ANOMALIES,
+)
+
+
+class Counter(NamedTuple):
+    """One slot, or one for each value: `slot.value`."""
+
+    slot: str
+    metric: str = ""  # without the prefix; each has the label worker
+    help: str = ""
+    label: str = ""  # of the values
+    values: Sequence[object] = ()
+    gauge: bool = False  # as of now: it starts at 0 in every process
+
+    @property
+    def slots(self) -> list[str]:
+        """Return the names of its slots in a page."""
+        return [f"{self.slot}.{value}" for value in self.values] if self.values else [self.slot]
+
+
+COUNTERS = (
+    Counter("segments"),
+    Counter("rejected", values=SEGMENT_VERDICTS),
+    Counter(
+        "duplicate_frames",
+        "tcp_duplicate_frames",
+        "Identical copies of frames, as from a mirror port that copies both directions.",
+    ),
+    Counter(
+        "checksums",
+        "tcp_checksums",
+        "Segments with a wrong, offloaded or truncated checksum.",
+        label="found",
+        values=CHECKSUM_FAULTS,
+    ),
+    Counter("urgent_segments", "tcp_urgent_segments", "Segments with urgent data, which stays in the stream."),
+    Counter(
+        "resets_ignored", "tcp_resets_ignored", "RST segments ignored: out of window, or their sender kept sending."
+    ),
+    Counter("fins_ignored", "tcp_fins_ignored", "FIN segments ignored, because their sender sent data behind them."),
+    Counter("flows", "tcp_flows", "Connections followed now.", gauge=True),
+    Counter("half_open", "tcp_half_open", "Half-open connections among them.", gauge=True),
+    Counter("flows_opened", "tcp_flows_opened", "Connections opened."),
+    Counter("flows_ended", "tcp_flows", "Connections ended, by the cause of the end.", label="end", values=FLOW_ENDS),
+    Counter("flows_one_sided", "tcp_flows_one_sided", "Ended connections with only one captured direction."),
+    Counter("payload_bytes", "tcp_received_bytes", "Payload bytes received."),
+    Counter(
+        "payload",
+        "tcp_payload_bytes",
+        "Payload bytes, by outcome.",
+        label="outcome",
+        values=PAYLOAD_OUTCOMES,
+    ),
+    Counter("pending_bytes", "tcp_buffer_bytes", "Out-of-order bytes in buffers.", gauge=True),
+    Counter(
+        "flow_payload",
+        "flow_payload_bytes",
+        "Payload bytes of connections, by their place in flow events.",
+        label="outcome",
+        values=FLOW_PAYLOAD,
+    ),
+    Counter("flow_open_bytes", "flow_open_bytes", "Payload bytes that the next flow events report.", gauge=True),
+    Counter("gaps", "tcp_gaps", "Gaps in streams: bytes declared missing."),
+    Counter("gap_bytes", "tcp_gap_bytes", "Known bytes missing in gaps."),
+    Counter("out_of_order_segments", "tcp_out_of_order_segments", "Out-of-order segments."),
+    Counter(
+        "ack_unseen",
+        "tcp_ack_unseen",
+        "Acknowledgements of bytes never captured, as after loss upstream of this machine.",
+    ),
+    Counter(
+        "acked_unseen_bytes",
+        "tcp_acked_unseen_bytes",
+        "Acknowledged bytes never captured; without our own drops, the loss upstream of this machine.",
+    ),
+    Counter("midstream_streams", "tcp_midstream_streams", "Streams captured without their start."),
+    Counter(
+        "quic_datagrams",
+        "quic_datagrams",
+        "UDP datagrams that may open a QUIC connection, by outcome.",
+        label="outcome",
+        values=QUIC_OUTCOMES,
+    ),
+    Counter(
+        "quic_initials",
+        "quic_initials",
+        "Initial packets of QUIC, by outcome.",
+        label="outcome",
+        values=("opened", "failed", "over_limit"),
+    ),
+    Counter("quic_connections", "quic_connections", "QUIC connections in the table now.", gauge=True),
+    Counter("quic_connections_opened", "quic_connections_opened", "QUIC connections of which an Initial was opened."),
+    Counter(
+        "quic_evicted",
+        "quic_evicted_connections",
+        "QUIC connections evicted before their handshake was known, because the table was full.",
+    ),
+    Counter("quic_malformed", "quic_malformed_packets", "Opened Initial packets whose frames are no frames."),
+    Counter("quic_crypto_over_limit", "quic_crypto_over_limit", "CRYPTO frames dropped because of a limit of [quic]."),
+    Counter("quic_retries", "quic_retries", "Retry packets of servers."),
+    Counter("messages.started", "http_messages_started", "Messages started."),
+    Counter("messages", "http_messages", "Finished messages, by outcome.", label="outcome", values=MESSAGE_OUTCOMES),
+    Counter("messages.open", "http_messages_open", "Messages started and not finished.", gauge=True),
+    Counter("head_bytes", "http_head_bytes", "Bytes of incomplete message heads in memory.", gauge=True),
+    Counter(
+        "waiting_bytes", "http_waiting_bytes", "Bytes of messages that wait for their request or response.", gauge=True
+    ),
+    Counter(
+        "given_up", "http_given_up", "Transactions published alone, because the limit of waiting bytes was reached."
+    ),
+    Counter("requests", "http_requests", "Requests.", label="method", values=METHODS),
+    Counter("responses", "http_responses", "Responses.", label="status_class", values=STATUS_CLASSES),
+    Counter(
+        "pairing",
+        "http_transactions",
+        "Transactions, by the method of pairing request and response.",
+        label="pairing",
+        values=PAIRINGS,
+    ),
+    Counter("parse_errors", "http_parse_errors", "Messages that violate the HTTP/1 grammar."),
+    Counter("resyncs", "http_resyncs", "Resynchronisations at the next message after a gap or an error."),
+    Counter(
+        "retracted", "http_retracted_messages", "Complete messages later recognised as text in a body; in no event."
+    ),
+    Counter(
+        "not_http_streams",
+        "http_not_http_streams",
+        "Streams of another protocol than HTTP, by protocol.",
+        label="kind",
+        values=NOT_HTTP,
+    ),
+    Counter("not_http_bytes"),
+    Counter(
+        "not_http_bytes", "http_not_http_bytes", "Bytes of those streams, by protocol.", label="kind", values=NOT_HTTP
+    ),
+    Counter("connections", "http_connections", "Ended connections, by protocol.", label="kind", values=SPOKEN),
+    Counter(
+        "connections_open",
+        "http_connections_open",
+        "Open connections with payload, by protocol.",
+        label="kind",
+        values=SPOKEN[1:],
+        gauge=True,
+    ),
+    Counter(
+        "skipped_bytes",
+        "http_skipped_bytes",
+        "Bytes of HTTP connections outside any message, after a gap or an error.",
+    ),
+    Counter("tunnels", "http_tunnels", "Connections that left HTTP by CONNECT or an upgrade."),
+    Counter(
+        "tunnels_too_deep",
+        "http_tunnels_too_deep",
+        "CONNECT tunnels counted only, because http.max_connect_depth tunnels around them are entered.",
+    ),
+    Counter("tunnel_bytes", "http_tunnel_bytes", "Bytes of tunnels and upgrades that no protocol of the worker reads."),
+    Counter("websockets.started", "websocket_connections_started", "WebSocket connections begun."),
+    Counter("websockets.ended", "websocket_connections", "WebSocket connections ended."),
+    Counter("websockets.open", "websocket_connections_open", "WebSocket connections open now.", gauge=True),
+    Counter("websocket_bytes", "websocket_bytes", "Bytes of WebSocket connections behind their upgrade."),
+    Counter("websocket_frames", "websocket_frames", "WebSocket frames."),
+    Counter("websocket_messages", "websocket_messages", "Whole WebSocket messages."),
+    Counter(
+        "websocket_losses",
+        "websocket_losses",
+        "Sides of WebSocket connections whose next frame header was lost, or has an impossible length.",
+    ),
+    Counter("websocket_resyncs", "websocket_resyncs", "Resynchronisations at a frame header after that."),
+    Counter(
+        "websocket_anomalies",
+        "websocket_anomalies",
+        "Ended WebSocket connections with an anomaly, by its name.",
+        label="anomaly",
+        values=WEBSOCKET_ANOMALIES,
+    ),
+    Counter(
+        "http2_blocks",
+        "http2_header_blocks",
+        "Header blocks of HTTP/2, by what is known of the table that they refer to.",
+        label="table",
+        values=HTTP2_CERTAINTIES,
+    ),
+    Counter("http2_block_faults", "http2_header_block_faults", "Header blocks of HTTP/2 that violate RFC 7541."),
+    Counter("http2_cut_blocks", "http2_header_blocks_cut", "Header blocks of HTTP/2 with a part lost or too long."),
+    Counter("http2_streams", "http2_streams", "Streams of HTTP/2 opened."),
+    Counter("http2_streams_ended", "http2_streams_ended", "Streams of HTTP/2 ended."),
+    Counter("http2_streams_open", "http2_streams_open", "Streams of HTTP/2 open now.", gauge=True),
+    Counter(
+        "http2_streams_given_up",
+        "http2_streams_given_up",
+        "Streams of HTTP/2 reported as they are, because a limit was reached.",
+    ),
+    Counter(
+        "http2_resets",
+        "http2_streams_reset",
+        "Streams of HTTP/2 ended by RST_STREAM, by its sender.",
+        label="side",
+        values=HTTP2_SIDES,
+    ),
+    Counter("http2_joined", "http2_connections_joined", "Connections read as HTTP/2 from the middle on."),
+    Counter(
+        "http2_joins_given_up",
+        "http2_joins_given_up",
+        "Connections that looked like the middle of HTTP/2 up to a limit, and were then read as before.",
+    ),
+    Counter("http2_losses", "http2_framing_losses", "Losses of the framing of an HTTP/2 direction."),
+    Counter("http2_violations", "http2_frame_violations", "Frames of HTTP/2 that RFC 9113 forbids."),
+    Counter("http2_stray_frames", "http2_stray_frames", "Frames of HTTP/2 streams that are not open."),
+    Counter("http2_table_bytes", "http2_table_bytes", "Bytes of HTTP/2 header tables in memory.", gauge=True),
+    Counter(
+        "http2_tables_emptied",
+        "http2_tables_emptied",
+        "HTTP/2 header tables emptied, because http.max_total_table_bytes was reached.",
+    ),
+    Counter(
+        "anomalies",
+        "http_anomalies",
+        "Transactions with an anomaly, by its name.",
+        label="anomaly",
+        values=ANOMALIES,
+    ),
+    Counter(
+        "tls_handshakes",
+        "tls_handshakes",
+        "TLS handshakes with a hello, by what became of them.",
+        label="outcome",
+        values=TLS_HANDSHAKES,
+    ),
+    Counter("tls_handshakes_open", "tls_handshakes_open", "Handshakes being read.", gauge=True),
+    Counter("tls_hellos", "tls_hellos", "Hellos read, by side.", label="side", values=("client", "server")),
+    Counter("tls_hellos_incomplete", "tls_hellos_incomplete", "Hellos with missing bytes."),
+    Counter("tls_hellos_malformed", "tls_hellos_malformed", "Complete hellos that violate their grammar."),
+    Counter(
+        "tls_certificates",
+        "tls_certificates",
+        "Server certificates, by what was done with them.",
+        label="outcome",
+        values=TLS_CERTIFICATES,
+    ),
+    Counter("tls_limits", "tls_limits", "Limits of tls that were reached.", label="limit", values=TLS_LIMITS),
+    Counter("tls_resyncs", "tls_resyncs", "Directions in which records were found again after a gap."),
+    Counter("tls_not_records", "tls_not_records", "Directions of TLS connections whose bytes stopped being records."),
+    Counter("tls_buffered_bytes", "tls_buffered_bytes", "Bytes of unfinished handshake messages.", gauge=True),
+    Counter("body_bytes", values=DIRECTIONS),
+    Counter(
+        "bodies",
+        "http_bodies",
+        "Inspected bodies, by outcome.",
+        label="outcome",
+        values=BODY_OUTCOMES,
+    ),
+    Counter(
+        "bodies_out_of_time", "http_bodies_out_of_time", "Bodies with outcome limit because decoding time ran out."
+    ),
+    Counter("decoded_bytes", "http_decoded_bytes", "Bytes of message bodies after content decoding."),
+    Counter("response_seconds.le", values=RESPONSE_BUCKETS_S),
+    Counter("response_seconds.sum_ns"),
+)
+
+PIPELINE_COUNTERS = tuple(slot for counter in COUNTERS for slot in counter.slots)
+PIPELINE_GAUGES = tuple(slot for counter in COUNTERS if counter.gauge for slot in counter.slots)

@@ -1,0 +1,96 @@
+"""Reconcile the counters of a process after a crash: frames and events without an outcome become counted losses.
+
+The module only calculates, on pages whose writers are at rest. A crash may interrupt a multi-counter update. Any
+discrepancy is booked as loss, so no frame or event disappears from the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from appliance.stats.names import DONE, EVENT_DROPS, LINK_DROPS, MESSAGE_OUTCOMES, SPOKEN, TOPICS
+from appliance.stats.page import Page
+from appliance.stats.pipeline_counters import PIPELINE_GAUGES
+from appliance.stats.received_counters import ReceivedCounters
+from appliance.stats.snapshot import under
+
+
+def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page) -> None:
+    """Reconcile the pages of a whole run after its last process ended, along the data path.
+
+    Pages without a discrepancy do not change.
+    """
+    for page in captures:
+        if page["state"] != DONE:
+            close_capture(page, len(workers))
+    for w, page in enumerate(workers):
+        if page["state"] != DONE:
+            for c, capture in enumerate(captures):
+                _close_link(capture[f"sent.{w}"], page, c)
+            close_worker(page, len(captures))
+    if feed["state"] != DONE:
+        for w, page in enumerate(workers):
+            _close_link(page["events_sent"], feed, w)
+        close_feed(feed, len(workers))
+
+
+def close_capture(page: Page, workers: int) -> None:
+    """Book unsent frames of batches, held fragments, and frames left in the kernel's ring as losses."""
+    for worker in range(workers):
+        seen = page.snapshot()
+        kept = sum(seen[f"{name}.{worker}"] for name in ("sent", *LINK_DROPS))
+        _close(page, f"offered.{worker}", kept, f"dropped_crash.{worker}")
+    page["fragments.held"] = 0
+    _close(page, "rejected.fragment", under(page.snapshot(), "fragments"), "fragments.crash")
+    seen = page.snapshot()
+    judged = under(seen, "offered") + under(seen, "rejected") + seen["shed_frames"]
+    page["reassembled"] = min(seen["reassembled"], judged)
+    page["frames"] = judged - page["reassembled"]
+    if seen["kernel_received"]:
+        taken = page["frames"] + seen["kernel_dropped"] + seen["looped_frames"] + seen["kernel_abandoned"]
+        _close(page, "kernel_received", taken, "kernel_abandoned")
+
+
+def close_worker(page: Page, captures: int) -> None:
+    """Book the frames, bytes, messages, flows and events that died with the process as losses."""
+    seen = page.snapshot()
+    received = sum(seen[f"received.{c}"] for c in range(captures))
+    read = seen["segments"] + under(seen, "quic_datagrams")
+    judged = read + under(seen, "rejected") + seen["quarantined"] + seen["crash_lost"]
+    page.add("crash_lost", max(0, received - judged))
+    _close(page, "payload_bytes", under(seen, "payload"), "payload.evicted")
+    _close(page, "payload_bytes", under(seen, "flow_payload"), "flow_payload.crash")
+    _close(page, "payload_bytes", under(page.snapshot(), "payload"), "payload.evicted")  # it may have grown
+    ended = sum(seen[f"messages.{outcome}"] for outcome in MESSAGE_OUTCOMES)
+    _close(page, "messages.started", ended, "messages.truncated")
+    _close(page, "websockets.started", seen["websockets.ended"], "websockets.ended")
+    _close(page, "flows_opened", under(seen, "flows_ended"), "flows_ended.evicted")
+    for kind in SPOKEN[1:]:
+        page.add(f"connections.{kind}", seen[f"connections_open.{kind}"])
+    seen = page.snapshot()
+    page.add("connections.silent", max(0, under(seen, "flows_ended") - under(seen, "connections")))
+    for topic in TOPICS:
+        gone = seen[f"sent.{topic}"] + sum(seen[f"{reason}.{topic}"] for reason in EVENT_DROPS)
+        _close(page, f"made.{topic}", gone, f"dropped_crash.{topic}")
+    page["events_sent"] = under(seen, "sent")
+    for name in PIPELINE_GAUGES:
+        page[name] = 0
+
+
+def close_feed(page: Page, workers: int) -> None:
+    """Book events received but not published as losses."""
+    seen = page.snapshot()
+    received = sum(seen[f"received.{w}"] for w in range(workers))
+    page.add("crash_lost", max(0, received - under(seen, "published") - seen["crash_lost"]))
+
+
+def _close(page: Page, whole: str, parts: int, lost: str) -> None:
+    """Make `whole` the sum of its parts: add the difference to the part `lost`, or else to the whole."""
+    difference = page[whole] - parts
+    page.add(lost, max(0, difference))
+    page.add(whole, max(0, -difference))
+
+
+def _close_link(sent: int, receiver: Page, sender: int) -> None:
+    """Book messages sent but not received as losses of the link."""
+    ReceivedCounters(receiver, sender).close_gap(sent)

@@ -1,0 +1,547 @@
+"""The supervisor: starts the processes of one run, watches them, restarts them, and drains them at the end.
+
+It waits in one place for the three things that concern it: a child that ended, a signal, the clock. It reads what the
+children do from their stats pages and speaks to them only by signals: SIGTERM to a capture means "take no more frames,
+send what you have and the end mark"; end marks then travel along the data path and each process leaves in its turn.
+SIGTERM to a worker or the feed means "the end marks you wait for cannot come any more: finish what has arrived".
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import selectors
+import signal
+import socket
+import stat
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from appliance.config.address import OFF, split_address
+from appliance.config.errors import ConfigError
+from appliance.config.handover import ConfigUpdate
+from appliance.config.schema import Config
+from appliance.native import file_systems
+from appliance.native.safe_files import Unusable
+from appliance.output import output_file as outfile
+from appliance.output.output_file import prepare_output
+from appliance.report import status_lines as summary
+from appliance.report.run_report import Report
+from appliance.runtime import log, sandbox
+from appliance.runtime.paths import Paths, process_name
+from appliance.runtime.resolved_config import encoded, save_resolved
+from appliance.runtime.run_directory import RunDirectory, unusable
+from appliance.stats import ledger
+from appliance.stats import reconcile as books
+from appliance.stats.layout import capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats.names import DONE, READY
+from appliance.stats.page import SharedPage
+from appliance.stats.received_counters import ReceivedCounters
+from appliance.stats.snapshot import Snapshots
+from appliance.supervisor import reload
+from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, load, signals_on_pipe
+from appliance.supervisor.systemd_notify import Manager
+from appliance.text import units
+from appliance.wire.tcp_locator import VERDICTS
+
+if TYPE_CHECKING:
+    from appliance.metrics.collector import Collector
+    from appliance.metrics.http_server import MetricsServer
+    from appliance.report.transaction_table import TransactionTable
+
+FALSE_STARTS = 5  # in a row without any work; then the run ends, if it is of a file or the process was never ready
+PROGRESS_TIMEOUT_S = 10.0  # the age of the last loop turn at which a process is not healthy
+START_TIMEOUT_S = 30.0  # without a loop turn: a process that starts may be waiting for memory
+END_MARK_TIMEOUT_S = 0.5  # without a message, when every sender has ended: then no more will come
+WATCH_INTERVAL_S = 1.0
+LAST_LINK_TYPE = 0xFFFF  # more is no link type
+SERVE_FILE_S = 1.0  # a shorter run over a file ends before a scrape
+
+# By name and not by import, because an import would cross the border between the two halves.
+MODULES = {"capture": "appliance.capture.process", "worker": "workers.process.worker", "feed": "appliance.feed.process"}
+STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+class Supervisor:
+    """One run of the appliance. Make it, call `run` once.
+
+    origin: SIGHUP reads it again. alone: this process does nothing else before or after, so it may enter a sandbox.
+    table: shows the events of standard output.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        report: Report,
+        origin: reload.Origin | None = None,
+        *,
+        alone: bool = False,
+        table: TransactionTable | None = None,
+    ) -> None:
+        self.config = config
+        self.alone = alone
+        self.table = table
+        self.report = report
+        self.origin = origin
+        self.captures: list[Child] = []
+        self.workers: list[Child] = []
+        self.feed: Child
+        self.children: list[Child] = []  # all of them, in the order of the data path
+        self.page: SharedPage
+        self.manager = Manager()
+        self._selector = selectors.DefaultSelector()
+        self._home: RunDirectory
+        self._user: tuple[int, int] | None = None  # (uid, gid) of the children, if that is not ours
+        self._quarantined = 0  # quarantined batches already collected
+        self._metrics: MetricsServer | None = None  # until the process ends: its thread is a daemon
+        self._collector: Collector | None = None
+        self._had_terminal = reload.has_terminal()
+        self._serve_at: float | None = None
+        self._started = time.monotonic()
+        self._announced = config.lossless
+        self._stopped_by = 0  # the signal
+        self._draining = False
+        self._deadline: float | None = None  # time.monotonic() at which a drain is cut short
+        self._killed = False
+        self._unusable = False
+        self._failed = False
+        self._end_marks_lost = False  # a process ended unexpectedly, so end marks may be missing
+        self._has_reader = False  # the output is a pipe: its other end may go away
+        self._made: list[str] = []  # files that were made for this run, and are empty
+        self._quiet: dict[int, tuple[int, float]] = {}  # by pid: frames or events received, since when
+
+    def run(self) -> int:
+        """Run to the end and return the exit code. Raises Unusable if no process was started."""
+        config = self.config
+        with signals_on_pipe(STOP_SIGNALS) as stop:
+            home = RunDirectory.open(config.run.directory)
+            death_pipe = ParentDeathPipe()
+            try:
+                self._reserve_port()
+                self._user = self.report.user = self._child_user()
+                self._check_outputs()
+                self._has_reader = config.output.path == "-" and not _is_file(1)
+                try:
+                    self._prepare(home, death_pipe)
+                except OSError as error:
+                    raise unusable(home.path, error) from error
+                free = None if config.lossless else file_systems.free_bytes(home.path)
+                self._selector.register(stop, selectors.EVENT_READ)
+                self._start_all()
+                if free is not None:
+                    self._check_memory(free)
+                if self._announced:  # a file: nothing to wait for
+                    self.manager.ready()
+                self._watch(stop)
+                return self._finish(stop)
+            finally:
+                self._kill_everything()
+                self._watch(stop)
+                self.report.clear()
+                for path in self._made if self._unusable else ():
+                    outfile.remove_if_empty(path, self._user)
+                self._selector.close()
+                death_pipe.close()
+                self._keep_quarantined()
+                home.close()
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    def _check_outputs(self) -> None:
+        """Check that the output and the ledger can be written. Raises Unusable."""
+        config = self.config
+        for path, option in ((config.output.opened, "-o"), (config.run.ledger, "--ledger")):
+            if path and prepare_output(path, option, self._user):
+                self._made.append(path)
+
+    def _check_memory(self, free: int) -> None:
+        """Warn if the run directory cannot hold all batches. free: bytes, before any process started.
+
+        Raises Unusable if it cannot hold the least that a run needs.
+        """
+        from appliance.ipc.channel import (  # here, because they import ZeroMQ, which the children need first
+            arena_bytes,
+            least_bytes,
+        )
+
+        least, most, size = least_bytes(self.config), arena_bytes(self.config), units.size
+        room = f"{self._home.path} has {size(free)} free"
+        advice = "make room there (df; in a container: --shm-size)"
+        if free < least:
+            raise Unusable(f"{room}, and batches of frames need {size(least)}; {advice}, or lower shard.batch_bytes")
+        if free < most:
+            self.report.warn(
+                f"{room}, and batches may take {size(most)}: when it is full, frames and events are dropped; {advice}, "
+                "or lower shard.link_bytes",
+                reason="link",
+            )
+
+    def _child_user(self) -> tuple[int, int] | None:
+        """Return (uid, gid) of the children, if it is not ours. Raises Unusable."""
+        if not self.config.run.user:
+            return None
+        try:
+            user = sandbox.account(self.config.run.user)
+        except sandbox.UnknownUser as fault:
+            raise Unusable(str(fault)) from fault
+        return None if user[0] == os.geteuid() else user
+
+    def _prepare(self, home: RunDirectory, death_pipe: ParentDeathPipe) -> None:
+        config = self.config
+        self._home = home
+        paths = Paths(home.path)
+        captures, workers = config.capture_count, config.worker_count
+        self.page = SharedPage.create(paths.supervisor_page, supervisor_layout(workers, captures))
+        self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
+        log.start(config, "supervisor", self.page)
+        quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        update = ConfigUpdate(1, encoded(config))
+        pages: list[int] = []
+
+        def child(kind: str, index: int, names: Sequence[str]) -> Child:
+            page = SharedPage.create(paths.page(kind, index), names)
+            pages.append(page.fileno())
+            stdout = 1 if kind == "feed" and config.output.path == "-" else quiet
+            stdin = None if kind == "capture" and config.source.file == "-" else death_pipe.reader
+            made = Child(kind, index, home.path, page, module=MODULES[kind], stdin=stdin, stdout=stdout)
+            made.inform(update)
+            return made
+
+        layout = capture_layout(workers, VERDICTS)
+        self.captures = [child("capture", c, layout) for c in range(captures)]
+        self.workers = [child("worker", w, worker_layout(captures)) for w in range(workers)]
+        self.feed = child("feed", 0, feed_layout(workers))
+        self.children = [*self.captures, *self.workers, self.feed]
+        folders = [process_name(child.kind, child.index) for child in self.children]
+        home.furnish(folders, files=pages, shown=self.page.fileno(), user=self._user)
+        save_resolved(config, home.path, gid=self._user and self._user[1])
+        sandbox.guard(config, self.page, alone=self.alone)
+        self.report.watch(self.snapshots)
+
+    def _keep_quarantined(self) -> None:
+        """Collect newly quarantined batches from the workers."""
+        seen = sum(child.page["quarantined_batches"] for child in self.workers)
+        if seen != self._quarantined:
+            self._quarantined = seen
+            try:
+                limit, source = self.config.workers.quarantine_files, self.config.source.file
+                self._home.quarantine(len(self.workers), limit, spare=source)
+            except OSError as error:
+                self.report.warn(f"a batch in quarantine cannot be kept: {error.strerror}", reason="loss")
+
+    def _start_all(self) -> None:
+        """Start all children for the first time; forks share the modules that this process loads.
+
+        The captures have the most to do, so they start before the modules of the others are loaded. No process has the
+        modules of a later kind.
+        """
+        for child in self.children:
+            if self.alone:
+                load(MODULES[child.kind], self.config)
+            self._start(child, fork=self.alone)
+        if self.alone:
+            gc.enable()
+
+    def _start(self, child: Child, *, fork: bool = False) -> None:
+        now = time.monotonic()
+        try:
+            child.start(now, fork=fork)
+        except OSError as error:
+            delay = child.schedule_restart(now)
+            self.report.warn(f"{child.name} cannot be started: {error.strerror}; trying again in {delay:g} s")
+            return
+        self._selector.register(child.pidfd, selectors.EVENT_READ, child)
+
+    # -- metrics -------------------------------------------------------------------------------------------------------
+
+    def _reserve_port(self) -> None:
+        """Check that the port of the metrics is free, at once and cheaply. Raises Unusable."""
+        bind = self.config.metrics.bind
+        if bind == OFF:
+            return
+        host, port = split_address(bind)
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(("" if host == "*" else host, port))
+        except OSError as error:
+            raise Unusable(f"--metrics {bind}: {error.strerror}; name another HOST:PORT, or off") from error
+        self._serve_at = self._started + (SERVE_FILE_S if self.config.lossless else 0.0)
+
+    def _serve(self) -> None:
+        """Start the metrics server. Loading it costs a short run more than the rest of the supervisor."""
+        from appliance.metrics.collector import Collector
+        from appliance.metrics.http_server import MetricsServer
+
+        self._serve_at = None
+        self._collector = Collector(self.config, self.snapshots)
+        try:
+            self._metrics = MetricsServer(self.config.metrics.bind, self._collector.collect, self.healthy)
+        except OSError as error:
+            self.report.warn(f"--metrics {self.config.metrics.bind}: {error.strerror}; continuing without metrics")
+            return
+        host, _ = split_address(self.config.metrics.bind)
+        text = f"[{host}]:{self._metrics.port}" if ":" in host else f"{host}:{self._metrics.port}"
+        self._home.write(Paths(self._home.path).endpoint("metrics").name, text.encode())
+
+    # -- watching ------------------------------------------------------------------------------------------------------
+
+    def _watch(self, stop: int) -> None:
+        while not all(child.finished for child in self.children):
+            for key, _ in self._selector.select(self._wait_s(time.monotonic())):
+                if key.data is not None:
+                    self._on_child_end(key.data)
+                else:
+                    for number in os.read(stop, 64):
+                        self._on_signal(number)
+            self._run_timers(time.monotonic())
+
+    def _wait_s(self, now: float) -> float | None:
+        """Return the seconds until the next task of the clock; None if only a child or a signal can wake us."""
+        due = [self._deadline, self._serve_at, *(child.restart_at for child in self.children)]
+        times = [time for time in due if time is not None]
+        if self.report.interval_s:
+            times.append(now + self.report.interval_s)
+        if self.manager.interval_s:
+            times.append(now + self.manager.interval_s)
+        if not self.config.lossless:
+            times.append(now + (WATCH_INTERVAL_S if self._announced else WATCH_INTERVAL_S / 20))
+        if self._end_marks_lost or self._has_reader:
+            times.append(now + END_MARK_TIMEOUT_S / 4)
+        return max(0.0, min(times) - now) if times else None
+
+    def _run_timers(self, now: float) -> None:
+        if self._deadline is not None and now >= self._deadline and not self._killed:
+            self.report.warn(f"not drained within {self.config.run.drain_s:g} s: killing what still runs")
+            self._failed = True
+            self._kill_everything()
+        for child in self.children:
+            if child.restart_at is not None and now >= child.restart_at:
+                self._start(child)
+            child.remind()
+        self._keep_quarantined()
+        if self._end_marks_lost:
+            self._signal_starved(self.captures, self.workers, now)
+            self._signal_starved(self.workers, [self.feed], now)
+        if self.feed.page["output_closed"] and not self._draining:
+            output = "standard output" if self.config.output.path == "-" else self.config.output.path
+            self.report.warn(f"{output} has no reader any more; stopping")
+            self._drain()  # the reader has left, which ends the run and is no failure
+        if self._serve_at is not None and now >= self._serve_at:
+            self._serve()
+        if not self.config.lossless:
+            self._kill_hung(now)
+        if not self._announced and all(child.page["state"] == READY for child in self.children):
+            self._announced = True
+            self.report.ready(self._home.path)
+            self.manager.ready(f"capturing on {', '.join(self.config.source.interfaces)}")
+        self.report.tick(now)
+        self.manager.alive(now)
+        if self.manager.due(now):
+            self.manager.status(summary.totals(self.snapshots(), now - self._started))
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP and self._had_terminal == reload.has_terminal():
+            if self.feed.page["state"] >= READY:  # one that only begins opens the output, and may not hear it yet
+                self.feed.send(signal.SIGHUP)
+            self._reload()
+        elif self._stopped_by:
+            self.report.warn("killing everything at the second signal")
+            self._failed = True
+            self._kill_everything()
+        elif number in STOP_SIGNALS:
+            self._stopped_by = number
+            self._drain()
+
+    def _reload(self) -> None:
+        """Apply the configuration that is in the file now, or report every fault in it.
+
+        The children learn of a new one by their links. The feed reads the folder of keys again in any case.
+        """
+        page = self.page
+        if self.origin is None and not self.config.feed.curve_clients:
+            self.report.warn("nothing to reload: it was started without a configuration file (-c)")
+            return
+        if self._draining:
+            self.report.warn("not reloaded: it is stopping")
+            return
+        page["reloaded_ns"] = time.time_ns()
+        self.manager.reloading()
+        found = [child.page["link_type"] for child in self.captures if child.page["state"] >= READY]
+        opened = [link_type for link_type in found if link_type <= LAST_LINK_TYPE]
+        try:
+            config, changed = reload.read(self.origin, self.config, opened) if self.origin else (self.config, [])
+            save_resolved(config, self._home.path, gid=self._user and self._user[1])
+        except (ConfigError, OSError) as error:
+            for line in str(error).splitlines():
+                self.report.warn(f"not reloaded: {line}")
+            page.add("reloads.refused", 1)
+            page["config_error"] = 1
+            self.manager.ready(f"not reloaded: {str(error).splitlines()[0]}")
+            return
+        self.config = config
+        if self._collector:
+            self._collector.config = config
+        page.add("generation", 1)
+        page.add("reloads.applied", 1)
+        page["config_error"] = 0
+        update = ConfigUpdate(page["generation"], encoded(config))
+        for child in self.children:
+            child.inform(update)
+        self.manager.ready(f"configuration {page['generation']}")
+        self.report.warn(f"configuration {page['generation']}: {', '.join(changed) or 'no change'}")
+
+    def _drain(self) -> None:
+        """Stop the captures; end marks then stop everything behind them."""
+        if self._draining:
+            return
+        self._draining = True
+        self.manager.stopping("draining")
+        self._deadline = time.monotonic() + self.config.run.drain_s
+        for capture in self.captures:
+            if capture.alive:
+                capture.send(signal.SIGTERM)
+            elif capture.restart_at is not None:
+                capture.restart_at = None
+                capture.finished = self._end_marks_lost = True
+
+    def _on_child_end(self, child: Child) -> None:
+        self._selector.unregister(child.pidfd)
+        code = child.reap()
+        ending = self.config.lossless or self._draining
+        if self._killed or (code == 0 and ending):
+            child.finished = True
+        elif code == UNUSABLE and not child.ever_ready:
+            self._unusable = True
+            self._kill_everything()
+        elif child.kind == "capture" and ending and (self._draining or child.page["state"] == DONE):
+            child.finished = self._end_marks_lost = True
+            if not self._draining or code != -signal.SIGTERM:  # else the signal was faster than its start
+                self._failed = True
+        elif child.false_starts >= FALSE_STARTS and not child.ever_ready:
+            self.report.warn(f"{child.name} {_death(code)}: it could not be started {FALSE_STARTS} times in a row")
+            self._failed = True
+            self._kill_everything()
+        elif child.false_starts >= FALSE_STARTS and self.config.lossless:
+            self.report.warn(f"{child.name} {_death(code)}: {FALSE_STARTS} starts in a row did no work")
+            self._failed = True
+            self._kill_everything()
+        else:
+            self._restart(child, code)
+
+    def _restart(self, child: Child, code: int) -> None:
+        """Plan the next start.
+
+        A file cannot be resumed: its capture restarts only to reconcile its counters, and fails.
+        """
+        self._end_marks_lost = True
+        senders = [] if child.kind == "capture" else self.captures if child.kind == "worker" else self.workers
+        for sender in senders:
+            if not sender.finished:
+                ReceivedCounters(child.page, sender.index).ended = False  # the end mark was for the process before it
+        delay = child.schedule_restart(time.monotonic())
+        slot = "feed" if child.kind == "feed" else f"{child.kind}.{child.index}"
+        self.page.add(f"restarts.{slot}", 1)
+        self.page.add(f"hung.{slot}", int(child.hung))
+        when = f"in {delay:g} s" if delay else "now"
+        self.report.warn(f"{child.name} {_death(code)}: restarting {when}")
+
+    def _signal_starved(self, senders: Sequence[Child], receivers: Iterable[Child], now: float) -> None:
+        """Signal receivers that wait for end marks of dead processes: no more messages will come."""
+        if not all(sender.finished for sender in senders):
+            return
+        for receiver in receivers:
+            links = [ReceivedCounters(receiver.page, sender.index) for sender in senders]
+            if not receiver.alive or receiver.page["state"] < READY or all(link.ended for link in links):
+                continue
+            received = sum(link.received for link in links)
+            before, since = self._quiet.get(receiver.pid, (-1, now))
+            if received != before:
+                self._quiet[receiver.pid] = (received, now)
+            elif now - since >= END_MARK_TIMEOUT_S:
+                receiver.send(signal.SIGTERM)
+                self._quiet[receiver.pid] = (received, now + 3600)
+
+    def _kill_hung(self, now: float) -> None:
+        """Kill live processes without progress; a waiting process makes progress, too.
+
+        A drain has its own limit.
+        """
+        hung_s = self.config.run.hung_s
+        for child in () if self._draining else self.children:
+            if not child.alive or child.hung:
+                continue
+            still_s = child.watchdog.look(now, child.page["progress_ns"])
+            limit_s = hung_s if child.page["state"] >= READY else max(hung_s, START_TIMEOUT_S)
+            if still_s > limit_s and not child.waits_for_kernel():
+                self.report.warn(f"{child.name} made no progress for {still_s:.0f} s: killing it")
+                child.hung = True
+                child.send(signal.SIGKILL)
+
+    def _kill_everything(self) -> None:
+        self._killed = True
+        for child in self.children:
+            child.restart_at = None
+            child.send(signal.SIGKILL)
+            child.finished = not child.alive
+
+    # -- what others ask -----------------------------------------------------------------------------------------------
+
+    def snapshots(self) -> Snapshots:
+        """Return every page as it is now."""
+        # Downstream first: frames moving meanwhile are counted at the sender only.
+        feed = self.feed.page.snapshot()
+        workers = [child.page.snapshot() for child in self.workers]
+        captures = [child.page.snapshot() for child in self.captures]
+        return Snapshots(captures, workers, feed, self.page.snapshot())
+
+    def healthy(self) -> tuple[bool, str]:
+        """Return whether every process makes progress, and the complaints. The thread of /healthz calls it."""
+        complaints = self._complaints()
+        return not complaints, "\n".join(complaints)
+
+    def _complaints(self) -> list[str]:
+        now = time.monotonic_ns()
+        found = []
+        for child in self.children:
+            state = child.page["state"]
+            if child.finished and not self._failed:
+                continue
+            if not child.alive:
+                found.append(f"{child.name} is not running")
+            elif state < READY:
+                found.append(f"{child.name} is not ready")
+            elif (age := child.progress_age_s(now)) > PROGRESS_TIMEOUT_S:
+                found.append(f"{child.name} made no progress for {age:.0f} s")
+        return found
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+
+    def _finish(self, stop: int) -> int:
+        if self._unusable:
+            return UNUSABLE
+        self.report.clear()
+        if self.table and not self.table.finish(stop):
+            self._failed = True
+        books.settle([child.page for child in self.captures], [child.page for child in self.workers], self.feed.page)
+        last = self.snapshots()
+        delivered = self.report.conclude(last, ledger.identities(last))
+        if self._failed or (not delivered and not self._stopped_by):
+            return 1
+        return 128 + self._stopped_by if self._stopped_by else 0
+
+
+def _is_file(descriptor: int) -> bool:
+    """Return whether it is a file or a device such as /dev/null, which never lose their reader."""
+    mode = os.fstat(descriptor).st_mode
+    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

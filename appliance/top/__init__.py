@@ -1,0 +1,1 @@
+"""`appliance top`: a live view of a running instance."""
