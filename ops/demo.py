@@ -1,4 +1,4 @@
-"""What `make run` shows: the appliance at work on a sample capture, or live on an interface.
+"""The demonstration of `make run`: the appliance at work on a sample capture, or live on an interface.
 
 usage: demo.py [INTERFACE]"""
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from appliance import show
+from appliance.report import event_lines as show
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = Path("build/sample.pcap")
@@ -19,12 +19,15 @@ SHOWN = 20
 
 NEXT = """\
 type next (after  . .venv/bin/activate):
-  sudo .venv/bin/appliance run -i eth0              live capture, until Ctrl-C; or: sudo make run SOURCE=eth0
-  appliance devices                                 the interfaces there are
-  appliance events                                  in a second terminal: subscribe to a running appliance
-  curl -s http://127.0.0.1:9470/metrics             while it runs: what it saw, and what it lost
-  appliance run -r build/sample.pcap -o - | jq .    the same events, into any tool
-  appliance config > appliance.toml                 every option, explained
+  appliance run -r build/sample.pcap             all of them, on the terminal
+  appliance run -r build/sample.pcap -o - | jq . the same events, into any tool
+  sudo .venv/bin/appliance run -i eth0           live capture, until Ctrl-C;
+                                                 or: sudo make run SOURCE=eth0
+  appliance devices                              the interfaces there are
+  appliance events                               in a second terminal, while it
+                                                 captures: each transaction
+  curl -s http://127.0.0.1:9470/metrics          what it saw, and what it lost
+  appliance config > appliance.toml              every option, explained
 """
 
 
@@ -34,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 
 def appliance(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "appliance", *arguments]
+    return [sys.executable, "-P", "-m", "appliance", *arguments]
 
 
 def sample() -> int:
@@ -46,28 +49,26 @@ def sample() -> int:
         part.replace(SAMPLE)
     command = ["run", "-r", str(SAMPLE), "--workers", "2", "-o", str(EVENTS)]
     print(f"$ appliance {' '.join(command)}\n", flush=True)
-    done = subprocess.run(appliance(*command), stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.stderr.write(done.stderr)
-        return done.returncode
+    code = subprocess.run(appliance(*command)).returncode
+    if code:
+        return code
     events = [json.loads(line) for line in EVENTS.read_bytes().splitlines()]
     events.sort(key=lambda event: str(event.get("@timestamp")))
     present(events)
-    print(done.stderr)
     print(NEXT, end="")
     return 0
 
 
 def present(events: list[show.Event]) -> None:
-    """The first events as a table, and how many there are of each class."""
+    """The first events as a table."""
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)
-    console.print(show.table(events[:SHOWN]))
-    classes = ", ".join(f"{name} {count}" for name, count in show.count_by_class(events).items() if count)
-    print(f"\n{len(events)} transactions in {EVENTS}: {classes}; the first {min(SHOWN, len(events))} above\n")
+    print(flush=True)
+    console.print(show.table(events[:SHOWN], width=console.width))
+    print(f"\nthe first {min(SHOWN, len(events))} of {len(events)} transactions in {EVENTS}\n")
 
 
 def live(interface: str) -> int:

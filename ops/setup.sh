@@ -1,8 +1,11 @@
 #!/bin/sh
-# Makes .venv with the compiled package in it.   usage: ops/setup.sh [run|test]
+# Makes .venv with the compiled package in it.   usage: [EXTRAS=parquet,forward] ops/setup.sh [run|use|test|quick|tell]
 #
-# `run` installs what the appliance needs; `test` also what its tests, linters and live scenes need. Debian packages are
-# installed only when something is really missing: as root directly, else with sudo, else this says what to install.
+# `use` takes a wheel instead of compiling, when one fits: of the folder RELEASE, or of dist/wheels.
+# `tell` says what a run of the tests installs and how long it takes, and does nothing.
+# `run` installs what the appliance needs; `test` also what its tests, linters and live scenes need; `quick` only the
+# Python packages of the tests. Debian packages are installed only when something is really missing: as root directly,
+# else with sudo, else this says what to install.
 # Repeating is quick: stamps under .venv hold checksums of what each step was made from.
 set -eu
 cd "$(dirname "$0")/.."
@@ -51,6 +54,34 @@ need() {
     install "$@" || fail "please install these first:  sudo apt-get install -y $*"
 }
 
+# The Debian packages of the tests' tools that are missing here.
+# tshark asks who may capture unless its installation is noninteractive, as it is here; it brings dumpcap and editcap.
+test_packages() {
+    lacking=
+    for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump tshark:tshark \
+        ethtool:ethtool openssl:openssl nats-server:nats-server; do
+        case "$lacking " in *" ${pair##*:} "*) continue ;; esac
+        # A root's tools may be outside an ordinary user's PATH.
+        PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || lacking="$lacking ${pair##*:}"
+    done
+    [ -e /usr/include/zmq.h ] || lacking="$lacking libzmq3-dev"
+    printf '%s' "$lacking"
+}
+
+if [ "$want" = tell ]; then
+    packages=$(test_packages)
+    if [ -z "$packages" ]; then
+        say "Debian packages of the tests: all are there (Prometheus, nats-server, tshark, ...)"
+    elif [ "$as_root" = none ]; then
+        say "Debian packages of the tests that are missing:$packages; not installed without root or sudo, their tests are skipped"
+    else
+        say "Debian packages of the tests, installed${as_root:+ with sudo} as root:$packages; their services are not started"
+    fi
+    say "Python packages of the build and of the tests go into .venv alone"
+    say "the whole suite takes about 12 minutes on two free cores, and some 20 beside other work"
+    exit 0
+fi
+
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 recent() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
@@ -77,6 +108,24 @@ if ! recent $python; then
     [ -n "$python" ] || fail "Python 3.11 or newer is needed; name one with  make PYTHON=/path/to/python3"
 fi
 
+# -- a wheel, when one fits ------------------------------------------------------------------------------------------
+
+took() { echo "$(($(date +%s) - begun)) s"; }
+begun=$(date +%s)
+if [ "$want" = use ] && { [ -n "${RELEASE:-}" ] || [ ! -e $venv/stamp-package ]; } && [ -z "${EXTRAS:-}" ]; then
+    wheels=$(sh ops/dist/fitting.sh "$python")
+    if [ -n "$wheels" ]; then
+        id=$("$python" ops/dist/unpack.py --id "$wheels")
+        if [ "$(cat $venv/stamp-wheel 2>/dev/null)" = "$id" ]; then exit 0; fi
+        "$python" -m venv --clear --without-pip $venv
+        "$python" ops/dist/unpack.py "$wheels" $venv
+        printf '%s' "$id" >$venv/stamp-wheel
+        say "not compiled: $id from $wheels is in $venv after $(took)"
+        exit 0
+    fi
+    say "no wheel fits in ${RELEASE:-dist/wheels}: compiling"
+fi
+
 # -- what the compiled rooms are built with ----------------------------------------------------------------------------
 
 packages=
@@ -97,15 +146,7 @@ fi
 [ -z "$packages" ] || need $packages
 
 if [ "$want" = test ]; then
-    packages=
-    # A root's tools may be outside an ordinary user's PATH.
-    # tshark asks who may capture unless its installation is noninteractive, as it is here; it brings dumpcap and editcap.
-    for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump tshark:tshark \
-        ethtool:ethtool nats-server:nats-server; do
-        case "$packages " in *" ${pair##*:} "*) continue ;; esac
-        PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || packages="$packages ${pair##*:}"
-    done
-    [ -e /usr/include/zmq.h ] || packages="$packages libzmq3-dev"
+    packages=$(test_packages)
     # shellcheck disable=SC2086
     if [ -n "$packages" ] && ! install $packages; then
         say "not installed:$packages; the tests that need them will be skipped"
@@ -129,16 +170,16 @@ if ! $python -m pip --version >/dev/null 2>&1; then
 fi
 
 # For the example in JavaScript; its test is skipped without.
-if [ "$want" = test ] && have npm && [ ! -d build/node/node_modules/zeromq ]; then
-    say "installing the npm package zeromq for an example"
+if [ "$want" = test ] && have npm && ! { [ -d build/node/node_modules/zeromq ] && [ -d build/node/node_modules/har-schema ]; }; then
+    say "installing the npm packages zeromq, for an example, and har-schema, for tests"
     mkdir -p build/node
-    npm install --silent --no-audit --no-fund --prefix build/node zeromq@6 >/dev/null 2>&1 || say "npm could not install zeromq"
+    npm install --silent --no-audit --no-fund --prefix build/node zeromq@6 har-schema@2 >/dev/null 2>&1 || say "npm could not install zeromq and har-schema"
 fi
 
 pyproject() { $python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))$1, sep='\n')"; }
 fresh() { [ -f "$venv/$1" ] && [ "$(cat "$venv/$1")" = "$2" ]; }
 
-pins="$($python -c 'import sys; print(sys.version.replace("\n", ""))') $(cksum <pyproject.toml)"
+pins="$($python -c 'import sys; print(sys.version.replace("\n", ""))') $(cat pyproject.toml ops/build_modules.py | cksum)"
 if ! fresh stamp-build-requirements "$pins"; then
     say "installing what the build needs"
     # python-libpcap is itself built here, against the Cython just installed: hence the two steps.
@@ -148,32 +189,57 @@ if ! fresh stamp-build-requirements "$pins"; then
     printf '%s' "$pins" >$venv/stamp-build-requirements
 fi
 
+# Compiled modules by the checksum of what they are made of: another checkout of the same sources compiles nothing.
+BUILD_CACHE=${BUILD_CACHE-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/capture-appliance/modules}
+export BUILD_CACHE
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 sources=$venv/sources # their checksums when the rooms were last compiled
-cksum appliance/*.pyx appliance/*.pxd workers/*.pyx workers/*.pxd >$sources.now
+find appliance workers -name '*.pyx' -o -name '*.pxd' | LC_ALL=C sort | xargs cksum >$sources.now
 built() {
     $python - <<'END'
-import glob, sys, tomllib
+import glob, os, sys, tomllib
 modules = tomllib.load(open("pyproject.toml", "rb"))["tool"]["setuptools"]["ext-modules"]
-sys.exit(not all(glob.glob(module["name"].replace(".", "/") + ".*.so") for module in modules))
+made = {os.path.splitext(module["sources"][0])[0]: 0 for module in modules}
+made["appliance/native/cython_utility"] = 0  # of ops/build_modules.py
+for path in glob.glob("appliance/**/*.so", recursive=True) + glob.glob("workers/**/*.so", recursive=True):
+    name = os.path.join(os.path.dirname(path), os.path.basename(path).partition(".")[0])
+    if name in made:
+        made[name] += 1
+    else:
+        os.remove(path)  # of a module that is no more, or lies elsewhere now
+sys.exit(not all(made.values()))
 END
 }
+# By content, not by time: a file that an archive or a checkout put back may be older than what was made of it.
+[ ! -e $sources ] || grep -vxFf $sources $sources.now | while read -r _ _ file; do touch "$file"; done
 if ! fresh stamp-package "$pins"; then
     say "building the package (a minute or two)"
     # Extensions are compiled side by side, which setuptools takes only from a configuration file.
     printf '[build_ext]\nparallel = %s\n' "$cores" >$venv/build.cfg
-    DIST_EXTRA_CONFIG=$PWD/$venv/build.cfg $python -m pip install -q --no-build-isolation -e .
+    # A path in a .pth file, in place of a finder in Python, which would be loaded at each start of the interpreter.
+    DIST_EXTRA_CONFIG=$PWD/$venv/build.cfg \
+        $python -m pip install -q --no-build-isolation --config-settings editable_mode=compat -e .
     printf '%s' "$pins" >$venv/stamp-package
-elif ! cmp -s $sources.now $sources || ! built; then
+    rm -f $venv/stamp-wheel
+    say "compiled with $($python --version) in $(took)"
+elif ! built || ! cmp -s $sources.now $sources; then
     say "compiling what changed"
-    # By content, not by time: a file that an archive or a checkout put back may be older than what was made of it.
-    [ ! -e $sources ] || grep -vxFf $sources $sources.now | while read -r _ _ file; do touch "$file"; done
     $python -W ignore -c 'import setuptools; setuptools.setup()' -q build_ext --inplace --parallel "$cores"
 fi
 mv $sources.now $sources
+built
 $python -m compileall -q appliance workers
 
-if [ "$want" = test ] && ! fresh stamp-test "$pins"; then
+for extra in $(echo "${EXTRAS:-}" | tr , ' '); do
+    fresh "stamp-$extra" "$pins" && continue
+    say "installing what $extra needs"
+    pyproject "[\"project\"][\"optional-dependencies\"][\"$extra\"]" >$venv/requirements.txt 2>/dev/null ||
+        fail "EXTRAS=$extra: there is no such extra; pyproject.toml lists them (parquet, forward)"
+    $python -m pip install -q -r $venv/requirements.txt
+    printf '%s' "$pins" >"$venv/stamp-$extra"
+done
+
+if { [ "$want" = test ] || [ "$want" = quick ]; } && ! fresh stamp-test "$pins"; then
     say "installing what the tests need"
     pyproject '["project"]["optional-dependencies"]["test"]' | $python -m pip install -q -r /dev/stdin
     printf '%s' "$pins" >$venv/stamp-test

@@ -22,18 +22,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 
-from contenders import ROOT, Contender, appliance, count, dpkt, floor, peers
+import startup
+from contenders import ROOT, Contender, appliance, count, dpkt, floor, peers, program
 from measure import Failed, Run, run
 from shapes import SHAPES, builder, write_shape
 
 HERE = Path(__file__).resolve().parent
 _PYTHON_PATH = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 _SLOW_RUNS = 2
+STARTS = 10  # rounds of what takes a tenth of a second
 
 
 @dataclass(slots=True)
 class Result:
-    """What one contender did on one shape."""
+    """Results of one contender on one shape."""
 
     name: str
     peer: bool
@@ -190,12 +192,12 @@ def processes(results: Sequence[Result]) -> str:
 def stages(file: Path, rounds: int) -> None:
     """The cost of each stage, and of each room, in processes of their own: what they hold is not ours to carry on."""
     sys.stdout.flush()
-    for program in ("stages.py", "rooms.py"):
-        subprocess.run([sys.executable, Path(__file__).with_name(program), file, "--rounds", str(rounds)], check=True)
+    for name in ("stages.py", "rooms.py"):
+        subprocess.run([sys.executable, Path(__file__).with_name(name), file, "--rounds", str(rounds)], check=True)
 
 
 def faults(results: Sequence[Result], figures: dict[str, int | float | str]) -> list[str]:
-    """What does not hold: programs that failed, events that are not the transactions, a ledger that does not close."""
+    """Return the faults: failed programs, events that are not the transactions, a ledger that does not close."""
     found = [f"{one.name} FAILED: {one.fault}" for one in results if one.fault]
     for one in results:
         if one.events is not None and one.events != figures["transactions"]:
@@ -244,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"!!! {text}", flush=True)
         stages(file, rounds)
         raw[name] = {"figures": figures, "results": [asdict(one) for one in results]}
+    print(f"\n{startup.table(startup.measure([program()], max(STARTS, rounds)))}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(raw, indent=1) + "\n")
     return 1 if bad else 0

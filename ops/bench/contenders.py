@@ -1,4 +1,4 @@
-"""What is measured side by side: libpcap alone, the appliance, the peers that are installed, a dpkt loop."""
+"""The programs measured side by side: libpcap alone, the appliance, the peers that are installed, a dpkt loop."""
 
 from __future__ import annotations
 
@@ -32,10 +32,15 @@ class Contender:
     slow: bool = False  # run once or twice, not in every round
 
 
+def program() -> list[str]:
+    """Return the command that starts the appliance of this environment."""
+    script = Path(sys.executable).parent / "appliance"
+    return [str(script)] if script.exists() else [sys.executable, "-m", "appliance"]
+
+
 def appliance(extra: Sequence[str]) -> Contender:
     """The appliance from the environment this runs in, all output channels but the file off."""
-    script = Path(sys.executable).parent / "appliance"
-    start = [str(script)] if script.exists() else [sys.executable, "-m", "appliance"]
+    start = program()
 
     def command(file: Path, out: str, ledger: Sequence[str] = ()) -> list[str]:
         return [*start, "run", "-r", str(file), "-o", out, "--feed", "off", "--metrics", "off", *ledger, *extra]
@@ -106,7 +111,7 @@ def peers(*, with_tshark: bool) -> list[Contender]:
 
 
 def count(file: Path, mark: bytes) -> int:
-    """How many lines of a file hold `mark` (once each)."""
+    """Return the number of lines of a file that hold `mark` (each counts once)."""
     if mark == b"\n":
         with open(file, "rb") as source:
             return sum(block.count(b"\n") for block in iter(lambda: source.read(1 << 20), b""))

@@ -55,7 +55,7 @@ class Truth:
 
 @dataclass(slots=True)
 class Send:
-    """What a side says once it has `after` bytes of the other; `breaks`: where in it a segment ends."""
+    """Data that a side sends once it has `after` bytes of the other; `breaks`: the places in it where segments end."""
 
     after: int
     think_ns: int
@@ -279,7 +279,7 @@ class Crowd:
         return call
 
     def _breaks(self, data: bytes, end: tuple[int, ...]) -> list[int]:
-        """Where an application's writes, or chance, cut a message."""
+        """Return the places at which an application's writes, or chance, cut a message."""
         rng = self.rng
         breaks = list(end)
         if rng.random() < 0.06:

@@ -1,4 +1,4 @@
-"""What a Python program with dpkt takes only to decode: Ethernet, VLAN, IP and TCP of each frame, nothing kept.
+"""A Python program with dpkt that only decodes: Ethernet, VLAN, IP and TCP of each frame, nothing kept.
 
 python ops/bench/dpkt_loop.py FILE.pcap
 """

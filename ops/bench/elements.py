@@ -6,13 +6,24 @@ and fixed. Runner.seconds() is the processor time the worker's pipeline takes fo
 
 from __future__ import annotations
 
+import gzip
 import random
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+import brotli
+
+from appliance.config.schema import Config, Shard
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
@@ -20,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 from scale import ACK, KEY, PSH, SERVER, START_NS, STEP_NS, SYN, Template  # noqa: E402
 from text import api_request, api_response  # noqa: E402
 
-from appliance.config import resolve  # noqa: E402
-from appliance.shard import Sharder  # noqa: E402
+from appliance.capture.sharder import Sharder  # noqa: E402
+from appliance.config.load import resolve  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402
 
 CLIENT, LOW, MASK = 0x0A000001, 1_000_000, 0xFFFFFFFF
@@ -38,19 +49,43 @@ GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda data: gzip.compress(data, 9, mtime=0),
+    "deflate": lambda data: zlib.compress(data, 9),
+    "br": lambda data: brotli.compress(data, quality=5),
+    "zstd": zstd.compress,
+}
+# All that costs time is asked for. The reserve of decoding time is as good as used up: it serves a moment.
+LOOK = {
+    "bodies.hashes": ["sha256"],
+    "bodies.mime_type": True,
+    "bodies.max_bombs": 1 << 30,
+    "bodies.decode_reserve_ms": 1,
+    "websocket.decode": True,
+}
+
 
 @dataclass(frozen=True)
 class Element:
-    """What is repeated, and how. turns(n): the scene with about n bytes of it."""
+    """A repeated element, and its scene. turns(n): the scene with about n bytes of it. coding: bodies are looked into,
+    and the benign scene has bodies in this coding."""
 
     name: str
     turns: Callable[[int], list[Turn]]
     headers: tuple[str, ...] = ()
+    coding: str = ""
 
 
 def _fill(piece: bytes, size: int) -> bytes:
     """`piece` over and over, about `size` bytes, at least once."""
     return piece * max(1, size // len(piece))
+
+
+def _websocket(piece: bytes, extensions: bytes = b"") -> Callable[[int], list[Turn]]:
+    """A WebSocket connection whose server sends `piece` over and over."""
+    upgrade = GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n" + extensions + b"\r\n"
+    return lambda n: [(C, upgrade), (S, switched + _fill(piece, n))]
 
 
 def _numbered(piece: bytes, size: int) -> bytes:
@@ -90,6 +125,38 @@ def _waiting(piece: bytes) -> Callable[[int], list[Turn]]:
 def _dialogue(n: int) -> list[Turn]:
     """A request line without a version, with many fields, while the other side goes on speaking a byte at a time."""
     return [(C, b"GET /\r\n" + _fill(b"a:b\r\n", n)), *[(S, b"x")] * (n // 64)]
+
+
+def _encoded(body: bytes, coding: str) -> bytes:
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (coding.encode(), len(body)) + body
+    )
+
+
+def _bodies(body: bytes, coding: str) -> Callable[[int], list[Turn]]:
+    """Responses with this body, over and over."""
+    one = [(C, GET + b"\r\n"), (S, _encoded(body, coding))]
+    return lambda n: one * max(1, n // size_of(one))
+
+
+def _long(piece: bytes, coding: str) -> Callable[[int], list[Turn]]:
+    """One response with this in its body, over and over."""
+    return lambda n: [(C, GET + b"\r\n"), (S, _encoded(_fill(piece, n), coding))]
+
+
+def _of_coding(name: str) -> list[Element]:
+    """Return the expensive elements of one coding."""
+    encode = CODINGS[name]
+    scenes = [
+        ("bodies of zeros, 64 KiB", _bodies(encode(bytes(1 << 16)), name)),
+        ("bodies of zeros, 1 MiB", _bodies(encode(bytes(1 << 20)), name)),
+        ("bodies of zeros, 8 MiB", _bodies(encode(bytes(1 << 23)), name)),
+        ("empty bodies", _bodies(encode(b""), name)),
+        ("broken bodies", _bodies(encode(b"abcdef" * 20)[:-6] + b"x" * 20, name)),
+        ("bodies of another coding", _bodies(b"x", name)),
+        ("zeros in two codings", _bodies(encode(encode(bytes(1 << 20))), f"{name}, {name}")),
+    ]
+    return [Element(f"{name}: {what}", turns, coding=name) for what, turns in scenes]
 
 
 ELEMENTS: Sequence[Element] = (
@@ -162,17 +229,40 @@ ELEMENTS: Sequence[Element] = (
     Element("responses in one line", _lost(b"HTTP/1.1 200 " * 600 + b"\r\n\r\n", S)),
     Element("late starts, not HTTP", lambda n: [(C, b"\0" + _fill(b"GET x", n))]),
     Element("versionless, other speaks", _dialogue),
+    Element("WebSocket: empty frames", _websocket(b"\x81\0")),
+    Element("WebSocket: fragments of one byte", _websocket(b"\0\1a")),
+    Element("WebSocket: frames of unknown kinds", _websocket(b"\x73\x7e\0\1x")),
+    Element("WebSocket: lengths of eight bytes", _websocket(b"\x82\x7f\0\0\0\0\0\0\0\1x")),
     Element("HTTP/0.9 body", lambda n: [(C, b"GET /\r\n"), (S, b"\0" * n)]),
+    *(element for name in CODINGS for element in _of_coding(name)),
+    Element(
+        "WebSocket: final blocks",
+        _websocket(b"\xc1\x14" + b"\3\0" * 10, b"Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+        coding="deflate",
+    ),
+    Element(
+        "WebSocket: compressed messages",
+        _websocket(b"\xc1\7\xf2\x48\xcd\xc9\xc9\7\0", b"Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+        coding="deflate",
+    ),
+    Element("gzip: members", _long(CODINGS["gzip"](b""), "gzip"), coding="gzip"),
+    Element("zstd: frames", _long(CODINGS["zstd"](b""), "zstd"), coding="zstd"),
+    Element("zstd: frames to skip", _long(b"\x50\x2a\x4d\x18\0\0\0\0", "zstd"), coding="zstd"),
+    Element("zstd: members", _bodies(CODINGS["zstd"](CODINGS["gzip"](b"") * 50_000), "gzip, zstd"), coding="zstd"),
+    Element("gzip: frames", _bodies(CODINGS["gzip"](CODINGS["zstd"](b"") * 80_000), "zstd, gzip"), coding="gzip"),
 )  # fmt: skip
 
 
-def benign(n: int, seed: int = 7) -> list[Turn]:
-    """What the api shape says in one connection: small JSON calls, heads for the most part."""
+def benign(n: int, seed: int = 7, coding: str = "") -> list[Turn]:
+    """Return the api shape's traffic in one connection: small JSON calls, mostly heads. coding: of the answers."""
     rng = random.Random(seed)
     out: list[Turn] = []
     size = number = 0
     while size < n:
-        out += [(C, api_request(rng, number)), (S, api_response(rng, number))]
+        answer = api_response(rng, number)
+        if coding:
+            answer = _encoded(CODINGS[coding](answer.partition(b"\r\n\r\n")[2]), coding)
+        out += [(C, api_request(rng, number)), (S, answer)]
         size += len(out[-1][1]) + len(out[-2][1])
         number += 1
     return out
@@ -211,7 +301,7 @@ def frames(turns: Sequence[Turn], segment: int, client: int = CLIENT) -> Iterato
 
 def batches(turns: Sequence[Turn], segment: int) -> list[bytes]:
     """The same as a capture would hand it to a worker."""
-    sharder = Sharder(KEY, 1, 1 << 18)
+    sharder = Sharder(KEY, 1, Config(shard=Shard(batch_bytes=1 << 18)))
     out = []
     for number, frame in enumerate(frames(turns, segment)):
         sharder.push(START_NS + number * STEP_NS, frame)
@@ -226,29 +316,35 @@ def batches(turns: Sequence[Turn], segment: int) -> list[bytes]:
 
 
 class Runner:
-    """Runs scenes; headers: for the event, as in http.headers."""
+    """Runs scenes; headers: for the event, as in http.headers. look: into bodies, too."""
 
-    def __init__(self, headers: Sequence[str] = ()) -> None:
-        self.config = resolve(None, {"source.interfaces": ["bench0"], **WIDE, "http.headers": list(headers)})
+    def __init__(self, headers: Sequence[str] = (), look: bool = False) -> None:
+        wanted = {**WIDE, "http.headers": list(headers), **(LOOK if look else {})}
+        self.config = resolve(None, {"source.interfaces": ["bench0"], **wanted})
 
-    def once(self, made: Sequence[bytes]) -> float:
-        """Seconds of processor time for some batches, events and end included."""
-        line = Pipeline(self.config)
+    def once(self, made: Sequence[bytes], together: int = 1) -> float:
+        """Seconds of processor time for some batches, events and end included, in each of so many pipelines.
+
+        All pipelines take the batches before the first one ends, so their memory is there at the same time.
+        """
+        lines = [Pipeline(self.config) for _ in range(together)]
         begun = time.process_time()
-        for batch in made:
-            line.feed(batch)
+        for line in lines:
+            for batch in made:
+                line.feed(batch)
+                line.take()
+        for line in lines:
+            line.finish()
             line.take()
-        line.finish()
-        line.take()
         return time.process_time() - begun
 
-    def seconds(self, made: Sequence[bytes], least: float, best_of: int = 3) -> float:
+    def seconds(self, made: Sequence[bytes], least: float, best_of: int = 3, together: int = 1) -> float:
         """The best of a few times, each over at least `least` seconds; of one run."""
-        repeat = max(1, int(least / max(self.once(made), 1e-6)))
-        return min(sum(self.once(made) for _ in range(repeat)) for _ in range(best_of)) / repeat
+        repeat = max(1, int(least / max(self.once(made, together), 1e-6)))
+        return min(sum(self.once(made, together) for _ in range(repeat)) for _ in range(best_of)) / repeat
 
     def counts(self, made: Sequence[bytes]) -> dict[str, int]:
-        """What was counted, for tests that a scene is what it says."""
+        """Return the pipeline's counters over these batches, for tests that a scene matches its name."""
         line = Pipeline(self.config)
         for batch in made:
             line.feed(batch)

@@ -1,4 +1,4 @@
-"""How many events a second go from workers through the feed to subscribers; each part is a process of its own.
+"""The number of events a second from workers through the feed to subscribers; each part is a process of its own.
 
     python ops/bench/feed_rate.py [feed] [client] [--events N] [--subscribers N] [--workers N] [--rounds N]
 
@@ -24,16 +24,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from appliance.config.schema import Feed
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from appliance.bus import Bus, EventOutlet  # noqa: E402
-from appliance.channels import FeedSocket  # noqa: E402
-from appliance.config import Config, load_resolved, resolve, save_resolved  # noqa: E402
-from appliance.eventbatch import EventMessage, event_header  # noqa: E402
-from appliance.processes import child_environment  # noqa: E402
-from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout  # noqa: E402
-from appliance.subscriber import Subscriber  # noqa: E402
+from appliance.config.load import resolve  # noqa: E402
+from appliance.config.schema import Config  # noqa: E402
+from appliance.feed.sockets import FeedSocket  # noqa: E402
+from appliance.ipc.channel import EventSender  # noqa: E402
+from appliance.ipc.event_batch import EventMessage, event_header, pack_runs  # noqa: E402
+from appliance.ipc.sockets import Bus  # noqa: E402
+from appliance.runtime.child_environment import child_environment  # noqa: E402
+from appliance.runtime.resolved_config import load_resolved, save_resolved  # noqa: E402
+from appliance.stats.layout import feed_layout, worker_layout  # noqa: E402
+from appliance.stats.names import READY, TOPICS  # noqa: E402
+from appliance.stats.page import Page  # noqa: E402
+from appliance.subscriber.subscriber import Subscriber  # noqa: E402
 
 TOPIC = 1  # http.2xx.
 AHEAD = 200  # messages that the slowest subscriber may be behind: a fifth of its queue
@@ -83,12 +90,13 @@ def hold(followers: Sequence[Progress], sent: int) -> None:
 def worker(home: Path, index: int, messages: int, subscribers: int) -> None:
     """The sending half of a worker."""
     config = load_resolved(home)
-    link = EventOutlet(Bus(), config, home, index, time.time_ns())
+    link = EventSender(Bus(), config, home, index, time.time_ns())
     count, body = batch(config)
     followers = [Progress(home / f"progress-{n}") for n in range(subscribers)]
     for number in range(messages):
         hold(followers, number * config.worker_count)
-        head = event_header(EventMessage(TOPIC, index, count, 7, number, number * count, body))
+        runs = pack_runs([(TOPIC, count, len(body) + 1)])
+        head = event_header(EventMessage(index, count, 7, number, number * count, runs, body))
         while not link.put(head, body):
             link.ready(1.0)
     time.sleep(3600)
@@ -96,7 +104,7 @@ def worker(home: Path, index: int, messages: int, subscribers: int) -> None:
 
 def publisher(home: Path, messages: int) -> None:
     """A feed that does nothing but publish."""
-    socket = FeedSocket(Bus(), "tcp://127.0.0.1:*", 1000)
+    socket = FeedSocket(Bus(), "tcp://127.0.0.1:*", 1000, None, Feed().peers, Feed().peer_bytes)
     count, body = batch(load_resolved(home))
     (home / "feed.endpoint").write_text(socket.endpoint)
     follower = Progress(home / "progress-0")
@@ -165,7 +173,9 @@ def play(what: str, events: int, subscribers: int, workers: int) -> float:
             Page.create(home / f"worker-{w}.stats", worker_layout(1))
         for n in range(subscribers):
             Progress(home / f"progress-{n}")
-        running = [start(me, "publisher", home, messages) if what == "client" else start("-m", "appliance.feed", home)]
+        running = [
+            start(me, "publisher", home, messages) if what == "client" else start("-m", "appliance.feed.process", home)
+        ]
         try:
             wait_for([home / "feed.endpoint"])
             each = -(-messages // workers)

@@ -1,4 +1,4 @@
-"""What happens to frames on the way: merged, reordered, duplicated, lost. Every function is fixed by its seed."""
+"""Impairments of frames on the way: merged, reordered, duplicated, lost. Every function is fixed by its seed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def interleave(conversations: Iterable[Conversation | Sequence[Frame]]) -> list[
 
 
 def truth(conversations: Iterable[Conversation]) -> list[Expected]:
-    """What must be reported for many conversations, in order of each connection."""
+    """Return the transactions that must be reported for many conversations, in order of each connection."""
     return [one for conversation in conversations for one in conversation.expected]
 
 

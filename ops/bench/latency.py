@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
-from appliance.subscriber import Subscriber
+from appliance.subscriber.subscriber import Subscriber
 
 QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 _END = re.compile(rb'"end":"([^".]+)\.(\d{9})Z"')

@@ -5,7 +5,8 @@
 ns/B     processor time of the worker's pipeline for a byte of payload, events and the end of the connection included
 x2       what twice the bytes take, from n to 4n: 2.0 is linear, at most 2.3 is asked for
 benign   bytes a second, as a share of those of small JSON calls (the api shape) cut the same way, with the same headers
-         in the event; at least 20 % are asked for. An element that makes an event of a few bytes pays for the event.
+         in the event, and for a content coding with answers in this coding, bodies looked into; at least 20 % are asked
+         for. An element that makes an event of a few bytes pays for the event.
 
 The best of several runs counts. Status 1: something is not linear.
 """
@@ -27,7 +28,7 @@ TRIES = 4
 
 def ratio_of(element: Element, n: int, segment: int, least: float = LEAST_S) -> tuple[float, float, float]:
     """(seconds a byte at n, at 4n, their ratio for a doubling)."""
-    runner = Runner(element.headers)
+    runner = Runner(element.headers, bool(element.coding))
     small, large = element.turns(n), element.turns(4 * n)
     few, many = size_of(small), size_of(large)
     first = runner.seconds(batches(small, segment), least) / few
@@ -54,13 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     segments = [int(one) for one in options.segments.split(",")]
     chosen = [one for one in ELEMENTS if not options.elements or any(word in one.name for word in options.elements)]
-    normal: dict[tuple[tuple[str, ...], int], float] = {}
-    for headers in sorted({element.headers for element in chosen}):
+    normal: dict[tuple[tuple[str, ...], str, int], float] = {}
+    for headers, coding in sorted({(element.headers, element.coding) for element in chosen}):
         for segment in segments:
-            turns = benign(4 * (options.bytes if segment > 1 else options.bytes // 8))
-            normal[headers, segment] = Runner(headers).seconds(batches(turns, segment), LEAST_S) / size_of(turns)
-        rates = ", ".join(f"{1e-6 / normal[headers, segment]:,.0f} MB/s at {segment} B" for segment in segments)
-        print(f"benign, {'all headers' if headers else 'no headers'} in the event: {rates}", flush=True)
+            turns = benign(4 * (options.bytes if segment > 1 else options.bytes // 8), coding=coding)
+            made = batches(turns, segment)
+            normal[headers, coding, segment] = Runner(headers, bool(coding)).seconds(made, LEAST_S) / size_of(turns)
+        rates = ", ".join(f"{1e-6 / normal[headers, coding, segment]:,.0f} MB/s at {segment} B" for segment in segments)
+        what = f"bodies in {coding}" if coding else "all headers in the event" if headers else "no headers in the event"
+        print(f"benign, {what}: {rates}", flush=True)
     print(f"\n{'':32}" + "".join(f" | {f'{segment} B a segment':^29}" for segment in segments))
     print(f"{'element':32}" + " |   n ns/B 4n ns/B    x2 benign" * len(segments))
     bad, slow = [], []
@@ -69,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for segment in segments:
             n = options.bytes if segment > 1 else options.bytes // 8
             first, last, doubling = measured(element, n, segment)
-            share = normal[element.headers, segment] / last
+            share = normal[element.headers, element.coding, segment] / last
             cells.append(f" | {first * 1e9:>8.2f} {last * 1e9:>7.2f} {doubling:>5.2f} {share:>6.0%}")
             if doubling > MOST_TO_DOUBLE:
                 bad.append(f"{element.name}, {segment} B: {doubling:.2f}")

@@ -109,7 +109,7 @@ class Bench:
         return result
 
     def holds(self, sensor: Sensor, rate: float, seconds: float) -> bool:
-        """Whether a rate holds in one of the tries: a machine with other things to do spoils some."""
+        """Return whether a rate holds in one of the tries: a machine with other things to do spoils some."""
         return any(self.probe(sensor, rate, seconds).holds for _ in range(self.options.tries))
 
     def sustainable(self, sensor: Sensor) -> Probe | None:

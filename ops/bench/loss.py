@@ -1,4 +1,4 @@
-"""What becomes of transactions when the capture is damaged: frames lost, out of order, twice. All truth is known.
+"""Transactions of a capture that was damaged: frames lost, out of order, duplicated. All truth is known.
 
     python ops/bench/loss.py [--seeds 5] [--seed N] [--connections N] [--json PATH] [--show N]
 
@@ -25,9 +25,9 @@ from crowd import Crowd, Truth  # noqa: E402
 from impair import drop, drop_bursts, duplicate, reorder  # noqa: E402
 from pcapfile import ETHERNET, Frame  # noqa: E402
 
-from appliance.batch import stamp  # noqa: E402
-from appliance.config import resolve  # noqa: E402
-from appliance.shard import Sharder  # noqa: E402
+from appliance.capture.sharder import Sharder  # noqa: E402
+from appliance.config.load import resolve  # noqa: E402
+from appliance.ipc.frame_batch import stamp  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402
 
 _KEY = bytes(range(16))
@@ -147,13 +147,13 @@ def score(truths: Iterable[Truth], frames: Iterable[Frame], events: Iterable[Eve
 
 
 def place(truth: Truth) -> str:
-    """Where to look."""
+    """Return a description that locates a transaction in the capture."""
     return f"port {truth.port} #{truth.index} {truth.method} {truth.uri} {truth.status} {truth.answer} ({truth.style})"
 
 
 def events_of(frames: Iterable[Frame]) -> list[Event]:
     """The events of some frames."""
-    sharder = Sharder(_KEY, 1, 1 << 20, 7, 0, ETHERNET)
+    sharder = Sharder(_KEY, 1, None, 7, 0, ETHERNET)
     pipeline = Pipeline(resolve(None, {"source.interfaces": ["bench0"]}))
     sent = 0
     for ts_ns, frame in frames:

@@ -60,15 +60,15 @@ def resident_bytes(pid: int) -> int:
 
 
 def spent_s(pid: int) -> tuple[str, float] | None:
-    """What a process is called, and its processor time; None if it is gone."""
+    """Return the name of a process and its processor time; None if it has ended."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     except (OSError, ValueError):
         return None
     module = words[words.index("-m") + 1 :] if "-m" in words else []
-    name = f"{module[0].rpartition('.')[2]} {module[2] if len(module) > 3 else ''}".strip() if module else "supervisor"
-    return name, (int(user) + int(system)) / _TICKS
+    what = module[0].removesuffix(".process").rpartition(".")[2] if module else "supervisor"
+    return f"{what} {module[2] if len(module) > 3 else ''}".strip(), (int(user) + int(system)) / _TICKS
 
 
 class _Sampler(threading.Thread):

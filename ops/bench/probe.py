@@ -29,7 +29,7 @@ PACE_SHARE = 0.02  # a sender that is later than this share of its time did not 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a sender says it did."""
+    """A sender's own report of the frames it sent."""
 
     frames: int
     bytes: int
@@ -39,7 +39,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a sensor says it saw. events: None if it makes none. losses by reason: all 0 if nothing was lost."""
+    """A sensor's report of what it saw. events: None if it makes none. losses by reason: all 0 if nothing was lost."""
 
     received: int
     events: int | None
@@ -79,7 +79,7 @@ class Load:
 
 @dataclass(slots=True)
 class Probe:
-    """How one probe went."""
+    """Measurements of one probe."""
 
     sensor: str
     rate: float  # frames a second, as commanded

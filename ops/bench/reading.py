@@ -63,7 +63,7 @@ class Reading(Generic[T]):
                     self._over.wait(_PAUSE_S)
 
     def result(self) -> T:
-        """What `judge` says of the whole file, which nobody writes any more. Raises what it raised, and OSError."""
+        """Return the result of `judge` for the whole file, written to its end. Raises what it raised, and OSError."""
         self._over.set()
         self._thread.join()
         if self._fault:

@@ -1,4 +1,4 @@
-"""What each room of the data path costs: nanoseconds a frame, microseconds a transaction, requests for memory.
+"""The cost of each room of the data path: nanoseconds a frame, microseconds a transaction, requests for memory.
 
     python ops/bench/rooms.py FILE.pcap … [--frames N] [--rounds N]
 
@@ -27,39 +27,59 @@ HERE = Path(__file__).resolve().parent
 _MOST = 1 << 20  # places kept of one run
 _RUN = "ROOMS"  # in the environment: what this process is to measure
 
-# What the parts of the data path are called, in its order, and the rooms in which each lies.
+# What the parts of the data path are called, in its order, and the modules and packages in which each lies. The longest
+# name counts. A package of neither is a part by its own name.
 CAPTURE = {
-    "read": ("libpcap", "handle", "records", "pcap", "libc"),
-    "locate": ("locate",),
-    "hash": ("flow",),
-    "checksum": ("checksum",),
-    "copy": ("shard", "batch"),
+    "read": ("libpcap", "libc", "appliance.pcap"),
+    "locate": ("appliance.wire",),
+    "hash": ("appliance.wire.flow_key",),
+    "checksum": ("appliance.wire.checksum",),
+    "copy": ("appliance.capture", "appliance.ipc"),
 }
 WORKER = {
-    "receive": ("batch", "pipeline"),
-    "segment": ("segment", "path"),
-    "table": ("table", "flow"),
-    "stream": ("connection", "stream", "history", "context", "tally"),
-    "http1": ("http_connection", "http1", "finder", "start", "message"),
-    "pair": ("pairer", "transaction"),
-    "encode": ("encode", "parties", "text"),
+    "receive": ("appliance.ipc", "workers.pipeline", "workers.assembly"),
+    "segment": ("workers.tcp.segment", "workers.tcp.receive"),
+    "table": ("workers.tcp.connection_table", "appliance.wire.flow_key"),
+    "stream": ("workers.tcp", "workers.core"),
+    "encode": ("workers.events",),
 }
+_PACKAGES = ("appliance", "workers")
+
+
+def module_of(path: Path) -> str:
+    """Return what a library is called: a compiled module by its place in the tree, another by its file alone."""
+    name = path.name.partition(".")[0]
+    roots = [at for at, part in enumerate(path.parts[:-1]) if part in _PACKAGES]
+    return ".".join((*path.parts[roots[-1] : -1], name)) if roots else name
+
+
+def part_of(module: str, parts: dict[str, tuple[str, ...]]) -> str:
+    """Return the part that a module belongs to; its package if none has it, `objects` for what is none of ours."""
+    found, length = "", 0
+    for part, names in parts.items():
+        for name in names:
+            if len(name) > length and (module == name or module.startswith(f"{name}.")):
+                found, length = part, len(name)
+    if found:
+        return found
+    package, _, rest = module.partition(".")
+    return rest.rpartition(".")[0] or rest if package in _PACKAGES and rest else "objects"
 
 
 def libraries() -> tuple[list[int], list[tuple[int, str]]]:
-    """The executable mappings of this process: where each starts, and (where it ends, its short name)."""
+    """The executable mappings of this process: where each starts, and (where it ends, its module_of)."""
     starts, rest = [], []
     for line in Path("/proc/self/maps").read_text().splitlines():
         where, flags, *_, name = line.split(maxsplit=5) if line.count("/") else (*line.split()[:2], "")
         if "x" in flags and name:
             begin, end = (int(part, 16) for part in where.split("-"))
             starts.append(begin)
-            rest.append((end, Path(name).name.partition(".")[0]))
+            rest.append((end, module_of(Path(name))))
     return starts, rest
 
 
 def rooms_of(places: Iterator[tuple[int, int]]) -> Counter[str]:
-    """How often each library was met; the C library's leaves count for their caller."""
+    """Return the number of samples in each library; the C library's leaves count for their caller."""
     starts, rest = libraries()
 
     def at(address: int) -> str:
@@ -74,10 +94,13 @@ def rooms_of(places: Iterator[tuple[int, int]]) -> Counter[str]:
 
 
 def parts_of(found: Counter[str], parts: dict[str, tuple[str, ...]]) -> dict[str, float]:
-    """The share of each part; `objects` is what lies in none of their rooms."""
+    """The share of each part, those of the table first; `objects` is what lies in none of our modules."""
+    shares = dict.fromkeys(parts, 0.0)
     total = sum(found.values()) or 1
-    shares = {part: sum(found[room] for room in rooms) / total for part, rooms in parts.items()}
-    return {**shares, "objects": 1 - sum(shares.values())}
+    for module, count in found.items():
+        part = part_of(module, parts)
+        shares[part] = shares.get(part, 0.0) + count / total
+    return {**shares, "objects": shares.pop("objects", 0.0)}
 
 
 class Watch:
@@ -100,7 +123,7 @@ class Watch:
         return spent, rooms_of((place[0], place[1]) for place in self._places[:count])
 
     def asked(self, action: Callable[[], object]) -> int:
-        """How often memory was asked for."""
+        """Return the number of requests for memory that the action makes."""
         before = self._library.rooms_asked()
         action()
         return int(self._library.rooms_asked() - before)

@@ -1,4 +1,4 @@
-"""What many connections cost: time per frame from a thousand to a million of them, memory of an idle one, a SYN flood.
+"""The cost of many connections: time per frame from a thousand to a million, memory of an idle one, a SYN flood.
 
     python ops/bench/scale.py [curve] [idle] [flood] [--most N] [--frames N] [--syns N]
 
@@ -26,8 +26,8 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from appliance.config import resolve  # noqa: E402
-from appliance.shard import Sharder  # noqa: E402
+from appliance.capture.sharder import Sharder  # noqa: E402
+from appliance.config.load import resolve  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402
 
 SYN, ACK, PSH = 2, 16, 8

@@ -1,4 +1,4 @@
-"""What is probed on the cable: the appliance, libpcap alone, and Suricata where it is installed."""
+"""The sensors probed on the cable: the appliance, libpcap alone, and Suricata where it is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from veth import SENSING, Cable
 
 sys.path.insert(0, str(ROOT))
 
-from appliance.stats import READY, Page
+from appliance.stats.names import READY
+from appliance.stats.page import Page
 
 ENDPOINT = "tcp://127.0.0.1:5556"  # in a namespace of its own: nobody else is there
 _PYTHON_PATH = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
@@ -136,7 +137,7 @@ class Appliance:
 
 
 def judge(ledger: Mapping[str, object], events: int) -> Verdict:
-    """What a ledger says was lost, and where."""
+    """Return the verdict that a ledger gives: the losses, each with its place."""
     identities = ledger["identities"]
     assert isinstance(identities, dict)
     terms = {name: one["terms"] for name, one in identities.items()}

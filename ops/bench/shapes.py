@@ -177,7 +177,7 @@ def bulk_session(rng: random.Random, tally: Tally, pool: Pool, requests: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Which sessions a shape is made of, and how many of them live at a time."""
+    """Sessions that a shape is made of, and the number of them that live at a time."""
 
     session: Callable[[random.Random, Tally, Pool, int], Session]
     transactions: int

@@ -1,4 +1,4 @@
-"""What more workers and other frames cost: processor time of each process for a capture file.
+"""The cost of more workers and of other frames: processor time of each process for a capture file.
 
     python ops/bench/spread.py [workers] [sizes] [--shape web] [--workers 1,2,4,8,16] [--sizes 64,…] [--rounds 3]
 
@@ -35,7 +35,7 @@ from sensors import end
 
 sys.path.insert(0, str(ROOT))
 
-from appliance.stats import Page
+from appliance.stats.page import Page
 
 HEADERS = 54  # bytes before the payload in the frames of the shapes
 SIZED_BYTES = 300e6  # of payload, at most, that are cut into segments

@@ -1,4 +1,4 @@
-"""What each stage of the data path costs, one at a time: nanoseconds a frame, microseconds a transaction.
+"""The cost of each stage of the data path, one at a time: nanoseconds a frame, microseconds a transaction.
 
     python ops/bench/stages.py FILE.pcap … [--frames N] [--rounds N]
 
@@ -33,13 +33,14 @@ import zmq
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from appliance import pcap  # noqa: E402
-from appliance.batch import KEPT_BATCHES, header  # noqa: E402
-from appliance.bus import Bus, EventInlet, EventOutlet, FrameInlet, FrameOutlet, Waiter  # noqa: E402
-from appliance.config import resolve  # noqa: E402
-from appliance.eventbatch import EventMessage, event_header  # noqa: E402
-from appliance.options import Config  # noqa: E402
-from appliance.shard import Sharder  # noqa: E402
+from appliance.capture.sharder import Sharder  # noqa: E402
+from appliance.config.load import resolve  # noqa: E402
+from appliance.config.schema import Config  # noqa: E402
+from appliance.ipc.channel import EventReceiver, EventSender, FrameReceiver, FrameSender  # noqa: E402
+from appliance.ipc.event_batch import EventMessage, event_header, pack_runs  # noqa: E402
+from appliance.ipc.frame_batch import KEPT_BATCHES, header  # noqa: E402
+from appliance.ipc.sockets import Bus, Waiter  # noqa: E402
+from appliance.pcap import opening as pcap  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402
 
 _KEY = bytes(range(16))
@@ -67,7 +68,7 @@ def shard(file: Path, frames: int, keep: Callable[[Any], object] | None = None) 
     done = 0
     try:
         while done < frames:
-            count = handle.shard(sharder, min(_STEP, frames - done))
+            count = handle.read_into(sharder, min(_STEP, frames - done))
             if count < 0:
                 break
             done += count
@@ -116,29 +117,30 @@ def not_http(batches: Sequence[bytes]) -> list[bytes]:
 
 
 def link(bus: Bus, config: Config, directory: Path, batches: Sequence[bytes]) -> Callable[[], None]:
-    """What brings the batches to a worker."""
-    outlet = FrameOutlet(bus, config, directory, 0, time.time_ns())
+    """Return the action that brings the batches to a worker."""
+    sender = FrameSender(bus, config, directory, 0, time.time_ns())
 
     def bring() -> None:
         for batch in batches:
-            slot = outlet.lend()
-            while slot is None or not outlet.wait(0, 1):
-                slot = slot or outlet.lend()
+            slot = sender.acquire()
+            while slot is None or not sender.wait(0, 1):
+                slot = slot or sender.acquire()
             slot[: len(batch)] = batch  # as the sharder writes its frames
-            outlet.send(0, slot[: len(batch)])
+            sender.send(0, slot[: len(batch)])
 
     return bring
 
 
 def publish(bus: Bus, config: Config, directory: Path, bodies: Sequence[bytes]) -> Callable[[], None]:
-    """What brings the events to the feed."""
-    outlet = EventOutlet(bus, config, directory, 0, time.time_ns())
+    """Return the action that brings the events to the feed."""
+    sender = EventSender(bus, config, directory, 0, time.time_ns())
 
     def bring() -> None:
         for number, body in enumerate(bodies):
-            head = event_header(EventMessage(0, 0, 1, 1, number, number, body))
-            while not outlet.put(head, body):
-                outlet.ready(1)
+            runs = pack_runs([(0, 1, len(body) + 1)])
+            head = event_header(EventMessage(0, 1, 1, number, number, runs, body))
+            while not sender.put(head, body):
+                sender.ready(1)
 
     return bring
 
@@ -169,14 +171,14 @@ def sink(kind: str, directory: Path, messages: int) -> int:
     """The other process of brought(): takes what comes and lets it go; batches the last few later, as a worker does."""
     bus, kept = Bus(), deque[object](maxlen=KEPT_BATCHES)
     config = resolve(None, {"source.file": "none"})
-    inlet = FrameInlet(bus, config, directory, 0) if kind == "link" else EventInlet(bus, config, directory)
+    receiver = FrameReceiver(bus, config, directory, 0) if kind == "link" else EventReceiver(bus, config, directory)
     waiter = Waiter()
-    waiter.watch(inlet.socket, read=True)
+    waiter.watch(receiver.socket, read=True)
     with zmq.Context() as context, context.socket(zmq.PUSH) as back:
         back.connect(f"ipc://{directory}/back")
         back.send(b"ready")
         while messages:
-            message = inlet.receive()
+            message = receiver.receive()
             if message is None:
                 waiter.wait(1)
                 continue

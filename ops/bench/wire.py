@@ -92,7 +92,7 @@ def icmp_echo(source: str, target: str, sequence: int, *, reply: bool = False) -
 
 
 def arp_request(source: str, target: str) -> bytes:
-    """Who has `target`, asked by `source`, to the broadcast address."""
+    """Return an ARP request for `target`, sent by `source` to the broadcast address."""
     head = b"\xff" * 6 + _CLIENT_MAC + b"\x08\x06"
     return head + struct.pack(">HHBBH", 1, 0x0800, 6, 4, 1) + _CLIENT_MAC + address(source) + bytes(6) + address(target)
 

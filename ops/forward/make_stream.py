@@ -17,7 +17,7 @@ from pathlib import Path
 from nats.aio.client import Client
 from nats.errors import Error
 
-from appliance.target import Credentials, Target, TargetFault, credentials, parse
+from appliance.forward.target import Credentials, Target, TargetFault, credentials, parse
 
 DEFINITION = Path(__file__).with_name("jetstream.json")
 
@@ -51,7 +51,7 @@ async def make(target: Target, secret: Credentials, replicas: int | None) -> str
 
 
 def main(arguments: list[str]) -> str:
-    """What was done."""
+    """Make the stream or bring it up to date, and return the target with the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
     parser.add_argument("--replicas", type=int)

@@ -48,7 +48,7 @@ class Case:
 
     @classmethod
     def unpack(cls, packed: bytes, layout: struct.Struct) -> Case:
-        """What pack() made."""
+        """Return the case that pack() packed."""
         if described(packed)[1].format != layout.format:
             raise BadCase(f"the target's items are {layout.format} now: the case is of an older layout")
         try:

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Which blocks of the sanitized rooms have run, and buffers without a spare byte behind them.
+"""The blocks of the sanitized rooms that have run, and buffers without a spare byte behind them.
 
 gcc calls __sanitizer_cov_trace_pc at the start of every basic block of a file compiled with -fsanitize-coverage=trace-pc.
 Two tables of addresses are kept: the blocks that have run, and the steps from one block to another (as AFL does); a step
@@ -55,7 +55,7 @@ def begin():
 
 
 def steps():
-    """How many different steps between blocks were taken since the process began."""
+    """Return the number of different steps between blocks since the process began."""
     return cover_steps.used
 
 

@@ -45,7 +45,7 @@ stop = threading.Event()  # something was found: the other targets need not go o
 
 @dataclass
 class Result:
-    """What became of one process."""
+    """The result of one process."""
 
     target: str
     status: int = 0
@@ -179,7 +179,7 @@ def covered(results: Iterable[Result], show: str = "") -> None:
 
 
 def every_block(path: str) -> list[int]:
-    """Where every call at the start of a block returns to."""
+    """Return the return address of every call at the start of a block."""
     done = subprocess.run(["objdump", "-d", "--no-show-raw-insn", path], capture_output=True, text=True, check=True)
     out, after_call = [], False
     for line in done.stdout.splitlines():
@@ -282,7 +282,10 @@ def main() -> None:
     parser.add_argument("--shrink", type=Path, metavar="FILE", help="make a case that was found smaller")
     parser.add_argument("--distil", type=Path, metavar="DIR", help="keep what is needed of the corpus there")
     parser.add_argument(
-        "--uncovered", default="", metavar="ROOM", help="print its lines that never ran, as workers.http1"
+        "--uncovered",
+        default="",
+        metavar="ROOM",
+        help="print its lines that never ran, as workers.http1.message",
     )
     given = parser.parse_args()
     print("building the sanitized rooms", " ".join(SANITIZERS), flush=True)

@@ -35,7 +35,7 @@ REPORT_S = 15
 
 
 def weight(case: Case) -> int:
-    """How much there is to execute."""
+    """Return the number of items to execute."""
     return len(case.items)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
+from quic_packets import V2, ZERO_RTT, ack, crypto, initial, other, retry
+from tls_bytes import USUAL, client_hello, server_hello_1_3, supported_versions
 from wire import ACK, PSH, SYN, address, fold, ip_packet, link, ones
 
 HERE4, THERE4 = address("192.0.2.1"), address("198.51.100.2")
@@ -50,9 +52,10 @@ def segment(
     return link(0x86DD if flow & 2 else 0x0800, VLANS[flow >> 2 & 3], from_client=not back) + packet
 
 
-def datagram(ports: tuple[int, int], payload: bytes) -> bytes:
+def datagram(ports: tuple[int, int], payload: bytes, *, back: bool = False) -> bytes:
     """An IPv4 packet with UDP in it."""
-    return ip_packet(HERE4, THERE4, 17, struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload)
+    source, target = (THERE4, HERE4) if back else (HERE4, THERE4)
+    return ip_packet(source, target, 17, struct.pack(">HHHH", *ports, 8 + len(payload), 0) + payload)
 
 
 def fragments(packet: bytes, sizes: Sequence[int], ident: int = 77) -> Iterator[bytes]:
@@ -71,6 +74,19 @@ def fragments(packet: bytes, sizes: Sequence[int], ident: int = 77) -> Iterator[
             yield head[:4] + struct.pack(">HB", 8 + len(piece), 44) + head[7:] + extension + piece
         at += size
         place += 1
+
+
+def quic() -> list[bytes]:
+    """IPv4 packets of a QUIC handshake: hello in two packets, Retry, 0-RTT, answer, and a hello of version 2."""
+    hello = client_hello([*USUAL, supported_versions(0x0304)])
+    first, second = initial(crypto(0, hello[:60]), b"client's"), initial(crypto(60, hello[60:]), b"client's", number=1)
+    answer = initial(ack() + crypto(0, server_hello_1_3()), b"client's", server=True, target=b"", source=b"server's")
+    return [
+        *(datagram((50_001, 443), each) for each in (second, first, other(ZERO_RTT, target=b"client's"))),
+        datagram((443, 50_001), retry(b"", b"server's"), back=True),
+        datagram((443, 50_001), answer, back=True),
+        datagram((50_002, 443), initial(crypto(0, hello), b"client's", version=V2)),
+    ]
 
 
 def samples() -> list[tuple[int, bytes]]:
@@ -114,8 +130,11 @@ def samples() -> list[tuple[int, bytes]]:
         udp(2152, "30ff000000000001", v4), udp(2152, "36ff000000000001" + "00000085" + "01000000", v6),
         udp(9, "30ff000000000001", v4, source=2152), udp(3544, "", v6), udp(3544, "0000" + "11" * 6, v6),
         udp(3544, "0001" + "0000" + "22" * 9 + "0000" + "11" * 6, v6), udp(53, "00", b""),
+        *(link(0x0800) + packet for packet in quic()), udp(4789, "0800000000000100", link(0x0800) + quic()[1]),
         link(0x0806) + bytes(28), link(0x0800) + ip_packet(HERE4, THERE4, 1, bytes(32)),
     ]  # fmt: skip
+    hello = link(0x0800) + quic()[-1]
+    ethernet += [hello[:14] + piece for piece in fragments(hello[14:], [200])]
     large = segment(0, False, 1, 1, ACK, 5, 0, b"x" * 3000, ethernet=False)
     large6 = segment(2, False, 1, 1, ACK, 5, 0, b"y" * 3000, ethernet=False)
     ethernet += [link(0x0800) + piece for piece in fragments(large, [1480])]
@@ -150,6 +169,7 @@ WORDS = [
         4789, 4790, 6081, 8472, 0x0021, 0x0057, 0x0281, 0x2000, 0x4000, 0x1FFF, 0x3FFF, 1500,
     )),
     *(bytes((protocol,)) for protocol in (0, 4, 6, 17, 41, 43, 44, 47, 51, 59, 60, 135, 0x45, 0x4F, 0x60)),
+    b"\xc0\0\0\0\1\x08", b"\xd0\x6b\x33\x43\xcf", b"\xff\0\0\x1d",
     b"\x45\0", b"\x60\0\0\0", b"\xaa\xaa\x03\0\0\0", b"\xff\x03", b"\x11\0", b"\x08\0\0\0", b"\x30\xff", b"\0\1",
     bytes(8),
 ]  # fmt: skip

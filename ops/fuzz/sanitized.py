@@ -29,7 +29,7 @@ PACKAGES = ("appliance", "workers")
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 
 COMMON = ["-shared", "-fPIC", "-w", "-DNDEBUG"]
-HELPERS = ("builders.py", "capture_readings.py")  # of the tests, which targets use too
+HELPERS = ("builders.py", "capture_file_readers.py")  # of the tests, which targets use too
 LIBRARIES = ["-Wl,--as-needed", "-lpcap"]
 # Without -fwrapv, which Python's own flags have: an overflow of signed numbers is defined there, but never meant here.
 SANITIZERS = [
@@ -43,7 +43,7 @@ SANITIZERS = [
 
 
 class BuildError(Exception):
-    """What could not be built, with the compiler's own words."""
+    """A failure to build, with the compiler's own words."""
 
 
 def runtime() -> Path | None:
@@ -65,10 +65,12 @@ def rooms() -> dict[str, Path]:
     reached: set[str] = set()
     waiting = [path.read_text() for path in [*HERE.glob("*.py"), *(ROOT / "tests" / name for name in HELPERS)]]
     while waiting:
-        for name in re.findall(r"^\s*(?:from|c?import) ((?:appliance|workers)\.\w+)", waiting.pop(), re.M):
-            if name not in reached:
+        for name in _imported(waiting.pop()):
+            if name not in reached and name not in PACKAGES:  # the two name the whole library, loaded lazily
                 reached.add(name)
-                places = [ROOT / (name.replace(".", "/") + suffix) for suffix in (".py", ".pyx", ".pxd")]
+                places = [
+                    ROOT / (name.replace(".", "/") + suffix) for suffix in (".py", ".pyx", ".pxd", "/__init__.py")
+                ]
                 waiting += [path.read_text() for path in places if path.exists()]
     return {name: source for name, source in sources.items() if name in reached}
 
@@ -78,17 +80,17 @@ def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
     lib = place / sysconfig.get_config_var("SOABI")
     with _alone(place):
         for package in PACKAGES:
-            (lib / package).mkdir(parents=True, exist_ok=True)
-            wanted = {path.name for path in (ROOT / package).glob("*.py")}
-            for path in (lib / package).glob("*.py"):
-                if path.name not in wanted:
+            wanted = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*.py")}
+            for path in (lib / package).rglob("*.py"):
+                if path.relative_to(lib) not in wanted:
                     path.unlink()
-            for name in wanted:
-                shutil.copy2(ROOT / package / name, lib / package / name)
+            for file in wanted:
+                (lib / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / file, lib / file)
         jobs = [(name, source, SANITIZERS) for name, source in {**rooms(), **(extra or {})}.items()]
         jobs.append(("cover", HERE / "cover.pyx", ["-O2"]))
         declared = b"".join(
-            path.read_bytes() for package in PACKAGES for path in sorted((ROOT / package).glob("*.pxd"))
+            path.read_bytes() for package in PACKAGES for path in sorted((ROOT / package).rglob("*.pxd"))
         )
         stale = []
         for name, source, flags in jobs:
@@ -108,8 +110,18 @@ def build(extra: dict[str, Path] | None = None, place: Path = PLACE) -> Path:
     return lib
 
 
+def _imported(text: str) -> set[str]:
+    """Return the dotted names of our modules, and of what is taken from our packages, that a source imports."""
+    ours = r"((?:appliance|workers)[\w.]*)"
+    found = set(re.findall(rf"^\s*(?:from|c?import) {ours}", text, re.M))
+    for package, names in re.findall(rf"^\s*from {ours} c?import (\([^)]*\)|[^\n(]+)$", text, re.M):
+        plain = re.sub(r"#.*", "", names).strip("() \n").split(",")
+        found |= {f"{package}.{name.split(' as ')[0].strip()}" for name in plain}
+    return found
+
+
 def environment(lib: Path, paths: Sequence[Path] = ()) -> dict[str, str]:
-    """What a Python process needs in its environment to run the sanitized rooms."""
+    """Return the environment that a Python process needs to run the sanitized rooms."""
     found = runtime()
     if found is None:
         raise BuildError("libasan.so is missing: install gcc's library (Debian: libasan8, in libgcc-12-dev)")

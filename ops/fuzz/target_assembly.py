@@ -11,7 +11,7 @@ from target_segment import TARGET as SEGMENTS
 from target_segment import frames_of
 from targets import Target
 
-from appliance.stats import PAYLOAD_OUTCOMES
+from appliance.stats.names import PAYLOAD_OUTCOMES
 from workers.assembly import Assembler, Flow, Piece, StreamPool
 
 

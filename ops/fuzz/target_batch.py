@@ -11,12 +11,16 @@ from drive import CONFIGS, FRAMES_AT, HEADER, LENGTH_AT, singles, within_limits
 from packets import samples
 from targets import Target
 
-from appliance.batch import BadBatch, frames, header
-from appliance.stats import SEGMENT_VERDICTS
-from workers import events
+from appliance.ipc.frame_batch import BadBatch, frames, header
+from appliance.stats.names import QUIC_OUTCOMES, SEGMENT_VERDICTS
+from workers.events import schema as events
 from workers.pipeline import Pipeline
 
-TAKEN = ("segments", *(f"rejected.{verdict}" for verdict in SEGMENT_VERDICTS))
+TAKEN = (
+    "segments",
+    *(f"quic_datagrams.{outcome}" for outcome in QUIC_OUTCOMES),
+    *(f"rejected.{verdict}" for verdict in SEGMENT_VERDICTS),
+)
 # What is put right before a message is read, so that the checks behind are reached: of its header, of its first record.
 ITS_LENGTH, ITS_CAPTURE, ONE_FRAME = 1, 2, 4
 

@@ -12,7 +12,7 @@ from cases import Case
 from packets import WORDS, fragments, segment
 from targets import Target
 
-from appliance.defragment import Defragmenter
+from appliance.wire.ip_reassembler import Defragmenter
 
 DATAGRAMS = (16384, 1, 2, 7)
 BYTES = (1 << 25, 1 << 17)

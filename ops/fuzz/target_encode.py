@@ -14,8 +14,10 @@ from target_http import WORDS
 from targets import Target
 from wire import ACK, FIN
 
-from workers import events
-from workers.encode import ALWAYS_REDACTED, REDACTED, text_json
+from appliance.text.event_text import wire_bytes
+from workers.body.redact import REDACTED
+from workers.events.http_json import ALWAYS_REDACTED
+from workers.events.json_text import text_json
 
 (TARGET_TEXT, REASON, FIELD, FOLD) = range(4)
 METHODS = (b"GET", b"POST", b"OPTIONS", b"BREW", b"M-SEARCH", b"DELETE")
@@ -87,7 +89,7 @@ class Head:
 
 
 def reported(headers: dict[str, list[str]]) -> dict[bytes, list[bytes]]:
-    return {events.wire_bytes(name): [events.wire_bytes(value) for value in values] for name, values in headers.items()}
+    return {wire_bytes(name): [wire_bytes(value) for value in values] for name, values in headers.items()}
 
 
 def run(case: Case) -> int:
@@ -103,7 +105,7 @@ def run(case: Case) -> int:
             head.field(number, data)
         else:
             head.fold(data)
-        assert events.wire_bytes(json.loads(text_json(data))) == data
+        assert wire_bytes(json.loads(text_json(data))) == data
     method = METHODS[case.knob(2, len(METHODS))]
     client = b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *heads[0].lines, b"", b""])
     server = b"\r\n".join([b"HTTP/1.1 204 %b" % reason, *heads[1].lines, b"", b""])
@@ -125,12 +127,12 @@ def run(case: Case) -> int:
     for line in outcome.lines:
         assert not UNSEEN.search(line.decode()), line
     event = outcome.only
-    assert events.wire_bytes(event["url"]["original"]) == target
-    assert events.wire_bytes(event["http"]["request"]["method"]) == method
-    assert events.wire_bytes(event["http"]["response"].get("reason", "")) == reason
+    assert wire_bytes(event["url"]["original"]) == target
+    assert wire_bytes(event["http"]["request"]["method"]) == method
+    assert wire_bytes(event["http"]["response"].get("reason", "")) == reason
     if target[:1] == b"/":
         parts = [event["url"][name] for name in ("path", "query") if name in event["url"]]
-        assert b"?".join(map(events.wire_bytes, parts)) == target
+        assert b"?".join(map(wire_bytes, parts)) == target
     if all_fields:
         for head, side in zip(heads, ("request", "response"), strict=True):
             assert reported(event["http"][side]["headers"]) == head.expected()

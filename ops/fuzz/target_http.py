@@ -40,7 +40,7 @@ def responses(count: int) -> bytes:
 
 
 def pieces(made: list[Exchange], split: int = 0) -> list[Item]:
-    """What client and server say in some exchanges, one message an item."""
+    """Return the messages of client and server in some exchanges, one message an item."""
     out = []
     for one in made:
         for back, said in ((0, one.request), (1, one.interim), (0, one.held), (1, one.response)):

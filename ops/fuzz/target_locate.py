@@ -9,7 +9,7 @@ from cover import Exact
 from packets import WORDS, samples
 from targets import Target
 
-from appliance.locate import LINK_TYPES, VERDICTS, find
+from appliance.wire.tcp_locator import LINK_TYPES, VERDICTS, find
 
 LINKS = (*sorted(LINK_TYPES), 105)
 

@@ -1,4 +1,4 @@
-"""Which response answers which request: both sides take turns at random, in pieces, with losses, copies, late frames.
+"""The pairing of responses with requests: both sides take turns at random, in pieces, with losses, copies, late frames.
 
 Every message has a number of its own, so that the events tell: of an honest server, which answers in order, no message
 is in two of them; and where its client waits for each answer and a message is a frame, none is with another's.
@@ -23,7 +23,7 @@ MOST_PIECES = 300
 
 
 class Scene:
-    """What has been said so far, and the frames of it that were captured."""
+    """The connection so far, and the frames of it that were captured."""
 
     def __init__(self, flow: int, isns: tuple[int, int], manners: int) -> None:
         self.flow = flow

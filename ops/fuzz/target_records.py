@@ -1,11 +1,11 @@
-"""Records: capture files with hostile lengths, cut anywhere. libpcap's reading of the same bytes is the model."""
+"""SavefileReader: capture files with hostile lengths, cut anywhere, compared with libpcap on the same bytes."""
 
 from __future__ import annotations
 
 import struct
 import tempfile
 
-from capture_readings import by_libpcap, by_us
+from capture_file_readers import by_libpcap, by_us
 from cases import Case
 from targets import Target
 

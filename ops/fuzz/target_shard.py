@@ -11,7 +11,7 @@ from packets import WORDS, fragments, samples, segment
 from targets import Target
 from wire import ACK, FIN, PSH, SYN, link
 
-from appliance.locate import LINK_TYPES
+from appliance.wire.tcp_locator import LINK_TYPES
 
 SHED = ((0,), (255,), (254, 10, 128, 0))
 LINKS = (1, *sorted(LINK_TYPES), 105)

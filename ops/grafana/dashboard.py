@@ -75,19 +75,24 @@ FRAMES = bars(
     (total("capture_dropped_frames_total", 'stage="abandoned"'), "lost with a killed capture"),
     (total("capture_frames_total"), "read"),
     (total("capture_shed_frames_total"), "left out on purpose"),
-    (total("capture_rejected_frames_total"), "not TCP, or not whole"),
+    (total("capture_rejected_frames_total"), "not TCP or QUIC, or not whole"),
     (total("frames_outcome_total", 'stage="link"', 'outcome="dropped_backlog"'), "lost: link full"),
-    (total("frames_outcome_total", 'stage="link"', 'outcome!="dropped_backlog"'), "lost on a killed worker's link"),
+    (total("frames_outcome_total", 'stage="link"', 'outcome="dropped_memory"'), "lost: run directory full"),
+    (total("frames_outcome_total", 'stage="link"', 'outcome!~"dropped_backlog|dropped_memory"'),
+     "lost on a killed worker's link"),
     (total("frames_outcome_total", 'stage="worker"', 'outcome=~"crash_lost|quarantined"'), "lost with a killed worker"),
     (total("frames_outcome_total", 'stage="worker"', 'outcome=~"bad_header|no_connection|bad_checksum"'),
      "not of a connection"),
     (total("frames_outcome_total", 'stage="worker"', 'outcome="segment"'), "followed"),
+    (total("frames_outcome_total", 'stage="worker"', 'outcome="quic"'), "QUIC handshakes"),
 )  # fmt: skip
 EVENTS = bars(
     "Events from worker to subscriber",
     "In the time shown. What a slow subscriber loses is its own: it sees holes in the numbers and asks for them again.",
     (total("events_made_total"), "made"),
     (total("feed_dropped_events_total", 'reason="backlog"'), "lost: feed behind"),
+    (total("feed_dropped_events_total", 'reason="memory"'), "lost: run directory full"),
+    (total("feed_dropped_events_total", 'reason="connection_share"'), "lost: over a connection's share"),
     (total("feed_dropped_events_total", 'reason="worker_crash"'), "lost with a killed worker"),
     (total("feed_dropped_events_total", 'reason="link_lost"'), "lost on the link to a killed feed"),
     (total("feed_dropped_events_total", 'reason="feed_crash"'), "lost with a killed feed"),
@@ -130,8 +135,12 @@ THROUGHPUT = (
         (recorded("worker:appliance_frames:drift_rate1m"), "{{instance}} worker {{worker}}"), unit=RATIO,
     ).min(-1),
     lines(
-        "Frames without a TCP segment", "Rejected by the capture, by reason.",
+        "Frames without a TCP segment or QUIC handshake", "Rejected by the capture, by reason.",
         (by("reason", rate("capture_rejected_frames_total")) + " > 0", "{{reason}}"), unit=FRAMES_RATE, stacked=True,
+    ),
+    lines(
+        "QUIC datagrams", "UDP that may open a connection, by what became of it.",
+        (by("outcome", rate("quic_datagrams_total")), "{{outcome}}"), unit=FRAMES_RATE, stacked=True,
     ),
     lines(
         "Left out on purpose", "Share of new connections, by worker; and of all, in the kernel's filter.",
@@ -207,7 +216,7 @@ HTTP = (
         unit=RATIO, stacked=True,
     ),
     lines(
-        "Anomalies", "Transactions with something odd about them; ops/docs/events.md says what each is.",
+        "Anomalies", "Transactions with something odd about them; ops/docs/operators/events.md says what each is.",
         (by("anomaly", rate("http_anomalies_total")) + " > 0", "{{anomaly}}"), unit=PER_SECOND, stacked=True,
     ),
     lines(
@@ -219,6 +228,15 @@ HTTP = (
         "Bodies", "Bytes on the wire.", (by("direction", rate("http_body_bytes_total")), "of {{direction}}s"),
         unit=BYTES_RATE, stacked=True,
     ),
+    lines(
+        "WebSocket connections", "Open now.", (by("worker", of("websocket_connections_open")), "worker {{worker}}"),
+    ),
+    lines(
+        "WebSocket messages", "Whole ones; sides whose next frame header was lost, and resynchronisations.",
+        (f"sum({rate('websocket_messages_total')})", "messages"),
+        (f"sum({rate('websocket_losses_total')})", "lost"),
+        (f"sum({rate('websocket_resyncs_total')})", "found again"), unit=PER_SECOND,
+    ),
 )  # fmt: skip
 
 FEED = (
@@ -226,7 +244,7 @@ FEED = (
           stacked=True),
     lines("On their way to the feed", "Events that workers have sent and the feed has not taken.",
           (by("instance", of("feed_queue_events")), "{{instance}}")),
-    lines("Subscriptions", "Of subscribers that are connected.",
+    lines("Subscribers", "Peers of the feed that subscribe to anything, each counted once.",
           (by("instance", of("feed_subscribers")), "{{instance}}")),
     lines("Asked for again", "Requests for stored messages, by how they went.",
           (by("result", rate("feed_replay_requests_total")), "{{result}}"), unit=PER_SECOND),

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode, HeatmapColorScale
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from appliance.metrics import FAMILIES, PREFIX
+from appliance.metrics.families import FAMILIES, PREFIX
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NARROWED_BY = ("interface", "worker")  # variables that are labels, beside instance, which everything has
@@ -45,7 +45,7 @@ def rate(metric: str, *more: str) -> str:
 
 
 def total(metric: str, *more: str) -> str:
-    """How much it grew in the time that is shown."""
+    """Return the query of a metric's growth in the time that is shown."""
     return f"sum(increase({of(metric, *more)}[$__range]))"
 
 
@@ -93,7 +93,7 @@ def bars(title: str, about: str, *queries: Query, unit: str = "short", width: in
 
 
 def heat(title: str, about: str, *queries: Query, unit: str, width: int = 8) -> heatmap.Panel:
-    """How many values fell into each bucket of a histogram, over time."""
+    """Return a heat map of the number of values in each bucket of a histogram, over time."""
     colour = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges")
     colour = colour.scale(HeatmapColorScale.EXPONENTIAL).exponent(0.5).steps(64)
     panel = heatmap.Panel().calculate(False).color(colour).y_axis(heatmap.YAxisConfig().unit(unit))

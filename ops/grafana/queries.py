@@ -26,7 +26,7 @@ class Query(NamedTuple):
 
 
 class Series(NamedTuple):
-    """What came back: one line of a panel. An instant query has one point."""
+    """One series of an answer: one line of a panel. An instant query has one point."""
 
     legend: str
     labels: dict[str, str]

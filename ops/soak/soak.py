@@ -37,9 +37,9 @@ from measure import resident_bytes  # noqa: E402
 from probe import OwnSender, loops_for  # noqa: E402
 from veth import SENSING, Cable, ip  # noqa: E402
 
-from appliance import ledger  # noqa: E402
-from appliance.running import Running  # noqa: E402
-from appliance.stats import READY, TOPICS  # noqa: E402
+from appliance.report.running_instance import RunningInstance  # noqa: E402
+from appliance.stats import ledger  # noqa: E402
+from appliance.stats.names import READY, TOPICS  # noqa: E402
 
 SHAPES = {"web": 0.02, "api": 0.02, "bulk": 0.02}
 LONGEST = 1514
@@ -98,7 +98,7 @@ class Soak:
                 self.cable.at_sensor(words), stdout=subprocess.DEVNULL, stderr=errors, env=environment
             )
         wait_for(lambda: (run / "feed.endpoint").exists(), "the appliance has started")
-        self.running = Running(run)
+        self.running = RunningInstance(run)
         wait_for(self.at_work, "every process is at work")
         words = [sys.executable, "-c", SUBSCRIBER, self.running.endpoint("feed")]
         self.subscriber = subprocess.Popen(
@@ -125,7 +125,7 @@ class Soak:
         return {**found, "feed": pages.feed["pid"], "supervisor": pages.supervisor["pid"]}
 
     def at_work(self) -> bool:
-        """Whether every process is."""
+        """Return whether every process is at work."""
         pages = self.running.snapshots()
         return all(page["state"] == READY for page in (*pages.captures, *pages.workers, pages.feed)) and all(
             resident_bytes(pid) for pid in self.pids().values()
