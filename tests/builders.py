@@ -12,16 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from contract import event_of
 from conversation import START_NS, Conversation
+from event_contract import event_of
 from exchange import Exchange, exchange
+from msgspec import structs
 from pcapfile import Frame
 
-from appliance import options
-from appliance.batch import header, stamp
-from appliance.options import Config
-from appliance.shard import Sharder
-from appliance.stats import PAYLOAD_OUTCOMES, SEGMENT_VERDICTS
+from appliance.capture.sharder import Sharder
+from appliance.config.schema import Capture, Config, Quic, Shard, Shedding, Source, Tcp
+from appliance.config.values import SECTIONS
+from appliance.ipc.event_runs import by_topic
+from appliance.ipc.frame_batch import header, stamp
+from appliance.stats.names import FLOW_PAYLOAD, PAYLOAD_OUTCOMES, QUIC_OUTCOMES, SEGMENT_VERDICTS, TOPICS
 from workers.pipeline import Pipeline
 
 __all__ = ["MILLISECOND", "SECOND", "START_NS", "Conversation", "Exchange", "Frame", "exchange"]
@@ -42,7 +44,7 @@ def config(**sections: Mapping[str, object]) -> Config:
     }
     for name, values in sections.items():
         given[name] = {**given.get(name, {}), **values}
-    return Config(**{name: getattr(options, name.capitalize())(**values) for name, values in given.items()})
+    return Config(**{name: SECTIONS[name](**values) for name, values in given.items()})
 
 
 @dataclass
@@ -50,8 +52,9 @@ class Outcome:
     """All that came out of the data path: events as objects and as lines, and the counters of both halves."""
 
     events: list[Event] = field(default_factory=list)
+    flows: list[Event] = field(default_factory=list)  # those of the dataset flow, which have no line in `lines`
     lines: list[bytes] = field(default_factory=list)
-    topics: Counter[str] = field(default_factory=Counter)
+    topics: Counter[int] = field(default_factory=Counter)
     capture: Counter[str] = field(default_factory=Counter)
     running: Counter[str] = field(default_factory=Counter)  # counters before the end
     counts: Counter[str] = field(default_factory=Counter)  # counters after the end
@@ -61,6 +64,42 @@ class Outcome:
         """The one event there is."""
         assert len(self.events) == 1, [summary(event) for event in self.events]
         return self.events[0]
+
+
+WHERE = {  # the options of a sharder by shorter names
+    "vlans": "vlan_in_flow",
+    "max_shed_flows": "max_flows",
+    "shed_timeout_ns": "flow_timeout_s",
+    "fragment_timeout_ns": "fragment_timeout_s",
+}
+
+
+def sharder_of(
+    key: bytes = KEY,
+    workers: int = 1,
+    batch_bytes: int = 0,
+    epoch: int = 0,
+    capture: int = 0,
+    link_type: int = ETHERNET,
+    **how: Any,
+) -> Sharder:
+    """A sharder with options of [capture] and [shedding], times in ns; halves, checksums and ports, {kind: ports}."""
+    sources = ["a", "b"] if how.pop("halves", False) else ["a"]
+    checksums = "count" if how.pop("checksums", True) else "off"
+    quic = Quic(max_initials_per_second=how.pop("quic", Quic().max_initials_per_second))
+    options = {f"{kind}_ports": ports for kind, ports in (how.pop("ports", None) or {}).items()}
+    for name, value in how.items():
+        options[WHERE.get(name, name)] = value / 1e9 if name.endswith("_ns") else value
+    shedding = {name: options.pop(name) for name in ("max_flows", "flow_timeout_s") if name in options}
+    made = Config(
+        source=Source(interfaces=sources),
+        capture=Capture(**options),
+        shedding=Shedding(**shedding),
+        shard=Shard(batch_bytes=batch_bytes) if batch_bytes else Shard(),
+        tcp=Tcp(checksums=checksums),
+        quic=quic,
+    )
+    return Sharder(key, workers, made, epoch, capture, link_type)
 
 
 def batches_of(
@@ -75,10 +114,10 @@ def batches_of(
     shed: int = 0,
     **how: Any,
 ) -> tuple[list[list[bytes]], Counter[str]]:
-    """Each worker's batches, END included, and the capture's counters; `how` as for Sharder.
+    """Each worker's batches, END included, and the capture's counters; `how` as for sharder_of().
 
     shed: 256ths of the new flows that are left out."""
-    sharder = Sharder(key, workers, batch_bytes, 7, capture, link_type, **how)
+    sharder = sharder_of(key, workers, batch_bytes, 7, capture, link_type, **how)
     out: list[list[bytes]] = [[] for _ in range(workers)]
     sent = [0] * workers
     for worker in range(workers):
@@ -95,29 +134,48 @@ def batches_of(
 
 
 def outcome_of(frames: Iterable[Frame], workers: int = 1, config: Config | None = None, **how: Any) -> Outcome:
-    """The whole data path over some frames; `how` as for batches_of()."""
+    """The whole data path over some frames; `how` as for batches_of().
+
+    Flow events are always on, so that law 10 holds in every test: their sum is the payload, to the byte."""
     outcome = Outcome()
     links, outcome.capture = batches_of(frames, workers, **how)
+    config = with_flows(_default if config is None else config)
     for messages in links:
-        pipeline = Pipeline(_default if config is None else config)
+        pipeline = Pipeline(config)
         for message in messages:
             pipeline.feed(message)
         outcome.running.update(pipeline.counts())
         pipeline.finish()
         outcome.counts.update(pipeline.counts())
         collect(pipeline, outcome)
+    reported = sum(flow["appliance"]["flow"]["since_last"]["payload_bytes"] for flow in outcome.flows)
+    assert reported == outcome.counts["payload_bytes"], "law 10"
     return outcome
+
+
+def with_flows(config: Config) -> Config:
+    """The configuration with flow events on."""
+    datasets = dict.fromkeys([*config.events.datasets, "flow"])
+    return structs.replace(config, events=structs.replace(config.events, datasets=list(datasets)))
 
 
 def collect(pipeline: Pipeline, outcome: Outcome) -> Outcome:
     """Takes what a pipeline has ready."""
-    for topic, count, body in pipeline.take():
+    for runs, count, body in pipeline.take():
         lines = body.split(b"\n")
         assert len(lines) == count
-        outcome.lines += lines
-        outcome.events += map(event_of, lines)
-        outcome.topics[topic] += count
-    outcome.events.sort(key=lambda event: (event["source"]["port"], event["appliance"]["transaction"]))
+        for line in lines:
+            event = event_of(line)
+            if event["event"]["dataset"] == "appliance.flow":
+                outcome.flows.append(event)
+            else:
+                outcome.lines.append(line)
+                outcome.events.append(event)
+        for topic, number, length, picked in by_topic(runs, body, len(TOPICS), True):  # as the feed takes it apart
+            assert (len(picked), picked.count(b"\n") + 1) == (length, number)
+            if TOPICS[topic] != "flow.":
+                outcome.topics[topic] += number
+    outcome.events.sort(key=lambda event: (event["source"]["port"], event["appliance"].get("transaction", 0)))
     return outcome
 
 
@@ -190,12 +248,17 @@ def summaries(events: Iterable[Event]) -> list[tuple[str | None, int | None, str
 
 
 def timeless(events: Iterable[Event]) -> list[str]:
-    """Events without what depends on when their bytes came (times, the id made of one), in fixed order."""
+    """Events without what depends on when their bytes came (times, the ids made of one), in fixed order."""
     out = []
     for event in events:
         kept = {key: value for key, value in event.items() if key not in ("@timestamp", "event")}
-        kept["outcome"] = event["event"]["outcome"]
-        kept["appliance"] = {key: value for key, value in event["appliance"].items() if key != "timing"}
+        kept["outcome"] = event["event"].get("outcome")
+        timed = ("timing", "connection")
+        kept["appliance"] = {key: value for key, value in event["appliance"].items() if key not in timed}
+        if websocket := kept["appliance"].get("websocket"):
+            kept["appliance"]["websocket"] = {
+                key: value for key, value in websocket.items() if key != "longest_pause_ns"
+            }
         out.append(json.dumps(kept, sort_keys=True))
     return sorted(out)
 
@@ -209,7 +272,7 @@ PAYLOAD = PAYLOAD_OUTCOMES
 
 
 def differences(outcome: Outcome) -> dict[str, int]:
-    """What every identity of the ledger misses to close; empty when all is accounted for."""
+    """Return the amount by which each identity of the ledger fails to close; empty when everything is accounted for."""
     out = {}
     capture = outcome.capture
     offered = sum(value for name, value in capture.items() if name.startswith("offered."))
@@ -219,16 +282,19 @@ def differences(outcome: Outcome) -> dict[str, int]:
     out["fragments"] = capture["rejected.fragment"] - fragments
     out["fragments held"] = capture["fragments.held"]
     for when, counts in (("running", outcome.running), ("end", outcome.counts)):
-        taken = counts["segments"] + sum(counts[f"rejected.{verdict}"] for verdict in SEGMENT_VERDICTS)
+        taken = counts["segments"] + sum(counts[f"quic_datagrams.{outcome}"] for outcome in QUIC_OUTCOMES)
+        taken += sum(counts[f"rejected.{verdict}"] for verdict in SEGMENT_VERDICTS)
         out[f"segments, {when}"] = offered - taken
         placed = sum(counts[f"payload.{name}"] for name in PAYLOAD) + counts["pending_bytes"]
         out[f"payload, {when}"] = counts["payload_bytes"] - placed
+        told = sum(counts[f"flow_payload.{name}"] for name in FLOW_PAYLOAD) + counts["flow_open_bytes"]
+        out[f"flows, {when}"] = counts["payload_bytes"] - told
         ended = sum(counts[f"messages.{name}"] for name in ("complete", "truncated", "failed", "open"))
         out[f"messages, {when}"] = counts["messages.started"] - ended
-    for name in ("pending_bytes", "messages.open", "head_bytes", "flows"):
+    for name in ("pending_bytes", "messages.open", "head_bytes", "waiting_bytes", "flows", "flow_open_bytes"):
         out[f"{name}, end"] = outcome.counts[name]
     made = sum(value for name, value in outcome.counts.items() if name.startswith("made."))
-    out["events"] = made - len(outcome.events)
+    out["events"] = made - len(outcome.events) - len(outcome.flows)
     opened = outcome.counts["flows_opened"]
     out["flows"] = opened - sum(value for name, value in outcome.counts.items() if name.startswith("flows_ended."))
     return {name: value for name, value in out.items() if value}

@@ -1,4 +1,4 @@
-"""What every test stands on: the path to the traffic builders, the profiles, the compiled modules in the header."""
+"""The basis of every test: the path to the traffic builders, the profiles, the compiled modules in the header."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 COMPILED = [
-    f"{package}.{path.stem}" for package in ("appliance", "workers") for path in sorted((ROOT / package).glob("*.pyx"))
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for package in ("appliance", "workers")
+    for path in sorted((ROOT / package).rglob("*.pyx"))
 ]
 
 sys.path.insert(0, str(ROOT / "ops" / "bench"))
@@ -26,6 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+SLOW_FOLDERS = ("fuzz", "laws", "live")  # every test there has the marker `slow`
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile(
     "default",
@@ -36,11 +39,12 @@ settings.register_profile(
     print_blob=True,
 )
 settings.register_profile("long", settings.get_profile("default"), max_examples=3000, derandomize=False)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    """Which compiled modules are loaded, and from where: a stale or missing one is seen before the first failure."""
+    """Return a line of the compiled modules and their folders: stale or missing ones are seen before any failure."""
     loaded, missing = [], []
     for name in COMPILED:
         try:
@@ -51,3 +55,11 @@ def pytest_report_header(config: pytest.Config) -> str:
     names = " ".join(f"{path.parent.name}.{path.name.split('.')[0]}" for path in loaded)
     text = f"compiled: {names} from {', '.join(places)}"
     return text + (f"; MISSING: {', '.join(missing)}" if missing else "")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of slow folders."""
+    slow = tuple(ROOT / "tests" / folder for folder in SLOW_FOLDERS)
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in slow):
+            item.add_marker("slow")

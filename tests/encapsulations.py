@@ -269,10 +269,10 @@ def wrapped(names: Iterable[str], packet: bytes, away: bool = True) -> bytes:
 
 
 def carries(name: str, kind: int) -> bool:
-    """Whether a way can carry such a payload, as it is or in an Ethernet frame."""
+    """Return whether a way can carry such a payload, as it is or in an Ethernet frame."""
     return kind in WAYS[name].takes or (kind != FRAME and FRAME in WAYS[name].takes)
 
 
 def tunnels(names: Iterable[str]) -> int:
-    """How many tunnels it takes to get to the inside."""
+    """Return the number of tunnels on the way to the inside."""
     return sum(WAYS[name].tunnels for name in names)

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from appliance.subscriber import Gap, Subscriber
+from appliance.subscriber.subscriber import Gap, Subscriber
 
 
 def main(endpoint: str, progress: str, pause_s: float, crash_after: int) -> None:

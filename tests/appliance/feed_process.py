@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-from patience import PATIENCE_S, eventually
+from eventually import PATIENCE_S, eventually
 
-from appliance.bus import Bus, EventOutlet
-from appliance.channels import HEARTBEAT, FeedSocket
-from appliance.config import save_resolved
-from appliance.eventbatch import EVENT_END, EventMessage, pack_events
-from appliance.options import Config, Feed, Source, Workers
-from appliance.stats import READY, TOPICS, Page, feed_layout, worker_layout
+from appliance.config.schema import Config, Feed, Source, Workers
+from appliance.feed.sockets import FeedSocket
+from appliance.ipc.channel import EventSender
+from appliance.ipc.event_batch import EventMessage, pack_events, pack_runs
+from appliance.ipc.sockets import Bus
+from appliance.pubsub.protocol import HEARTBEAT
+from appliance.runtime.resolved_config import save_resolved
+from appliance.stats.layout import feed_layout, worker_layout
+from appliance.stats.names import READY, TOPICS
+from appliance.stats.page import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,20 +34,26 @@ class FakeWorker:
     def __init__(self, config: Config, run_dir: Path, index: int) -> None:
         self.index = index
         self.bus = Bus()
-        self.link = EventOutlet(self.bus, config, run_dir, index, time.time_ns())
+        self.link = EventSender(self.bus, config, run_dir, index, time.time_ns())
         self.sent = 0
         self.sequence = 0
 
     def send(self, topic: int, *bodies: bytes, skipped: int = 0) -> None:
         """Sends the bodies as one message; `skipped` events before it count as sent and never leave."""
         self.sent += skipped
-        message = EventMessage(topic, self.index, len(bodies), 7, self.sequence, self.sent, b"\n".join(bodies))
+        self.mixed(*((topic, body) for body in bodies))
+
+    def mixed(self, *events: tuple[int, bytes]) -> None:
+        """Sends (topic, body) of each event as one message, in this order."""
+        runs = pack_runs((topic, 1, len(body) + 1) for topic, body in events)
+        body = b"\n".join(body for _, body in events)
+        self.raw(pack_events(EventMessage(self.index, len(events), 7, self.sequence, self.sent, runs, body)))
         self.sequence += 1
-        self.raw(pack_events(message))
-        self.sent += len(bodies)
+        self.sent += len(events)
 
     def end(self) -> None:
-        self.send(EVENT_END)
+        self.raw(pack_events(EventMessage(self.index, 0, 7, self.sequence, self.sent, end=True)))
+        self.sequence += 1
 
     def raw(self, data: bytes) -> None:
         assert self.link.ready(PATIENCE_S)
@@ -56,7 +66,9 @@ class FakeWorker:
 class FeedProcess:
     """`python -m appliance.feed`, started as the supervisor does. A with block ends it, whatever happened."""
 
-    def __init__(self, run_dir: Path, config: Config, stdout: int | IO[bytes] | None = None) -> None:
+    def __init__(self, run_dir: Path, config: Config, stdout: int | IO[bytes] | None = None, files: int = 0) -> None:
+        """files: descriptors that it may have, as many as we if 0."""
+        self.limited = ["sh", "-c", 'ulimit -n "$0" && exec "$@"', str(files)] if files else []
         self.run_dir = run_dir
         self.config = config
         run_dir.chmod(0o700)
@@ -71,7 +83,7 @@ class FeedProcess:
     def start(self) -> None:
         self.page["state"] = 0
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "appliance.feed", str(self.run_dir)],
+            [*self.limited, sys.executable, "-m", "appliance.feed.process", str(self.run_dir)],
             stdin=subprocess.PIPE,
             stdout=self.stdout,
             stderr=subprocess.PIPE,
@@ -120,7 +132,7 @@ class FakeFeed:
 
     def __init__(self, endpoint: str = "tcp://127.0.0.1:*") -> None:
         self.bus = Bus()
-        self.socket = FeedSocket(self.bus, endpoint, 1000)
+        self.socket = FeedSocket(self.bus, endpoint, 1000, None, Feed().peers, Feed().peer_bytes)
         self.endpoint = self.socket.endpoint
 
     def subscribed(self, count: int = 1, meanwhile: Callable[[], object] = lambda: None) -> None:

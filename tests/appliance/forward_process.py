@@ -10,8 +10,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from eventually import PATIENCE_S, eventually, read_all, read_line
 from feed_process import ROOT, FeedProcess
-from patience import PATIENCE_S, eventually
 
 
 def event(number: int, size: int = 0) -> bytes:
@@ -61,7 +61,7 @@ class Forward:
         """The line of its standard error, up to now or to come, that holds a text."""
         assert self.process.stderr is not None
         while text not in self.log:
-            line = self.process.stderr.readline()
+            line = read_line(self.process.stderr)
             assert line, f"it ended and never said {text!r}:\n{self.log}"
             self.log += line
         return next(line for line in self.log.splitlines() if text in line)
@@ -88,7 +88,7 @@ class Forward:
     def end(self) -> int:
         """Its exit code."""
         assert self.process.stderr is not None
-        self.log += self.process.stderr.read()
+        self.log += read_all(self.process.stderr)
         return self.process.wait(PATIENCE_S)
 
     def kill(self) -> None:

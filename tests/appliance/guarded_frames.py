@@ -11,9 +11,9 @@ import mmap
 import random
 import sys
 
-from samples import SAMPLES
+from sample_frames import SAMPLES
 
-from appliance.locate import find
+from appliance.wire.tcp_locator import find
 
 PAGE = mmap.PAGESIZE
 PROT_NONE = 0

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
-from patience import eventually
+from eventually import eventually
 
 PRODUCER = 0
 UNKNOWN_TOPIC = 3
@@ -73,7 +73,7 @@ class MockCluster:
         self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, len(errors), array)
 
     def forget_topic(self) -> None:
-        """Whoever asks for the topic hears that it is unknown."""
+        """Answer every request for the topic with the error that it is unknown."""
         self._library.rd_kafka_mock_topic_set_error(self._cluster, self.topic.encode(), UNKNOWN_TOPIC)
 
     def records(self, least: int) -> list[tuple[str, bytes]]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from eventually import PATIENCE_S, eventually
 from feed_process import ROOT
 from nats.aio.client import Client
 from nats.errors import NoRespondersError
 from nats.js.errors import APIError
-from patience import PATIENCE_S, eventually
 
 Result = TypeVar("Result")
 STREAM = json.loads((ROOT / "ops" / "forward" / "jetstream.json").read_text())

@@ -7,28 +7,37 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from contract import event_of
+from builders import with_flows
+from event_contract import event_of
 
-from appliance import pcap
-from appliance.config import resolve
-from appliance.shard import Sharder
+from appliance.capture.sharder import Sharder
+from appliance.config.load import resolve
+from appliance.pcap import opening as pcap
 from workers.pipeline import Pipeline
 
 STEP = 4096  # frames read between two looks at the batches
 
 
 def events_of_file(path: Path) -> list[dict[str, Any]]:
-    """The events of a capture file, in order of their topics. Raises PcapError if libpcap does not open it."""
-    pipeline = Pipeline(resolve(None, {"source.file": str(path)}))
+    """The HTTP/1 events of a capture file, in the order in which they ended."""
+    return [event for event in all_events_of(path, {}) if "http" in event and event["http"]["version"] != "2"]
+
+
+def all_events_of(path: Path, options: Mapping[str, object]) -> list[dict[str, Any]]:
+    """The events of a capture file under these options, in the order in which they ended.
+
+    Flow events are on, too: their sum is the payload (law 10). Raises PcapError if libpcap does not open the file."""
+    pipeline = Pipeline(with_flows(resolve(None, {"source.file": str(path), **options})))
     with pcap.open_offline(path) as handle:
         sharder = Sharder(bytes(range(16)), 1, link_type=handle.link_type)
         more = True
         while more:
             try:
-                more = handle.shard(sharder, STEP) >= 0
+                more = handle.read_into(sharder, STEP) >= 0
             except pcap.TruncatedCapture:
                 more = False
             for _, _, message in sharder.take():
@@ -37,7 +46,11 @@ def events_of_file(path: Path) -> list[dict[str, Any]]:
         for _, _, message in sharder.end():
             pipeline.feed(bytes(message))
     pipeline.finish()
-    return [event_of(line) for _, _, body in pipeline.take() for line in body.splitlines()]
+    events = [event_of(line) for _, _, body in pipeline.take() for line in body.splitlines()]
+    flows = [event["appliance"]["flow"] for event in events if "flow" in event["appliance"]]
+    reported = sum(flow["since_last"]["payload_bytes"] for flow in flows)
+    assert reported == pipeline.counts()["payload_bytes"], "law 10"
+    return events
 
 
 def flat(event: dict[str, Any]) -> dict[str, Any]:

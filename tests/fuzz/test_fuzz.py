@@ -36,7 +36,7 @@ FAULTS = {
 
 @pytest.fixture(scope="session")
 def lib():
-    """Where the sanitized rooms are, the broken one among them."""
+    """Build the sanitized rooms, the broken one among them, and return their folder."""
     return sanitized.build({"broken": HERE / "broken.pyx"})
 
 

@@ -6,11 +6,11 @@ from builders import batches_of, differences, events_of, outcome_of, timeless, w
 from hypothesis import given
 from hypothesis import strategies as st
 from impair import duplicate, reorder
-from pieces import fragmented
-from talks import frames_of, talks
+from ip_fragments import fragmented
+from tcp_strategies import frames_of, talks
 
-from appliance.batch import frames as frames_in
-from appliance.locate import find
+from appliance.ipc.frame_batch import frames as frames_in
+from appliance.wire.tcp_locator import find
 
 seeds = st.integers(0, 2**32)
 sizes = st.one_of(st.integers(8, 400), st.lists(st.integers(8, 200), min_size=1, max_size=6))

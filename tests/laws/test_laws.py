@@ -25,7 +25,7 @@ from exchange import exchange
 from hypothesis import given
 from hypothesis import strategies as st
 from impair import drop, duplicate, interleave, reorder
-from talks import delayed, flipped, frames_of, sizes, talks
+from tcp_strategies import delayed, flipped, frames_of, sizes, talks
 
 from workers.pipeline import Pipeline
 
@@ -265,7 +265,7 @@ TIGHT = config(
         "idle_timeout_s": 0.1,
         "closed_linger_s": 0.0,
     },
-    http={"max_head_bytes": 256, "max_pipelined": 1},
+    http={"max_head_bytes": 256, "max_total_waiting_bytes": 4096},
 )
 
 

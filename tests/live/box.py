@@ -13,15 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from eventually import PATIENCE_S, eventually
 from hosts import Host, environment
-from patience import PATIENCE_S, eventually
 from transactions import Event, read_events
 
-from appliance.stats import READY, Page
+from appliance.stats.names import READY
+from appliance.stats.page import Page
+
+# How long a stop may take and a process stand still where the machine has much else to do; a test of either says less.
+PATIENT = ("--set", f"run.drain_s={PATIENCE_S}", "--set", f"run.hung_s={PATIENCE_S}")
 
 
 class Result(NamedTuple):
-    """How a run to the end of its input went."""
+    """The result of a run to the end of its input."""
 
     code: int
     out: str
@@ -30,19 +34,23 @@ class Result(NamedTuple):
 
 def appliance(*words: str | int | Path, host: Host | None = None, **how: Any) -> Result:
     """Runs the command line to its end."""
-    how = {"stdin": subprocess.DEVNULL, "timeout": 60, **how}
+    how = {"stdin": subprocess.DEVNULL, "timeout": PATIENCE_S, **how}
     argv = (host or Host()).argv([sys.executable, "-m", "appliance", *words])
     done = subprocess.run(argv, capture_output=True, check=False, env=environment(), **how)
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def alive(pid: int) -> bool:
-    """Whether it runs; a zombie does not."""
+def state(pid: int) -> str:
+    """Its letter in ps; "X" when there is none."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
-        return False
-    return state not in "ZX"
+        return "X"
+
+
+def alive(pid: int) -> bool:
+    """Return whether the process runs; a zombie does not."""
+    return state(pid) not in "ZX"
 
 
 def resume(pid: int) -> None:
@@ -72,7 +80,7 @@ class Box:
         files = ["-o", self.output, "--ledger", self.ledger_file, "--run-dir", self.home]
         with self.error_file.open("wb") as errors:
             self.process = host.start(
-                *(sys.executable, *program, "run", *words, *files),
+                *(sys.executable, *program, "run", *PATIENT, *words, *files),
                 stdin=subprocess.DEVNULL if stdin is None else stdin,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -98,7 +106,7 @@ class Box:
         return [self.count(name, "pid") for name in self.names()]
 
     def errors(self) -> str:
-        """What was said on standard error so far."""
+        """Return the text written to standard error so far."""
         return self.error_file.read_text()
 
     def wait_ready(self) -> Box:
@@ -156,7 +164,7 @@ class Box:
     def wait(self) -> int:
         """Its exit code, once it has ended."""
         try:
-            return int(self.process.wait(PATIENCE_S))
+            return int(self.process.wait(2 * PATIENCE_S))  # longer than a drain
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end:\n{self.errors()}") from None
 
@@ -171,7 +179,7 @@ class Box:
         ledger = json.loads(self.ledger_file.read_text())
         open_by = {name: one["difference"] for name, one in ledger["identities"].items() if one["difference"]}
         assert (ledger["unaccounted"], open_by) == (0, {}), self.errors()
-        assert list(ledger["identities"]) == [f"L{n}" for n in range(1, 8)]
+        assert list(ledger["identities"]) == [f"L{n}" for n in range(1, 9)]
         return {name: one["terms"] for name, one in ledger["identities"].items()}
 
     def close(self) -> None:
@@ -179,7 +187,7 @@ class Box:
         known = self.pids()
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait()
+        self.process.wait(PATIENCE_S)
         for pid in known:
             try:
                 if str(self.home) in Path(f"/proc/{pid}/cmdline").read_text():

@@ -11,16 +11,18 @@ import fcntl
 import json
 import mmap
 import os
+import resource
 import socket
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance import sandbox, syscalls
-from appliance.config import load_resolved
-from appliance.confine import ARCHITECTURE
-from appliance.stats import Page
+from appliance.native.kernel_sandbox import ARCHITECTURE
+from appliance.runtime import sandbox
+from appliance.runtime import seccomp_filter as syscalls
+from appliance.runtime.resolved_config import load_resolved
+from appliance.stats.page import Page
 
 libc = ctypes.CDLL(None, use_errno=True)
 MADE_UP = 0x7FFF
@@ -54,19 +56,19 @@ def be_in_two_threads() -> None:
     seen: list[int] = []
     thread = threading.Thread(target=lambda: seen.append(1))
     thread.start()
-    thread.join()
+    thread.join(60)  # a process of its own, which has no eventually.py
     assert seen == [1]
 
 
-def talk_to_itself(run_dir: Path) -> None:
+def talk_to_itself(own: Path) -> None:
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind(str(run_dir / "shard-9"))
+    listening.bind(str(own / "in"))
     listening.listen()
-    socket.socket(socket.AF_UNIX).connect(str(run_dir / "shard-9"))
+    socket.socket(socket.AF_UNIX).connect(str(own / "in"))
 
 
-def attempts(run_dir: Path, outside: Path) -> dict[str, Callable[[], object]]:
-    """What is tried, in this order."""
+def attempts(run_dir: Path, own: Path, outside: Path) -> dict[str, Callable[[], object]]:
+    """Return the attempts by name, in the order in which they are made."""
     never = syscalls.NEVER
     return {
         "execve": lambda: os.execv("/bin/true", ["true"]),
@@ -106,7 +108,16 @@ def attempts(run_dir: Path, outside: Path) -> dict[str, Callable[[], object]]:
         "read outside": lambda: os.listdir(outside),
         "write outside": lambda: (outside / "made").write_bytes(b""),
         "chmod the configuration": lambda: (run_dir / "config.json").chmod(0o666),
-        "make a file": lambda: (run_dir / "made").write_bytes(b""),
+        "write the configuration": lambda: (run_dir / "config.json").write_bytes(b"{}"),
+        "make a file beside it": lambda: (run_dir / "made").write_bytes(b""),
+        "make a folder": lambda: (own / "folder").mkdir(),
+        "cut its page": lambda: os.truncate(own.with_suffix(".stats"), 0),
+        "limit the parent": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0)),
+        "starve the parent": lambda: os.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0)),
+        "be nice for the parent": lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+        "pin the parent": lambda: os.sched_setaffinity(os.getppid(), {0}),
+        "have the parent signalled": lambda: fcntl.fcntl(2, fcntl.F_SETOWN, os.getppid()),
+        "make a file": lambda: (own / "made").write_bytes(b""),
         "make a device": by_name(syscalls.OWNERSHIP["mknodat"], -100, None, 0o600, 0),
         "make a link": lambda: (run_dir / "link").symlink_to("/etc/passwd"),
         "write the output": lambda: Path(load_resolved(run_dir).output.path).write_bytes(b""),
@@ -114,7 +125,8 @@ def attempts(run_dir: Path, outside: Path) -> dict[str, Callable[[], object]]:
         "read the configuration": lambda: load_resolved(run_dir),
         "open a page": lambda: Page.open(next(run_dir.glob("*.stats"))),
         "be in two threads": be_in_two_threads,
-        "talk by a Unix socket": lambda: talk_to_itself(run_dir),
+        "limit itself": lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
+        "talk by a Unix socket": lambda: talk_to_itself(own),
         "signal itself": by_name(syscalls.TGKILL, os.getpid(), os.getpid(), 0),
     }
 
@@ -132,7 +144,7 @@ def main(role: syscalls.Role, run_dir: Path, outside: Path) -> None:
     config = load_resolved(run_dir)
     page = Page.open(next(run_dir.glob(f"{role}*.stats")))
     sandbox.enter(role, config, run_dir, page)
-    tried = {name: outcome(attempt) for name, attempt in attempts(run_dir, outside).items()}
+    tried = {name: outcome(attempt) for name, attempt in attempts(run_dir, run_dir / role, outside).items()}
     print(json.dumps(tried), flush=True)
 
 

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eventually import PATIENCE_S
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -36,13 +38,13 @@ def administer(*words: str | int) -> None:
     tool = shutil.which("ip", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if tool is None:
         raise Unavailable("the program ip is missing (Debian package iproute2)")
-    done = subprocess.run([tool, *map(str, words)], capture_output=True, text=True, check=False)
+    done = subprocess.run([tool, *map(str, words)], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     if done.returncode:
         raise Unavailable(f"ip {' '.join(map(str, words))}: {done.stderr.strip()}")
 
 
 class Host:
-    """Where processes run: a network namespace, or with no name the one of the test."""
+    """A host for processes: a network namespace, or with no name the one of the test."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -64,7 +66,7 @@ class Host:
         return self.start(sys.executable, HERE / script, *words, **how)
 
     def run(self, *words: str | int | Path, **how: Any) -> str:
-        """What the command wrote on standard output; it has to succeed within two minutes."""
+        """Run a command and return its standard output; it has to succeed within two minutes."""
         how = {"env": environment(), "stdin": subprocess.DEVNULL, "timeout": 120, **how}
         done = subprocess.run(self.argv(words), capture_output=True, text=True, check=False, **how)
         assert done.returncode == 0, f"{' '.join(map(str, words))} ended with {done.returncode}:\n{done.stderr}"
@@ -72,8 +74,8 @@ class Host:
 
     def fetch(self, url: str) -> tuple[int, str]:
         """Status (0: no answer) and body of a GET from here."""
-        words = ["curl", "--silent", "--max-time", 10, "--globoff", "--write-out", "\n%{http_code}", url]
-        done = subprocess.run(self.argv(words), capture_output=True, text=True, check=False)
+        words = ["curl", "--silent", "--max-time", 60, "--globoff", "--write-out", "\n%{http_code}", url]
+        done = subprocess.run(self.argv(words), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         body, _, status = done.stdout.rpartition("\n")
         return int(status or 0), body
 
@@ -82,7 +84,7 @@ class Host:
         for process in self._running:
             if process.poll() is None:
                 process.kill()
-            process.wait()
+            process.wait(PATIENCE_S)
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream:
                     stream.close()
@@ -135,5 +137,5 @@ class Network:
         for host in self._made:
             host.close()
         for host in self._made:
-            subprocess.run(["ip", "netns", "delete", host.name], capture_output=True, check=False)
+            subprocess.run(["ip", "netns", "delete", host.name], capture_output=True, check=False, timeout=PATIENCE_S)
         self._made = []

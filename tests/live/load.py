@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from eventually import PATIENCE_S
 from scene import Scene
 from transactions import Transaction, of_client
 
@@ -26,7 +27,7 @@ class Load:
         self.process = scene.load(*options)
 
     def stop(self) -> list[Transaction]:
-        """What was done."""
-        out, _ = self.process.communicate(timeout=60)
+        """End the client and return its transactions."""
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
         assert self.process.returncode == 0
         return of_client(out)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from box import Box
+from eventually import read_line
 from hosts import Host, Network, Unavailable
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,7 +25,7 @@ def require(*programs: str) -> None:
 
 
 class Metrics:
-    """What the appliance says at /metrics, read once."""
+    """Metrics of the appliance at /metrics, read once."""
 
     def __init__(self, host: Host, endpoint: str = "127.0.0.1:9470") -> None:
         status, self.text = host.fetch(f"http://{endpoint}/metrics")
@@ -58,7 +59,7 @@ class Scene:
         self.directory = directory
         self._boxes: list[Box] = []
         web = self.server.python("web_server.py", PORT, stdout=subprocess.PIPE)
-        assert web.stdout.readline() == b"ready\n"
+        assert read_line(web.stdout) == b"ready\n"
 
     def capture(self, *words: str | int, interface: str = "s0") -> Box:
         """The appliance at work on an interface of the server."""
@@ -75,7 +76,7 @@ class Scene:
         """listener.py, subscribed to the feed of the appliance."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         process = self.server.python("listener.py", "tcp://127.0.0.1:5556", text=True, **pipes)
-        assert process.stdout.readline() == "ready\n"
+        assert read_line(process.stdout) == "ready\n"
         return process
 
     def close(self) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from eventually import eventually
 from hosts import Host
-from patience import eventually
 
 CONFIG = """
 global: {{scrape_interval: 1s, scrape_timeout: 900ms, evaluation_interval: 1s}}

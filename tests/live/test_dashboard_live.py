@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from box import Box
+from eventually import PATIENCE_S, eventually
 from hosts import ROOT
-from patience import eventually
 from scene import PORT, Scene, make_network, require
 from scraper import Prometheus as Server
 
@@ -29,6 +30,9 @@ RULES = [ROOT / "ops" / "prometheus" / name for name in ("recording.yml", "alert
 SCRAPE_S = 1.0
 LINKS = ("--set", "shard.batch_bytes=65536", "--set", "shard.link_bytes=1048576")
 LATE = ("--set", "shedding.high_fill=0.95")  # the link is full before connections are left out: both are seen
+# New connections again and again, of which some are left out; and connections that stay, and fill a link to its end.
+NEW = ("--connections", 8, "--each", 12, "--largest", 20_000, "--pause", 0.002, "--until-eof")
+OLD = ("--name", "old", "--connections", 12, "--each", 1_000_000, "--largest", 20_000, "--pause", 0.002, "--until-eof")
 
 # What the faults below have to set off, if only as pending: most wait for minutes before they fire.
 SET_OFF = {
@@ -61,7 +65,7 @@ class Stage(NamedTuple):
     ledger: dict[str, dict[str, int]]
 
     def bars(self, panel: str) -> dict[str, float]:
-        """What a panel of bars shows."""
+        """Return the values that a panel of bars shows, by legend."""
         return {q.legend: found[0].points[-1][1] for q, found in self.answers.items() if q.panel == panel}
 
 
@@ -70,7 +74,7 @@ def dropped_events(box: Box) -> int:
     return sum(count for slot, count in page.items() if slot.startswith("dropped_backlog."))
 
 
-def hurt(box: Box) -> None:
+def hurt(box: Box, server: Server) -> None:
     """A worker and the feed stand still, with work in their hands, and die; a worker does until its link is full."""
     box.send("worker-1", signal.SIGSTOP)
     sent = box.count("capture-0", "sent.1")
@@ -85,9 +89,28 @@ def hurt(box: Box) -> None:
     try:
         eventually(lambda: box.count("capture-0", "dropped_backlog.0") > 200, "a full link drops frames")
         eventually(lambda: box.count("capture-0", "shed_steps.0") > 0, "new connections are left out")
-        time.sleep(3 * SCRAPE_S)  # a scrape sees it
+        server.wait("sum(appliance_capture_shed_ratio) > 0")
+        evaluated(server)
     finally:
         box.send("worker-0", signal.SIGCONT)
+    eventually(lambda: box.count("capture-0", "shed_steps.0") == 0, "nothing new is left out any more")
+
+
+def scraped(server: Server) -> None:
+    """Waits for a scrape that began after now, and its result."""
+    server.wait(f'timestamp(up{{job="appliance"}}) > {time.time():.3f} and up == 1')
+
+
+def evaluated(server: Server) -> None:
+    """Waits until every group of rules was evaluated over what is scraped now."""
+    scraped(server)
+    now = datetime.now(UTC)
+    asked = Prometheus(server.url, fetch=lambda url: server.host.fetch(url)[1])
+
+    def done() -> bool:
+        return all(datetime.fromisoformat(group["lastEvaluation"]) > now for group in asked.ask("rules")["groups"])
+
+    eventually(done, "every rule is evaluated")
 
 
 @pytest.fixture(scope="module")
@@ -108,19 +131,25 @@ def play(scene: Scene, directory: Path) -> Stage:
     start = time.time()
     subscriber, slow = scene.listen(), scene.listen()
     slow.send_signal(signal.SIGSTOP)
-    load = scene.load("--connections", 8, "--each", 12, "--largest", 20_000, "--pause", 0.002, "--until-eof")
+    loads = [scene.load(*words) for words in (NEW, OLD)]
     server.wait("sum(rate(appliance_feed_events_total[5s])) > 10")
-    hurt(box)
+    hurt(box, server)
     server.wait('increase(appliance_worker_restarts_total{worker="1"}[1m]) > 0')
     late = ("-m", "appliance", "events", "--since", "1m", "--json")
     scene.server.start(sys.executable, *late, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    time.sleep(12 * SCRAPE_S)  # nothing is left out any more
-    scene.client.run("curl", "--silent", "--header", "Host:", f"http://192.0.2.1:{PORT}/length/7")  # an anomaly
-    time.sleep(4 * SCRAPE_S)  # what looks at every 15 s has looked
-    load.communicate(timeout=60)
-    subscriber.communicate(timeout=60)
+
+    def odd() -> bool:
+        scene.client.run("curl", "--silent", "--header", "Host:", f"http://192.0.2.1:{PORT}/length/7")
+        return bool(server.ask("sum(rate(appliance_http_anomalies_total[4s])) > 0"))
+
+    eventually(odd, "an anomaly is scraped")
+    server.wait("identity:appliance_frames_unaccounted:min10m")  # looks at every 15 s
+    evaluated(server)
+    for load in loads:
+        load.communicate(timeout=PATIENCE_S)
+    subscriber.communicate(timeout=PATIENCE_S)
     box.wait_quiet()
-    time.sleep(3 * SCRAPE_S)  # the last word is scraped
+    scraped(server)  # the last word
     end = time.time()
 
     asked = Prometheus(server.url, fetch=lambda url: scene.server.fetch(url)[1])
@@ -164,11 +193,13 @@ def test_the_waterfall_of_frames_is_the_ledger(stage: Stage) -> None:
         "lost with a killed capture": kernel["kernel_abandoned"],
         "read": kernel["frames"],
         "left out on purpose": capture["shed_frames"],
-        "not TCP, or not whole": rejected,
+        "not TCP or QUIC, or not whole": rejected,
         "lost: link full": link["dropped_backlog"],
+        "lost: run directory full": link["dropped_memory"],
         "lost on a killed worker's link": link["lost"] + link["dropped_stopping"] + link["dropped_crash"],
         "lost with a killed worker": worker["crash_lost"],
         "not of a connection": sum(n for term, n in worker.items() if term.startswith("rejected.")),
+        "QUIC handshakes": sum(n for term, n in worker.items() if term.startswith("quic_datagrams.")),
         "followed": worker["segments"],
     }
     assert shown == pytest.approx(expected, rel=0.05, abs=20)

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 from box import Box
+from eventually import PATIENCE_S, eventually, read_line
 from load import Load
-from patience import eventually
 from scene import Metrics, Scene
 
 pytestmark = pytest.mark.root
@@ -41,18 +41,18 @@ def open_files(box: Box, name: str) -> int:
 @pytest.mark.parametrize(("name", "port"), [("feed", 5556), ("feed", 5557), ("supervisor", 9470)])
 def test_strangers_that_take_every_descriptor_cost_nobody_else_anything(scene: Scene, name: str, port: int) -> None:
     box = scene.capture("--workers", 1)
-    Metrics(scene.server)
+    eventually(lambda: scene.server.fetch("http://127.0.0.1:9470/healthz")[0] == 200, "the supervisor serves")
     listener = scene.listen()
     load = Load(scene)
     eventually(lambda: box.count("feed", "written_events") > 50, "events are written")
     most = limit(box, name, 8)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     strangers = scene.server.start(sys.executable, "-c", STRANGERS, port, text=True, **pipes)
-    assert strangers.stdout.readline() == "connected\n"
+    assert read_line(strangers.stdout) == "connected\n"
     eventually(lambda: open_files(box, name) >= most - 1, f"{name} has no descriptor left")
     before = box.count("feed", "written_events")
     eventually(lambda: box.count("feed", "written_events") > before + 100, "events are written")
-    strangers.communicate(timeout=30)
+    strangers.communicate(timeout=PATIENCE_S)
     eventually(lambda: open_files(box, name) < most - 4, "the descriptors are free again")
     Metrics(scene.server)
     other = scene.listen()
@@ -60,7 +60,7 @@ def test_strangers_that_take_every_descriptor_cost_nobody_else_anything(scene: S
     box.wait_quiet()
     assert box.stop() == 143
     box.ledger()
-    heard = [json.loads(one.communicate(timeout=30)[0]) for one in (listener, other)]
+    heard = [json.loads(one.communicate(timeout=PATIENCE_S)[0]) for one in (listener, other)]
     assert [one["done"] for one in heard] == [True, True]
     assert len(heard[0]["events"]) == len(done)
     assert {box.count(child, "starts") for child in box.names()} == {1}

@@ -1,4 +1,4 @@
-"""`appliance doctor` on real interfaces and beside a real appliance: it finds what is wrong, its command mends it."""
+"""`appliance doctor` on real interfaces and beside a real appliance: it finds what is wrong, its command fixes it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 import pytest
 from box import Box, appliance, resume
 from builders import get, talk
+from eventually import PATIENCE_S, eventually, join
 from hosts import Host, environment
 from inside import inside
-from patience import eventually
 from scene import Scene, require
 
-from appliance import nic
+from appliance.doctor import nic_facts as nic
 
 EXIT_CODES = {"pass": 0, "warn": 1, "fail": 2}
 
 
 class Examination:
-    """What the doctor said, by check."""
+    """Findings of the doctor, by check."""
 
     def __init__(self, host: Host, *words: str | int) -> None:
         result = appliance("doctor", "--json", *words, host=host)
@@ -60,14 +60,14 @@ def test_without_an_interface_the_machine_is_looked_at(scene: Scene) -> None:
 
 def test_an_interface_that_is_not_there_fails(scene: Scene) -> None:
     found = Examination(scene.server, "-i", "nothing0", "--seconds", 0)
-    assert (found.verdict("state"), found["state"]["mend"]) == ("fail", "appliance devices")
+    assert (found.verdict("state"), found["state"]["fix"]) == ("fail", "appliance devices")
 
 
 def test_an_interface_that_is_down_fails_until_its_command_was_given(scene: Scene) -> None:
     scene.server.run("ip", "link", "set", "s0", "down")
     found = examine(scene)
     assert found.verdict("state") == "fail"
-    follow(scene.server, found["state"]["mend"])
+    follow(scene.server, found["state"]["fix"])
     eventually(lambda: examine(scene).verdict("state") == "pass", "the interface is up")
 
 
@@ -95,7 +95,7 @@ def test_gro_is_a_warning_until_its_command_was_given(scene: Scene) -> None:
     scene.server.run("ethtool", "-K", "s0", "gro", "on")
     found = examine(scene)
     assert (found.verdict("offloads"), "rx-gro" in found["offloads"]["seen"]) == ("warn", True)
-    follow(scene.server, found["offloads"]["mend"])
+    follow(scene.server, found["offloads"]["fix"])
     assert examine(scene).verdict("offloads") == "pass"
 
 
@@ -106,7 +106,7 @@ def test_a_snaplen_below_the_mtu_is_a_warning_until_its_option_was_given(scene: 
     config.write_text("[capture]\nsnaplen = 256\n")
     found = examine(scene, "--config", str(config))
     assert found.verdict("snaplen") == "warn"
-    option, value = found["snaplen"]["mend"].split()
+    option, value = found["snaplen"]["fix"].split()
     assert option == "--snaplen"
     config.write_text(f"[capture]\nsnaplen = {value}\n")
     assert examine(scene, "--config", str(config)).verdict("snaplen") == "pass"
@@ -145,7 +145,7 @@ class Mirror:
 
     def __exit__(self, *_: object) -> None:
         self._end.set()
-        self._thread.join()
+        join(self._thread)
         self._socket.close()
 
 
@@ -172,7 +172,7 @@ def test_a_filter_that_takes_nothing_is_told_by_the_traffic(scene: Scene) -> Non
     config = scene.directory / "filter.toml"
     config.write_text('[source]\nfilter = "tcp port 1"\n')
     found = judged(scene, connections(), "--config", str(config))
-    assert "takes none" in found["filter"]["seen"]
+    assert "accepts none" in found["filter"]["seen"]
 
 
 def test_a_mirror_of_one_direction_is_told_by_the_traffic(scene: Scene) -> None:
@@ -193,6 +193,16 @@ def test_a_port_that_another_program_has_fails(scene: Scene) -> None:
     assert "metrics 127.0.0.1:9470" in found[0]["seen"]
 
 
+def test_the_ports_of_a_run_on_another_interface_are_its_own(scene: Scene) -> None:
+    scene.capture("--workers", 1)
+    found = [
+        one for one in Examination(scene.server, "-i", "lo", "--seconds", 0).findings if one["check"] == "listening"
+    ]
+    assert {one["verdict"] for one in found} == {"pass"}
+    seen = [one["seen"] for one in found if "the appliance in" in one["seen"]]
+    assert [words.split()[0] for words in sorted(seen)] == ["feed", "metrics", "replay"]
+
+
 def test_nothing_on_the_wire_is_a_warning(scene: Scene) -> None:
     for host in (scene.server, scene.client):
         host.run("sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6")
@@ -202,7 +212,9 @@ def test_nothing_on_the_wire_is_a_warning(scene: Scene) -> None:
 def test_a_user_who_may_not_capture_is_told(scene: Scene) -> None:
     require("setpriv")
     bare = ["setpriv", "--bounding-set", "-net_raw", sys.executable, "-m", "appliance", "doctor", "-i", "s0", "--json"]
-    done = subprocess.run(scene.server.argv(bare), capture_output=True, check=False, env=environment())
+    done = subprocess.run(
+        scene.server.argv(bare), capture_output=True, check=False, env=environment(), timeout=PATIENCE_S
+    )
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
     assert (done.returncode, findings["permission"]["verdict"], findings["open"]["verdict"]) == (2, "fail", "fail")
 
@@ -229,7 +241,7 @@ def test_the_run_that_captures_on_the_interface_is_found_by_itself(scene: Scene)
 def test_a_worker_that_stands_still_and_what_it_costs_are_told(scene: Scene) -> None:
     links = ["--set", "shard.link_bytes=65536", "--set", "shard.batch_bytes=16384"]
     # It is left standing, and frames are dropped all the time instead of connections left out.
-    box = scene.capture("--workers", 1, *links, "--set", "run.hung_s=60", "--set", "shedding.enabled=false")
+    box = scene.capture("--workers", 1, *links, "--set", "shedding.enabled=false")
     load = scene.load("--until-eof")
     pid = box.send("worker-0", signal.SIGSTOP)
     try:
@@ -239,7 +251,7 @@ def test_a_worker_that_stands_still_and_what_it_costs_are_told(scene: Scene) -> 
         resume(pid)
         load.kill()
     said = [finding for finding in found.findings if finding["check"] == "losses" and finding["verdict"] == "fail"]
-    assert any("workers fell behind" in finding["seen"] and "link_bytes" in finding["mend"] for finding in said), said
+    assert any("workers fell behind" in finding["seen"] and "link_bytes" in finding["fix"] for finding in said), said
 
 
 def dropped(box: Box) -> int:

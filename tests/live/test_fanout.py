@@ -7,13 +7,14 @@ import socket
 
 import pytest
 from box import Box
+from eventually import eventually
 from inside import inside
 from load import Load
-from patience import eventually
 from scene import Scene
 from transactions import assert_same, assert_whole, of_event
 
-from appliance import fanout, pcap
+from appliance.capture import fanout
+from appliance.pcap import opening as pcap
 
 pytestmark = pytest.mark.root
 

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import pytest
 from box import Result, appliance
 from capture_files import MICRO, NANO, records, write_pcap, write_pcapng
-from contract import event_of
+from event_contract import event_of
+from eventually import PATIENCE_S
 from hosts import environment
 from scene import require
 from traffic import write_sample
-from transactions import Event, assert_whole, read_events
+from transactions import Event, assert_in_order, assert_whole, read_events
 
 QUIET = ("--feed", "off", "--metrics", "off")
 
@@ -100,6 +101,30 @@ def test_the_events_of_a_file_are_exactly_the_truth(sample: Sample) -> None:
     assert len({event["event"]["id"] for event in events}) == len(events)
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("feed", ["off", "tcp://127.0.0.1:0"])
+def test_the_events_of_a_connection_stand_in_the_order_in_which_they_ended(
+    sample: Sample, tmp_path: Path, workers: int, feed: str
+) -> None:
+    words = ("--feed", feed, "--set", "feed.replay=off")
+    assert read(sample.path, tmp_path, "--workers", workers, *words).code == 0
+    assert_in_order(read_events(tmp_path / "events.jsonl"))
+
+
+def test_standard_output_keeps_the_order_of_a_connection(sample: Sample) -> None:
+    result = appliance("run", "-r", sample.path, "-o", "-", "--workers", 2, *QUIET)
+    assert_in_order(json.loads(line) for line in result.out.splitlines())
+
+
+def test_parquet_keeps_the_order_of_a_connection(sample: Sample, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    path = tmp_path / "events.parquet"
+    assert appliance("run", "-r", sample.path, "-o", path, "--workers", 2, *QUIET).code == 0
+    rows = parquet.read_table(path).select(["event_id"]).to_pylist()
+    told = {event["event"]["id"]: event for event in map(event_of, sample.lines)}
+    assert_in_order(told[row["event_id"]] for row in rows)
+
+
 @pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers_gives_the_same_events(sample: Sample, tmp_path: Path, workers: int) -> None:
     assert read(sample.path, tmp_path, "--workers", workers).code == 0
@@ -137,7 +162,7 @@ def test_pcapng_gives_the_same_events(sample: Sample, tmp_path: Path, order: str
 def test_pcapng_as_wiresharks_tools_write_it_gives_the_same_events(sample: Sample, tmp_path: Path) -> None:
     require("editcap")
     path = tmp_path / sample.path.name
-    subprocess.run(["editcap", "-F", "pcapng", sample.path, path], check=True, capture_output=True)
+    subprocess.run(["editcap", "-F", "pcapng", sample.path, path], check=True, capture_output=True, timeout=PATIENCE_S)
     assert path.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     assert read(path, tmp_path).code == 0
     assert sorted_lines(tmp_path / "events.jsonl") == sample.lines
@@ -220,7 +245,7 @@ def test_standard_input_that_comes_in_drops_gives_the_same_transactions(sample: 
             process.stdin.write(data[at : at + 20_011])
             process.stdin.flush()
             time.sleep(0.002)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors
     assert facts(read_events(out)) == sample.truth
 
@@ -241,14 +266,16 @@ def test_a_reader_of_the_output_may_stop_early(sample: Sample, wanted: int) -> N
     with os.fdopen(reader) as lines:
         for _ in range(wanted):
             assert json.loads(lines.readline())["event"]["kind"] == "event"
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode in (0, 1), errors
     assert "Traceback" not in errors
 
 
 def test_head_may_read_the_output(sample: Sample) -> None:
     text = f"{sys.executable} -m appliance run -r {sample.path} -o - {' '.join(QUIET)} | head -n 1"
-    done = subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=True, timeout=60, env=environment())
+    done = subprocess.run(
+        ["sh", "-c", text], capture_output=True, text=True, check=True, timeout=PATIENCE_S, env=environment()
+    )
     assert len(done.stdout.splitlines()) == 1
     assert done.stdout.strip() in sample.lines
     assert "Traceback" not in done.stderr

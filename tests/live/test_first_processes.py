@@ -10,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from box import Box
-from patience import eventually
+from eventually import eventually
 
-NAMES = {"capture-0": "appliance.capture", "worker-0": "workers.worker", "feed": "appliance.feed"}
+NAMES = {
+    "capture-0": "appliance.capture.process",
+    "worker-0": "workers.process.worker",
+    "feed": "appliance.feed.process",
+}
 
 
 def words(pid: int) -> list[str]:
@@ -42,8 +46,43 @@ def test_none_has_a_descriptor_of_the_supervisors(run_box: Callable[..., Box]) -
         assert not [each for each in open_now if "pidfd" in each or each.endswith("/lock")]
 
 
+def test_none_can_write_a_file_of_another(run_box: Callable[..., Box]) -> None:
+    box = start(run_box)
+    for name in NAMES:
+        process = Path(f"/proc/{box.count(name, 'pid')}")
+        for number in os.listdir(process / "fd"):
+            try:
+                file = Path(os.readlink(process / "fd" / number))
+                lines = (process / "fdinfo" / number).read_text().splitlines()
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            flags = next(line for line in lines if "flags" in line)
+            if file.is_relative_to(box.home) and int(flags.split()[1], 8) & os.O_ACCMODE:
+                assert file.relative_to(box.home).parts[0] in (name, f"{name}.stats"), f"{name} has {file}"
+
+
+def test_only_the_feed_has_the_output_and_only_the_capture_the_source(run_box: Callable[..., Box]) -> None:
+    box = start(run_box)
+    eventually(lambda: all(box.count(name, "state") for name in NAMES), "all are ready")
+    files = {
+        name: {os.readlink(each) for each in Path(f"/proc/{box.count(name, 'pid')}/fd").iterdir() if each.is_symlink()}
+        for name in (*NAMES, "supervisor")
+    }
+    source = os.readlink(f"/proc/{box.process.pid}/fd/0")
+    assert {name for name in NAMES if source in files[name]} == {"capture-0"}
+    assert not {name for name in NAMES if str(box.output) in files[name]} - {"feed"}
+
+
+def test_none_maps_the_memory_of_the_supervisor(run_box: Callable[..., Box]) -> None:
+    box = start(run_box)
+    for name in NAMES:
+        maps = Path(f"/proc/{box.count(name, 'pid')}/maps").read_text()
+        mine = [line for line in maps.splitlines() if str(box.home) in line and " rw-s " in line]
+        assert not [line for line in mine if f"/{name}" not in line], mine
+
+
 def test_one_that_starts_again_is_executed(run_box: Callable[..., Box]) -> None:
     box = start(run_box)
     box.send("worker-0", signal.SIGKILL)
     eventually(lambda: box.count("worker-0", "starts") == 2, "it is back")
-    assert words(box.count("worker-0", "pid"))[:4] == [sys.executable, "-P", "-m", "workers.worker"]
+    assert words(box.count("worker-0", "pid"))[:4] == [sys.executable, "-P", "-m", "workers.process.worker"]

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from eventually import PATIENCE_S, eventually, join, read_line
 from hosts import Network, administer
 from inside import Sender, inside, number_of
-from patience import eventually
 from scene import make_network, require
 
 import appliance
 from appliance import PcapError
-from appliance.handle import Handle
+from appliance.pcap.handle import Handle
 
 pytestmark = pytest.mark.root
 
@@ -109,7 +109,7 @@ def test_more_than_fits_a_read_comes_out_in_order(listen: Open, sender: Sender) 
     handle = listen()
     reader = Reader(handle, limit=20_000)
     sender.send(20_000)
-    reader.join()
+    join(reader)
     assert reader.numbers == list(range(20_000))
     assert handle.stats().received == 20_000
 
@@ -129,7 +129,7 @@ def test_an_idle_interface_yields_nothing_and_ends_nothing(listen: Open, sender:
     assert reader.is_alive()
     assert reader.packets == []
     sender.send(2)
-    reader.join()
+    join(reader)
     assert reader.numbers == [0, 1]
 
 
@@ -152,7 +152,7 @@ def test_another_thread_ends_an_iteration_that_waits(listen: Open, sender: Sende
     sender.send(3)
     eventually(lambda: len(reader.packets) == 3, "the frames are read")
     getattr(handle, end)()
-    reader.join()
+    join(reader)
     assert (reader.numbers, reader.failure) == ([0, 1, 2], None)
     if end == "stop":
         assert handle.stats().received == 3
@@ -187,11 +187,15 @@ def test_an_exception_of_a_signal_handler_comes_out_of_a_wait(listen: Open) -> N
         raise KeyboardInterrupt
 
     handle = listen()
+
+    def wait() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        next(handle.packets())
+
     previous = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         with pytest.raises(KeyboardInterrupt):
-            next(handle.packets())
+            wait()
     finally:
         signal.signal(signal.SIGALRM, previous)
 
@@ -209,7 +213,7 @@ def test_an_interface_that_disappears_is_an_error(
         time.sleep(0.5)
         assert reader.is_alive()
     administer("-n", cable.server.name, "link", "delete", "s0")
-    reader.join()
+    join(reader)
     assert reader.numbers == [0, 1, 2]
     assert isinstance(reader.failure, PcapError)
     assert "s0: The interface disappeared" in str(reader.failure)
@@ -230,7 +234,7 @@ def test_an_interface_that_comes_up_again_goes_on(cable: Network, listen: Open, 
 
     eventually(answered, "a frame is read after the cable was plugged in again")
     sender.send(1)
-    reader.join()
+    join(reader)
     assert reader.failure is None
 
 
@@ -255,10 +259,10 @@ def test_a_hundred_changes_of_the_filter_lose_no_frame(cable: Network, listen: O
         wanted = len(reader.packets) + 100
         eventually(lambda wanted=wanted: len(reader.packets) >= wanted, "frames come in between two changes")
         handle.set_filter(f"{FILTER} and len > {turn % 2}")
-    sent = int(process.communicate()[0])
+    sent = int(process.communicate(timeout=PATIENCE_S)[0])
     eventually(lambda: len(reader.packets) >= sent, f"{sent} frames are read, not {handle.stats()}")
     handle.stop()
-    reader.join()
+    join(reader)
     assert reader.numbers == list(range(sent))
     assert handle.stats() == (sent, 0, 0)
 
@@ -359,12 +363,12 @@ def test_tcpdump_sees_injected_frames(cable: Network, tmp_path: Path) -> None:
         *("tcpdump", "-i", "s0", "-U", "-c", "40", "-w", path, "ether proto 0x88b5"), stderr=subprocess.PIPE
     )
     assert tcpdump.stderr
-    assert b"listening on s0" in tcpdump.stderr.readline()
+    assert b"listening on s0" in read_line(tcpdump.stderr)
     frames = [frame(number) for number in range(40)]
     with inside(cable.client), appliance.open_live("c0", ring_bytes=1 << 20) as sink:
         for one in frames:
             sink.inject(one)
-    assert tcpdump.wait(30) == 0
+    assert tcpdump.wait(PATIENCE_S) == 0
     with appliance.open_offline(path) as seen:
         assert [packet.data for packet in seen.packets()] == frames
 

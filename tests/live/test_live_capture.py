@@ -12,16 +12,17 @@ from pathlib import Path
 import pytest
 from box import appliance
 from conversation import Conversation
+from eventually import PATIENCE_S, eventually, read_line
 from exchange import exchange
 from hosts import Unavailable
 from impair import interleave
-from patience import eventually
+from ip_fragments import all_fragmented, fragmented
 from pcapfile import PcapWriter
-from pieces import all_fragmented, fragmented
 from scene import PORT, Scene, require
 from transactions import (
     Transaction,
     assert_contiguous,
+    assert_in_order,
     assert_same,
     assert_whole,
     of_client,
@@ -85,7 +86,7 @@ def test_real_clients_and_a_subscriber_agree_with_the_events(scene: Scene) -> No
     done = curl(scene, V4, "curl4") + curl(scene, V6, "curl6")
     done += curl(scene, V4, "many4", "--parallel") + curl(scene, V6, "many6", "--parallel")
     for browser in browsers:
-        done += of_client(browser.communicate(timeout=60)[0])
+        done += of_client(browser.communicate(timeout=PATIENCE_S)[0])
         assert browser.returncode == 0
     assert box.stop(signal.SIGTERM) == 143
 
@@ -93,6 +94,7 @@ def test_real_clients_and_a_subscriber_agree_with_the_events(scene: Scene) -> No
     assert len(done) > 800
     assert_same(map(of_event, events), done)
     assert_whole(events)
+    assert_in_order(events)
     ledger = box.ledger()
     assert ledger["L1"]["kernel_dropped"] == 0
     assert ledger["L6"]["messages.complete"] >= 2 * len(done)
@@ -102,7 +104,7 @@ def test_real_clients_and_a_subscriber_agree_with_the_events(scene: Scene) -> No
         assert event["observer"]["ingress"]["interface"]["name"] == "s0"
     assert any(event["appliance"].get("informational") == [100] for event in events)
 
-    heard = json.loads(listener.communicate(timeout=30)[0])
+    heard = json.loads(listener.communicate(timeout=PATIENCE_S)[0])
     assert heard["done"]
     assert sorted(heard["events"]) == sorted(box.output.read_text().splitlines())
     assert_contiguous(heard["messages"])
@@ -114,7 +116,7 @@ def test_real_clients_and_a_subscriber_agree_with_the_events(scene: Scene) -> No
 
 def test_a_stop_brings_out_what_was_on_the_wire_a_moment_before(scene: Scene) -> None:
     box = scene.capture(*NO_FEED)
-    done = of_client(scene.load("--connections", 2, "--requests", 20).communicate(timeout=60)[0])
+    done = of_client(scene.load("--connections", 2, "--requests", 20).communicate(timeout=PATIENCE_S)[0])
     assert box.stop(signal.SIGTERM) == 143  # at once: the last frames are still in the kernel's ring
     assert_same(map(of_event, box.events()), done)
     box.ledger()
@@ -131,7 +133,7 @@ def test_an_idle_capture_ends_with_a_closed_ledger(scene: Scene) -> None:
 def test_a_filter_takes_only_what_it_names(scene: Scene) -> None:
     other = PORT + 1
     web = scene.server.python("web_server.py", other, stdout=subprocess.PIPE)
-    assert web.stdout.readline() == b"ready\n"
+    assert read_line(web.stdout) == b"ready\n"
     box = scene.capture(*NO_FEED, "-f", f"tcp port {other}")
     unseen = scene.load("--connections", 2, "--requests", 30, "--name", "unseen")
     seen = scene.client.python(
@@ -139,8 +141,8 @@ def test_a_filter_takes_only_what_it_names(scene: Scene) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    done = of_client(seen.communicate(timeout=60)[0])
-    assert len(of_client(unseen.communicate(timeout=60)[0])) == 60
+    done = of_client(seen.communicate(timeout=PATIENCE_S)[0])
+    assert len(of_client(unseen.communicate(timeout=PATIENCE_S)[0])) == 60
     assert box.stop(signal.SIGTERM) == 143
     assert_same(map(of_event, box.events()), done)
     ledger = box.ledger()
@@ -173,7 +175,7 @@ def test_frames_with_vlan_tags_say_their_vlan(scene: Scene, words: tuple[str, ..
         for conversation in made:
             out.write_all(conversation.frames)
     box = scene.capture(*NO_FEED, *words)
-    assert scene.client.python("replay.py", "c0", file).wait(30) == 0
+    assert scene.client.python("replay.py", "c0", file).wait(PATIENCE_S) == 0
     assert box.stop(signal.SIGTERM) == 143
     events = box.events()
     assert_whole(events)
@@ -198,7 +200,9 @@ def test_a_vlan_of_the_kernel_is_seen_on_its_trunk(scene: Scene) -> None:
     except Unavailable as reason:
         pytest.skip(f"this kernel has no VLANs: {reason}")
     box = scene.capture(*NO_FEED)
-    done = of_client(scene.load("--connections", 2, "--requests", 30, address=address).communicate(timeout=60)[0])
+    done = of_client(
+        scene.load("--connections", 2, "--requests", 30, address=address).communicate(timeout=PATIENCE_S)[0]
+    )
     assert box.stop(signal.SIGTERM) == 143
     events = box.events()
     assert_same(map(of_event, events), done)
@@ -216,7 +220,7 @@ def test_two_interfaces_are_captured_side_by_side(two_cables: Scene) -> None:
         scene.load("--name", name, "--connections", 4, "--requests", 40, address=address)
         for name, address in (("s0", V4), ("s1", "192.0.2.17"))
     ]
-    done = [one for load in loads for one in of_client(load.communicate(timeout=60)[0])]
+    done = [one for load in loads for one in of_client(load.communicate(timeout=PATIENCE_S)[0])]
     assert box.stop(signal.SIGTERM) == 143
     events = box.events()
     assert_same(map(of_event, events), done)
@@ -235,7 +239,7 @@ def test_loopback_gives_each_transaction_once(scene: Scene, address: str) -> Non
     client = scene.server.python(
         *("web_client.py", address, PORT, "--connections", 3, "--requests", 40), stdout=subprocess.PIPE, text=True
     )
-    done = of_client(client.communicate(timeout=60)[0])
+    done = of_client(client.communicate(timeout=PATIENCE_S)[0])
     assert box.stop(signal.SIGTERM) == 143
     events = box.events()
     assert_same(map(of_event, events), done)
@@ -267,7 +271,7 @@ def test_fragments_on_the_wire_give_the_events_of_whole_frames(scene: Scene, wor
         out.write_all(fragments)
         out.write_all(alone)
     box = scene.capture(*NO_FEED, "--workers", 2, *words)
-    assert scene.client.python("replay.py", "c0", file).wait(30) == 0
+    assert scene.client.python("replay.py", "c0", file).wait(PATIENCE_S) == 0
     assert box.stop(signal.SIGTERM) == 143
     events = box.events()
     assert_whole(events)
@@ -286,7 +290,7 @@ def test_fragments_held_by_a_capture_that_is_killed_are_accounted_for(scene: Sce
     with PcapWriter(file) as out:
         out.write_all(parts[:-1])
     box = scene.capture(*NO_FEED)
-    assert scene.client.python("replay.py", "c0", file).wait(30) == 0
+    assert scene.client.python("replay.py", "c0", file).wait(PATIENCE_S) == 0
     eventually(lambda: box.count("capture-0", "fragments.held") == len(parts) - 1, "the fragments are held")
     box.kill("capture-0")
     assert box.stop(signal.SIGTERM) == 143

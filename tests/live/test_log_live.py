@@ -1,4 +1,4 @@
-"""What a running appliance says when very much goes wrong: little, and with exact numbers."""
+"""The log of a running appliance when very much goes wrong: short, and with exact numbers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from box import Box, appliance, resume
+from eventually import eventually
 from inside import inside
-from patience import eventually
 from scene import PORT, Metrics, Scene
 
 Record = dict[str, Any]
@@ -69,6 +69,7 @@ def test_a_flood_of_anomalies_is_counted_and_not_a_line(scene: Scene) -> None:
                 except OSError:
                     pass  # the server has seen enough
     eventually(lambda: anomalies(box) > 1000, "a thousand anomalies")
+    eventually(lambda: Counter(map(reason, records(box)))["status"], "the line that says how to look at the run")
     assert Counter(map(reason, records(box)))["status"] == 1
     assert len(records(box)) < 5
 

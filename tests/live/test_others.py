@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from eventually import PATIENCE_S, read_lines
 from hosts import Network
 from inside import Sender, number_of
 from scene import make_network, require
@@ -49,7 +50,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tcpdump_reads_what_we_write(sample: Path) -> None:
     require("tcpdump")
     words = ["tcpdump", "-r", sample, "-n", "-tt", "-e", "-q", "--nano", "-xx"]
-    lines = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(words, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout.splitlines()
     heads = [line.split() for line in lines if not line.startswith("\t")]
     assert [nanoseconds(head[0]) for head in heads] == [ns for _, ns, _ in read(sample)]
     shown = [line.partition(":")[2].replace(" ", "") for line in lines if line.startswith("\t")]
@@ -60,7 +61,7 @@ def test_tshark_reads_what_we_write(sample: Path) -> None:
     require("tshark")
     fields = ["frame.time_epoch", "frame.cap_len", "frame.len"]
     words = ["tshark", "-n", "-r", sample, "-T", "fields", *(word for field in fields for word in ("-e", field))]
-    lines = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+    lines = subprocess.run(words, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout.splitlines()
     found = [(nanoseconds(when), int(kept), int(wire)) for when, kept, wire in map(str.split, lines)]
     assert found == [(ns, len(data), wire) for data, ns, wire in read(sample)]
 
@@ -70,7 +71,10 @@ def test_we_read_what_tcpdump_writes(sample: Path, tmp_path: Path, nano: bool) -
     require("tcpdump")
     precision = ["--time-stamp-precision", "nano" if nano else "micro"]
     subprocess.run(
-        ["tcpdump", *precision, "-r", sample, "-w", tmp_path / "x.pcap"], check=True, stderr=subprocess.DEVNULL
+        ["tcpdump", *precision, "-r", sample, "-w", tmp_path / "x.pcap"],
+        check=True,
+        stderr=subprocess.DEVNULL,
+        timeout=PATIENCE_S,
     )
     unit = 1 if nano else 1000
     assert read(tmp_path / "x.pcap") == [(data, ns // unit * unit, wire) for data, ns, wire in read(sample)]
@@ -79,7 +83,12 @@ def test_we_read_what_tcpdump_writes(sample: Path, tmp_path: Path, nano: bool) -
 @pytest.mark.parametrize("kind", ["pcapng", "nsecpcap"])
 def test_we_read_what_tshark_writes(sample: Path, tmp_path: Path, kind: str) -> None:
     require("tshark")
-    subprocess.run(["tshark", "-r", sample, "-F", kind, "-w", tmp_path / "x"], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        ["tshark", "-r", sample, "-F", kind, "-w", tmp_path / "x"],
+        check=True,
+        stderr=subprocess.DEVNULL,
+        timeout=PATIENCE_S,
+    )
     assert ((tmp_path / "x").read_bytes()[:4] == b"\x0a\x0d\x0d\x0a") is (kind == "pcapng")
     assert read(tmp_path / "x") == read(sample)
 
@@ -101,7 +110,7 @@ def test_we_read_what_others_capture(cable: Network, tmp_path: Path, program: st
     process = cable.server.start(program, "-i", "s0", *options, "-w", path, *choice, stderr=subprocess.PIPE)
     with closing(Sender(cable.client)) as sender:
         assert process.stderr
-        for line in process.stderr:
+        for line in read_lines(process.stderr):
             if line.startswith((b"File:", b"tcpdump: listening")):
                 break
         while process.poll() is None:  # dumpcap says that it captures a moment before it does

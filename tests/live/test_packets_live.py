@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from eventually import PATIENCE_S, eventually, read_all
 from hosts import administer
-from patience import eventually
 from scene import Scene
 
 pytestmark = pytest.mark.root
@@ -25,7 +25,7 @@ def start(scene: Scene, out: Path, *words: str) -> subprocess.Popen[str]:
 
 def request(scene: Scene) -> bool:
     """Some requests from the client."""
-    scene.load("--connections", 1, "--requests", 2).communicate(timeout=60)
+    scene.load("--connections", 1, "--requests", 2).communicate(timeout=PATIENCE_S)
     return True
 
 
@@ -37,7 +37,7 @@ def test_frames_of_an_interface_until_a_limit(scene: Scene, tmp_path: Path) -> N
     assert len(shown) == 20
     assert {one["interface"] for one in shown} == {"s0"}
     assert all(8080 in (layer.get("sport"), layer.get("dport")) for one in shown for layer in one["layers"][2:3])
-    assert process.stderr.read() == "appliance: 20 frames, 0 dropped by the kernel\n"
+    assert read_all(process.stderr) == "appliance: 20 frames, 0 dropped by the kernel\n"
     assert process.returncode == 0
 
 
@@ -46,7 +46,7 @@ def test_an_interrupt_ends_it_with_a_count(scene: Scene, tmp_path: Path) -> None
     process = start(scene, out, "-w", str(copy), "--layers")
     eventually(lambda: request(scene) and "= Request {" in out.read_text(), "a request was seen")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     frames = out.read_text().count("PACKET: ")
     assert said == f"appliance: {frames:,} frames, 0 dropped by the kernel\n"
@@ -59,7 +59,7 @@ def test_an_interface_that_disappears_is_a_failure_with_a_count(scene: Scene, tm
     process = start(scene, out)
     eventually(lambda: request(scene) and out.read_text(), "a frame was seen")
     administer("-n", scene.server.name, "link", "delete", "s0")
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "s0" in said.splitlines()[0]
     assert " frames" in said.splitlines()[-1]

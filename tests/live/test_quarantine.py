@@ -43,7 +43,7 @@ def run(run_box: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def start(poisoned: set[int], *words: str | int) -> Box:
         write(tmp_path / "frames.pcap", poisoned)
         box = run_box("-r", str(tmp_path / "frames.pcap"), *QUIET, *words, program=(HERE / "stand_ins" / "fragile.py",))
-        assert box.wait() == 0, box.errors()
+        assert box.wait() == 1, box.errors()  # what was lost was asked for
         return box
 
     return start
@@ -65,6 +65,15 @@ def test_a_batch_that_two_workers_died_of_is_left_out_and_kept(run: Run) -> None
     assert POISON.decode() not in box.errors()
 
 
+def test_an_exception_costs_no_more_than_a_signal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POISON_RAISES", "1")
+    box = run({20})
+    (file,) = kept(box)
+    assert box.ledger()["L4"]["quarantined"] == sum(1 for _ in records(file))
+    assert box.count("supervisor", "restarts.worker.0") == 2
+    assert "RuntimeError" in box.errors()
+
+
 def test_what_is_not_in_such_a_batch_comes_out(run: Run) -> None:
     box = run({20})
     spoilt = {
@@ -84,7 +93,7 @@ def test_what_is_kept_is_bounded_and_private(run: Run) -> None:
     box = run({10, 18, 26}, "--set", "workers.quarantine_files=2")
     files = kept(box)
     assert len(files) == 2
-    assert [stat.S_IMODE(os.stat(path).st_mode) for path in (box.home / "quarantine", *files)] == [0o700, 0o600, 0o600]
+    assert [stat.S_IMODE(os.stat(path).st_mode) for path in (box.home / "quarantine", *files)] == [0o700, 0o640, 0o640]
     assert box.count("worker-0", "quarantined_batches") == 3
     assert box.ledger()["L4"]["quarantined"] > sum(1 for path in files for _ in records(path))
 

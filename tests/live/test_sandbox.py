@@ -1,4 +1,4 @@
-"""What each process may do, seen from inside it and from /proc."""
+"""Permissions of each process, seen from inside it and from /proc."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from pathlib import Path
 
 import pytest
 from box import Box, appliance
+from eventually import PATIENCE_S, eventually
 from hosts import HERE, Host, environment
-from patience import eventually
 from scene import Metrics, Scene
 from traffic import write_sample
 
-from appliance import confine
-from appliance.config import resolve, save_resolved
-from appliance.locate import VERDICTS
-from appliance.stats import FENCES_OF, Page, capture_layout, feed_layout, worker_layout
+from appliance.config.load import resolve
+from appliance.native import kernel_sandbox as confine
+from appliance.runtime.resolved_config import save_resolved
+from appliance.stats.layout import capture_layout, feed_layout, worker_layout
+from appliance.stats.names import FENCES_OF
+from appliance.stats.page import Page
+from appliance.wire.tcp_locator import VERDICTS
 
 root = pytest.mark.root
 
@@ -33,6 +36,7 @@ AT_WORK = {
     "be in two threads",
     "talk by a Unix socket",
     "signal itself",
+    "limit itself",
 }
 MAY = {
     "worker": AT_WORK,
@@ -59,7 +63,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tried(role: str, run_dir: Path, directory: Path) -> dict[str, str]:
-    """What came of each attempt of fenced.py in the sandbox of a role."""
+    """Return the outcome of each attempt of fenced.py in the sandbox of a role."""
     outside = directory / "outside"
     outside.mkdir()
     (directory / "out").mkdir()
@@ -68,7 +72,7 @@ def tried(role: str, run_dir: Path, directory: Path) -> dict[str, str]:
     layouts = {"capture": capture_layout(1, VERDICTS), "worker": worker_layout(1), "feed": feed_layout(1)}
     Page.create(run_dir / f"{role}.stats", layouts[role])
     words = [sys.executable, "-P", HERE / "fenced.py", role, run_dir, outside]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return {**json.loads(done.stdout)}
@@ -125,7 +129,7 @@ def test_nothing_is_left_to_the_processes_of_a_live_run_started_by_root(scene: S
     bodies = ("--set", "bodies.mime_type=true", "--set", 'bodies.hashes=["sha256"]')  # libraries of their own
     box = scene.capture("--workers", 2, *bodies)
     assert_fenced(box)
-    scene.load("--requests", 5).communicate(timeout=30)
+    scene.load("--requests", 5).communicate(timeout=PATIENCE_S)
     metrics = Metrics(scene.server)
     for role, names in {"capture": ["capture-0"], "worker": ["worker-0", "worker-1"], "feed": ["feed"]}.items():
         for name in names:
@@ -143,25 +147,31 @@ def test_one_capability_is_enough_to_start(scene: Scene) -> None:
     try:
         box.wait_ready()
         assert_fenced(box)
-        scene.load("--requests", 5).communicate(timeout=30)
+        scene.load("--requests", 5).communicate(timeout=PATIENCE_S)
         eventually(lambda: box.count("feed", "written_events"), "events")
     finally:
         box.stop()
         box.close()
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder for everybody. Not one of pytest: another run of it closes those to all but their owner."""
+    with tempfile.TemporaryDirectory(prefix="open-") as base:
+        Path(base).chmod(0o777)
+        yield Path(base)
+
+
 @root
-def test_a_run_of_root_becomes_somebody_else(scene: Scene) -> None:
-    scene.directory.chmod(0o777)
-    for parent in scene.directory.parents[:2]:
-        parent.chmod(0o755)
+def test_a_run_of_root_becomes_somebody_else(scene: Scene, open_to_all: Path) -> None:
+    scene.directory = open_to_all
     box = scene.capture("--workers", 1, "--set", "run.user=nobody")
     assert_fenced(box)
     nobody = pwd.getpwnam("nobody").pw_uid
     for name in box.names():
         assert {status(int(t), "Uid") for t in threads(box.count(name, "pid"))} == {"\t".join([str(nobody)] * 4)}, name
         assert status(box.count(name, "pid"), "Groups") == ""
-    scene.load("--requests", 5).communicate(timeout=30)
+    scene.load("--requests", 5).communicate(timeout=PATIENCE_S)
     eventually(lambda: box.count("feed", "written_events"), "events")
     box.kill("worker-0")
     box.kill("capture-0")
@@ -177,7 +187,7 @@ def test_a_process_that_starts_again_believes_its_supervisor_and_not_the_run_dir
     (box.home / "config.json").write_bytes(b'{"output": {"path": "/etc/passwd"}}')
     for name in box.names():
         box.kill(name)
-    scene.load("--requests", 5).communicate(timeout=30)
+    scene.load("--requests", 5).communicate(timeout=PATIENCE_S)
     eventually(lambda: box.events(), "events where they were before")
     assert box.stop() == 143
     box.ledger()

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from box import Box
+from box import Box, state
+from eventually import PATIENCE_S, eventually
 from hosts import ROOT, Host, environment
-from patience import eventually
 from scene import Scene, require
 
 UNITS = ROOT / "ops" / "systemd"
@@ -96,7 +96,7 @@ def test_a_stopped_supervisor_does_not_feed_the_watchdog(scene: Scene, manager: 
         box.wait_ready()
         eventually(lambda: manager.said("WATCHDOG"), "WATCHDOG=1")
         box.process.send_signal(signal.SIGSTOP)
-        time.sleep(0.3)  # what it said before that has arrived
+        eventually(lambda: state(box.process.pid) == "T", "it is stopped")  # what it said before that has arrived
         fed = len(manager.said("WATCHDOG"))
         time.sleep(0.6)  # twice what the manager would wait
         assert len(manager.said("WATCHDOG")) == fed
@@ -144,7 +144,7 @@ def test_a_manager_that_is_gone_is_no_matter(scene: Scene, manager: Manager) -> 
 def analyze(*words: str | Path) -> subprocess.CompletedProcess[str]:
     require("systemd-analyze")
     words = ("systemd-analyze", "--no-pager", *map(str, words))
-    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -194,11 +194,11 @@ def test_the_users_and_folders_are_written_as_systemd_reads_them(tmp_path: Path)
         pytest.skip("needs root: it makes a user in a tree of its own")
     (tmp_path / "etc").mkdir()
     words = ["systemd-sysusers", f"--root={tmp_path}", str(UNITS / "capture-appliance.sysusers")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert "capture-appliance:" in (tmp_path / "etc/passwd").read_text()
     words = ["systemd-tmpfiles", f"--root={tmp_path}", "--create", str(UNITS / "capture-appliance.tmpfiles")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "etc/capture-appliance").stat().st_mode & 0o777 == 0o750
     assert (tmp_path / "var/lib/capture-appliance").stat().st_uid != 0

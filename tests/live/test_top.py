@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 from box import Box, appliance, resume
+from eventually import PATIENCE_S, eventually
 from hosts import Host, environment
-from patience import eventually
 from scene import Scene, require
 
 
@@ -28,7 +28,12 @@ class Terminal:
 
     def _tmux(self, *words: str) -> str:
         done = subprocess.run(
-            ["tmux", "-L", self.name, *words], capture_output=True, text=True, check=True, env=environment()
+            ["tmux", "-L", self.name, *words],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment(),
+            timeout=PATIENCE_S,
         )
         return done.stdout
 
@@ -46,7 +51,7 @@ class Terminal:
         return eventually(lambda: re.search(pattern, self.screen(), re.M), f"{pattern} in\n{self.screen()}")
 
     def close(self) -> None:
-        subprocess.run(["tmux", "-L", self.name, "kill-server"], capture_output=True, check=False)
+        subprocess.run(["tmux", "-L", self.name, "kill-server"], capture_output=True, check=False, timeout=PATIENCE_S)
 
 
 @pytest.fixture
@@ -104,7 +109,8 @@ def test_it_ends_with_the_appliance(busy: tuple[Scene, Box]) -> None:
 
 
 def test_a_stalled_worker_and_its_losses_are_seen(scene: Scene) -> None:
-    box = scene.capture("--workers", 1, "--set", "shard.link_bytes=65536", "--set", "shard.batch_bytes=16384")
+    small = ("--set", "shard.link_bytes=65536", "--set", "shard.batch_bytes=16384", "--set", "shedding.enabled=false")
+    box = scene.capture("--workers", 1, *small)
     load = scene.load("--until-eof")
     pid = box.send("worker-0", signal.SIGSTOP)
     terminal = show(scene, box)

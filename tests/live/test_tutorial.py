@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from eventually import read_line
 from hosts import ROOT, Host, administer
 from scene import make_network
 
 pytestmark = pytest.mark.root
 
-TEXT = (ROOT / "ops/docs/tutorial.md").read_text()
+TEXT = (ROOT / "ops/docs/developers/tutorial.md").read_text()
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 VISITOR = """
 import http.client, itertools
@@ -54,7 +55,7 @@ def host() -> Iterator[Host]:
         for words in (("down",), ("name", "eth0"), ("up",)):
             administer("-n", server.name, "link", "set", "s0" if words != ("up",) else "eth0", *words)
         web = server.python("web_server.py", 80, stdout=-1)
-        assert web.stdout.readline() == b"ready\n"
+        assert read_line(web.stdout) == b"ready\n"
         network.client.start(sys.executable, "-c", VISITOR)
         yield server
     finally:
@@ -63,7 +64,7 @@ def host() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the programs run, one after the other: a file that one writes is there for the next."""
+    """Return the folder in which the programs run, one after the other: a file of one is there for the next."""
     return tmp_path_factory.mktemp("tutorial")
 
 

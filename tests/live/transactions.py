@@ -1,4 +1,4 @@
-"""What happened, as the clients say it and as the events say it, in the same words."""
+"""Transactions, as the clients and as the events report them, in the same words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from contract import event_of
+from event_contract import event_of
 
 Event = dict[str, Any]
 
@@ -37,7 +37,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def of_event(event: Event) -> Transaction:
-    """What an event says; 0 for what it does not."""
+    """Return the transaction that an event reports; 0 for the numbers that it lacks."""
     request, response = event["http"].get("request", {}), event["http"].get("response", {})
     return Transaction(
         event.get("url", {}).get("original", ""),
@@ -51,12 +51,12 @@ def of_event(event: Event) -> Transaction:
 
 
 def of_client(text: str) -> list[Transaction]:
-    """What web_client.py wrote."""
+    """Return the transactions that web_client.py wrote."""
     return [Transaction(**one) for one in json.loads(text)]
 
 
 def of_curl(text: str, methods: Mapping[str, str], *, parallel: bool) -> list[Transaction]:
-    """What curl wrote, a JSON object per transfer; methods: by target, where they differ from what curl says.
+    """Return the transactions of curl's output, a JSON object per transfer; methods: by target, where curl's differ.
 
     A redirect that was followed is two transactions. Curl does not tell their order in a connection when it does
     several transfers at a time."""
@@ -102,6 +102,21 @@ def assert_whole(events: Iterable[Event]) -> None:
             assert about[part] == {"complete": True, "missing_bytes": 0}, event
         assert not about["midstream"], event
         assert "anomalies" not in about, event
+
+
+def assert_in_order(events: Iterable[Event]) -> None:
+    """Of each connection they stand in the order in which they ended, although their topics change in between."""
+    last: dict[tuple[str, ...], tuple[int, int]] = {}
+    turned = False
+    for event in events:
+        ends = [str(event[side][name]) for side in ("source", "destination") for name in ("ip", "port")]
+        connection = (*ends, str(event["network"].get("vlan")))
+        place, topic = event["appliance"]["transaction"], event["http"]["response"]["status_code"] // 100
+        before, of = last.get(connection, (-1, topic))
+        assert place in (before + 1, 0), event  # 0: the ports are used again
+        turned |= place > 0 and topic < of
+        last[connection] = place, topic
+    assert turned
 
 
 def assert_contiguous(messages: Sequence[Sequence[Any]], start: int | None = None) -> None:

@@ -50,11 +50,11 @@ class Client:
         self.kinds = kinds(random.Random(number), options.largest)
 
     def work(self, stop: threading.Event) -> list[dict[str, Any]]:
-        """What was done until all is done or `stop`."""
+        """Make the requests until all are made or `stop` is set, and return their records."""
         options = self.options
         most = MOST if options.until_eof else options.requests
         while len(self.done) < most and not stop.is_set():
-            connection = http.client.HTTPConnection(options.address, options.port, timeout=30)
+            connection = http.client.HTTPConnection(options.address, options.port, timeout=120)
             connection.connect()
             port = connection.sock.getsockname()[1]
             for index in range(min(options.each, most - len(self.done))):

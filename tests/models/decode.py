@@ -1,4 +1,4 @@
-"""Where the TCP segment of a frame stands, as dpkt's layers tell: the second opinion about locate.
+"""The place of a frame's TCP segment, as dpkt's layers tell: the second opinion about locate.
 
 dpkt knows VLAN tags, LLC/SNAP, MPLS, PPPoE, GRE, IP in IP; it does not look into UDP nor into ERSPAN. Offsets are
 counted from the end of the frame, because dpkt's layers know what they have and not where: frames must end with their

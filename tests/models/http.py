@@ -9,7 +9,7 @@ import h11
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What both readers must agree on; body sizes are without chunk framing."""
+    """Facts that both readers must agree on; body sizes are without chunk framing."""
 
     method: str
     target: str

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from eventually import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "ops" / "container"
@@ -18,7 +19,9 @@ def test_the_container_file_has_no_fault() -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     if not hadolint.exists():
         pytest.skip("hadolint is not installed: there is none for this machine")
-    done = subprocess.run([hadolint, FOLDER / "Containerfile"], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [hadolint, FOLDER / "Containerfile"], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
@@ -45,7 +48,7 @@ def test_what_is_copied_is_there_and_what_runs_is_nobody() -> None:
 
 def test_the_entrypoint_is_a_shell_script() -> None:
     shell = shutil.which("dash") or "/bin/sh"
-    subprocess.run([shell, "-n", FOLDER / "entrypoint.sh"], check=True)
+    subprocess.run([shell, "-n", FOLDER / "entrypoint.sh"], check=True, timeout=PATIENCE_S)
 
 
 def test_the_sensor_of_the_composition_has_one_capability() -> None:

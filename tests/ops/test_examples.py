@@ -1,4 +1,4 @@
-"""Readers of the feed in other languages, and the ten lines of the README, against a real feed."""
+"""Readers of the feed in other languages, and the ten lines of Python of its page, against a real feed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ EXAMPLES = ROOT / "ops" / "examples"
 NODE = ROOT / "build" / "node"
 sys.path.insert(0, str(ROOT / "tests" / "appliance"))
 
+from eventually import PATIENCE_S, eventually, read_line  # noqa: E402
 from feed_process import FakeFeed, FeedProcess, feed_config  # noqa: E402
-from patience import eventually  # noqa: E402
 
 EVENT = {"http": {"response": {"status_code": 503}}, "url": {"path": "/ü"}}
 LINE = json.dumps(EVENT).encode()
@@ -38,12 +38,12 @@ def reading(feed: FeedProcess, command: Sequence[object]) -> Iterator[subprocess
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)
 
 
 def lines(process: subprocess.Popen[str], count: int) -> list[str]:
     assert process.stdout is not None
-    return [process.stdout.readline().rstrip("\n") for _ in range(count)]
+    return [read_line(process.stdout).rstrip("\n") for _ in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no C compiler or no libzmq3-dev on this machine")
     binary = tmp_path_factory.mktemp("example") / "feed"
     flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-O2"]
-    subprocess.run([compiler, *flags, "-o", binary, EXAMPLES / "feed.c", "-lzmq"], check=True)
+    subprocess.run([compiler, *flags, "-o", binary, EXAMPLES / "feed.c", "-lzmq"], check=True, timeout=PATIENCE_S)
     return binary
 
 
@@ -91,10 +91,10 @@ def check(run_dir: Path, command: list[object], *more: str) -> None:
         fake.say("http.5xx.", 7, LINE)
         fake.say("http.5xx.", 10, LINE)
         assert process.stderr is not None
-        assert process.stderr.readline() == "lost 2 messages of http.5xx.\n"
+        assert read_line(process.stderr) == "lost 2 messages of http.5xx.\n"
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=PATIENCE_S)
         fake.close()
 
 
@@ -121,7 +121,7 @@ def test_javascript_gets_back_what_it_missed(run_dir: Path, node: list[object]) 
         assert feed.page["replay_messages"] > 0
 
 
-def test_the_ten_lines_of_the_readme(run_dir: Path) -> None:
+def test_ten_lines_of_python_read_the_feed(run_dir: Path) -> None:
     source = (EXAMPLES / "feed.py").read_text()
     assert len(source.splitlines()) == 10
     with FeedProcess(run_dir, feed_config()) as feed:
@@ -131,6 +131,6 @@ def test_the_ten_lines_of_the_readme(run_dir: Path) -> None:
             assert lines(process, 2) == ["http.5xx. 1 503"] * 2
 
 
-def test_the_readme_shows_them_as_they_are() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+def test_the_page_of_the_feed_shows_them_unchanged() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "ops/docs/operators/feed.md").read_text(), re.M | re.S)
     assert (EXAMPLES / "feed.py").read_text() in blocks

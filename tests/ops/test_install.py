@@ -1,4 +1,4 @@
-"""What `make install` puts into an empty tree works from there, and `make uninstall` takes all of it away."""
+"""An installation by `make install` into an empty tree: it works from there, and `make uninstall` removes all of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from eventually import PATIENCE_S
 from traffic import write_sample
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 UNREACHABLE = r"No matching distribution|Connection|Temporary failure|Network is unreachable"
@@ -18,7 +21,12 @@ def script(*words: str, tree: Path, **more: str) -> subprocess.CompletedProcess[
     """ops/install.sh, as make calls it."""
     told = {**os.environ, "DESTDIR": str(tree), **more}
     return subprocess.run(
-        ["sh", ROOT / "ops" / "install.sh", *words], capture_output=True, text=True, env=told, check=False
+        ["sh", ROOT / "ops" / "install.sh", *words],
+        capture_output=True,
+        text=True,
+        env=told,
+        check=False,
+        timeout=10 * PATIENCE_S,  # it may compile everything
     )
 
 
@@ -43,7 +51,7 @@ def installed(tree: Path, *words: str | Path) -> subprocess.CompletedProcess[str
     """The installed command, in a foreign folder and with nothing of ours in the environment."""
     bare = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
     words = (tree / "usr/local/bin/appliance", *words)
-    return subprocess.run(words, capture_output=True, text=True, env=bare, cwd="/", check=False, timeout=120)
+    return subprocess.run(words, capture_output=True, text=True, env=bare, cwd="/", check=False, timeout=PATIENCE_S)
 
 
 def test_the_installed_command_reads_a_capture(tree: Path, tmp_path: Path) -> None:
@@ -62,9 +70,11 @@ def test_the_installed_command_reads_a_capture(tree: Path, tmp_path: Path) -> No
 
 
 def test_it_is_the_installed_package_that_runs(tree: Path) -> None:
-    python = tree / "usr/local/lib/capture-appliance/bin/python"
+    python = tree / "usr/local/lib/capture-appliance/current/bin/python"
     words = [python, "-P", "-c", "import appliance, workers.pipeline as p; print(appliance.__file__, p.__file__)"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT, env={}).stdout
+    said = subprocess.run(
+        words, capture_output=True, text=True, check=True, cwd=ROOT, env={}, timeout=PATIENCE_S
+    ).stdout
     assert all(str(tree) in path for path in said.split()), said
 
 

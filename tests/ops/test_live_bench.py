@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from bench import compile_floor, prepare
-from capture_readings import by_us
+from capture_file_readers import by_us
+from eventually import PATIENCE_S, read_lines
 from hypothesis import given
 from hypothesis import strategies as st
 from latency import ended_ns, quantiles
@@ -27,9 +28,11 @@ from sustain import confirmed, highest
 from traffic import Conversation, Frame, PcapWriter, arp_request, exchange, icmp_echo, udp
 from veth import SENSING, Cable, Unavailable
 
-from appliance.ledger import identities
-from appliance.locate import VERDICTS
-from appliance.stats import capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats.ledger import identities
+from appliance.wire.tcp_locator import VERDICTS
+
+pytestmark = pytest.mark.slow
 
 # -- the sender --------------------------------------------------------------------------------------------------------
 
@@ -73,7 +76,9 @@ def written(path: Path, frames: list[bytes]) -> Path:
 
 def loops_of(sender: Path, file: Path, count: int) -> list[list[bytes]]:
     """The frames that the sender would send, loop by loop."""
-    out = subprocess.run([sender, file, "-", "0", str(count)], capture_output=True, check=True).stdout
+    out = subprocess.run(
+        [sender, file, "-", "0", str(count)], capture_output=True, check=True, timeout=PATIENCE_S
+    ).stdout
     frames = []
     while out:
         (length,) = struct.unpack_from("=I", out)
@@ -120,7 +125,7 @@ def test_a_damaged_file_is_refused(sender: Path, tmp_path: Path) -> None:
     for content in (b"", whole[:100], whole[:-1], b"x" * len(whole)):
         file = tmp_path / "bad.pcap"
         file.write_bytes(content)
-        done = subprocess.run([sender, file], capture_output=True, text=True, check=False)
+        done = subprocess.run([sender, file], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
         assert (done.returncode, done.stderr[:8]) == (1, "sender: "), done
 
 
@@ -131,13 +136,15 @@ def test_the_sender_keeps_to_its_rate_and_leaves_nothing_out(
 ) -> None:
     file = written(tmp_path / "f.pcap", every_kind())
     own = OwnSender(sender, threads)
-    said = subprocess.run(cable.at_sender(own.argv(file, 500.0, 7)), capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        cable.at_sender(own.argv(file, 500.0, 7)), capture_output=True, text=True, check=True, timeout=PATIENCE_S
+    )
     sent = own.parse(said.stdout)
     assert sent.frames == 7 * len(every_kind())
     assert sent.bytes == 7 * sum(map(len, every_kind()))
     assert sent.seconds >= (sent.frames - 1) / 500.0 * 0.999
     words = cable.at_sensor(["ip", "-s", "-j", "link", "show", SENSING])
-    about = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+    about = json.loads(subprocess.run(words, capture_output=True, check=True, timeout=PATIENCE_S).stdout)
     assert about[0]["stats64"]["rx"]["packets"] == sent.frames
 
 
@@ -151,9 +158,11 @@ def test_with_threads_each_connection_stays_in_order(sender: Path, tmp_path: Pat
     words = ["tcpdump", "-i", SENSING, "-w", str(seen), "-c", str(len(frames)), "-B", "16384", "-U"]
     with subprocess.Popen(cable.at_sensor(words), stderr=subprocess.PIPE, text=True) as reader:
         assert reader.stderr is not None
-        assert any("listening" in line for line in reader.stderr)
-        subprocess.run(cable.at_sender(OwnSender(sender, 3).argv(file, 0, 1)), capture_output=True, check=True)
-        assert reader.wait(30) == 0
+        assert any("listening" in line for line in read_lines(reader.stderr))
+        subprocess.run(
+            cable.at_sender(OwnSender(sender, 3).argv(file, 0, 1)), capture_output=True, check=True, timeout=PATIENCE_S
+        )
+        assert reader.wait(PATIENCE_S) == 0
     came = [frame for frame, _, _ in by_us(seen)[0]]
     assert sorted(came) == sorted(frames)
     by_flow: dict[frozenset[object] | None, tuple[list[bytes], list[bytes]]] = {}

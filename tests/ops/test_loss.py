@@ -19,7 +19,7 @@ def crowd() -> Crowd:
 
 @pytest.fixture
 def events(crowd) -> list[Event]:
-    """What comes out of the undamaged crowd."""
+    """Return the events of the undamaged crowd."""
     return events_of(crowd.frames)
 
 

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from eventually import PATIENCE_S
 
-from appliance.metrics import FAMILIES, PREFIX
+from appliance.metrics.families import FAMILIES, PREFIX
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "ops" / "prometheus"
@@ -74,6 +75,8 @@ WELL: Series = {
     "appliance_tcp_buffer_limit_bytes{worker=0}": steady(268435456),
     "appliance_http_head_bytes{worker=0}": steady(0),
     "appliance_http_head_limit_bytes{worker=0}": steady(268435456),
+    "appliance_http_waiting_bytes{worker=0}": steady(0),
+    "appliance_http_waiting_limit_bytes{worker=0}": steady(134217728),
     "appliance_http_transactions_total{worker=0,pairing=verified}": rising(9.9),
     "appliance_http_transactions_total{worker=0,pairing=request_only}": rising(0.1),
     "appliance_feed_dropped_events_total{topic=http.2xx.,reason=backlog}": steady(0),
@@ -88,7 +91,7 @@ IDLE: Series = {name: steady(5000) for name, values in WELL.items() if values.st
 
 
 class Case(NamedTuple):
-    """What differs from a sensor that is well, and what the alert then says after 20 minutes, by its labels."""
+    """A difference from a sensor that is well, and the alert's summaries after 20 minutes, by its labels."""
 
     alert: str
     differs: Series
@@ -106,7 +109,7 @@ FIRES = [
     Case(
         "ApplianceProcessStuck",
         {"appliance_process_progress_age_seconds{process=worker-0}": steady(42)},
-        {"process=worker-0": "worker-0 of sensor:9470 has not moved for 42s"},
+        {"process=worker-0": "worker-0 of sensor:9470 has made no progress for 42s"},
     ),
     Case(
         "ApplianceRestarts",
@@ -214,11 +217,17 @@ FIRES = [
         {"worker=1": "Worker 1 of sensor:9470 is 12s behind"},
     ),
     Case(
+        "ApplianceQuicLimit",
+        {"appliance_quic_datagrams_total{worker=0,outcome=over_limit}": rising(50)},
+        {"": "sensor:9470 leaves 50 QUIC datagrams a second closed"},
+    ),
+    Case(
         "ApplianceMemoryNearBudget",
         {
             "appliance_tcp_half_open{worker=0}": steady(65536),
             "appliance_tcp_buffer_bytes{worker=0}": steady(255013683),
             "appliance_http_head_bytes{worker=0}": steady(268435456),
+            "appliance_http_waiting_bytes{worker=0}": steady(134217728),
             "appliance_tcp_flows{worker=0}": steady(950_000),
         },
         {
@@ -228,6 +237,9 @@ FIRES = [
             ),
             "worker=0,budget=http.max_total_head_bytes": (
                 "Worker 0 of sensor:9470 has used 100% of http.max_total_head_bytes"
+            ),
+            "worker=0,budget=http.max_total_waiting_bytes": (
+                "Worker 0 of sensor:9470 has used 100% of http.max_total_waiting_bytes"
             ),
             "worker=0,budget=tcp.max_connections": "Worker 0 of sensor:9470 has used 95% of tcp.max_connections",
         },
@@ -300,6 +312,7 @@ QUIET = [
     ),
     Case("ApplianceLag", {"appliance_packet_lag_seconds{worker=1}": "0.1x78 12x1 0.1x80"}, {}),
     Case("ApplianceMemoryNearBudget", {"appliance_tcp_flows{worker=0}": steady(890_000)}, {}),
+    Case("ApplianceQuicLimit", {"appliance_quic_datagrams_total{worker=0,outcome=opened}": rising(50)}, {}),
     Case("ApplianceUnpaired", {"appliance_http_transactions_total{worker=0,pairing=request_only}": rising(0.5)}, {}),
     Case(
         "ApplianceUnpaired",  # half of them, and hardly any traffic
@@ -331,12 +344,14 @@ def series(given: Series) -> list[dict[str, str]]:
 
 
 def ask(directory: Path, given: Series, expected: list[dict[str, Any]]) -> str:
-    """What promtool says about these expectations; empty: they hold. JSON is YAML, too."""
+    """Return promtool's report about these expectations; empty: they hold. JSON is YAML, too."""
     test = {"interval": "15s", "input_series": series(given), "alert_rule_test": expected}
     file = directory / "test.yml"
     rules = [str(RULES / "recording.yml"), str(RULES / "alerts.yml")]
     file.write_text(json.dumps({"rule_files": rules, "evaluation_interval": "15s", "tests": [test]}))
-    done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        ["promtool", "test", "rules", file], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
@@ -386,7 +401,7 @@ def test_a_sensor_that_nobody_scrapes_is_missed(tmp_path: Path) -> None:
 @pytest.mark.peer
 def test_the_example_configuration_is_one() -> None:
     words = ["promtool", "check", "config", RULES / "prometheus.yml"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -398,7 +413,7 @@ def test_every_alert_says_how_bad_it_is_and_where_to_read_on() -> None:
     for name, rule in ALERTS.items():
         assert set(rule["annotations"]) == {"summary", "description", "doc"}
         assert rule["labels"]["severity"] in ("critical", "warning")
-        assert rule["annotations"]["doc"] == f"ops/docs/alerts.md#{name.lower()}"
+        assert rule["annotations"]["doc"] == f"ops/docs/operators/alerts.md#{name.lower()}"
 
 
 def test_rules_and_cases_speak_of_metrics_that_there_are() -> None:

@@ -45,6 +45,21 @@ FIELDS = {
     "observer.type": "keyword",
     "observer.vendor": "keyword",
     "observer.version": "keyword",
+    "tls.cipher": "keyword",
+    "tls.client.ja3": "keyword",
+    "tls.client.server_name": "keyword",
+    "tls.curve": "keyword",
+    "tls.established": "boolean",
+    "tls.next_protocol": "keyword",
+    "tls.resumed": "boolean",
+    "tls.server.hash.sha256": "keyword",
+    "tls.server.issuer": "keyword",
+    "tls.server.not_after": "date",
+    "tls.server.not_before": "date",
+    "tls.server.subject": "keyword",
+    "tls.server.x509.alternative_names": "keyword[]",
+    "tls.version": "keyword",
+    "tls.version_protocol": "keyword",
     "network.application": "keyword",
     "network.bytes": "long",
     "network.community_id": "keyword",
@@ -113,4 +128,14 @@ TYPES_OF_NETWORK = {"access", "allowed", "connection", "denied", "end", "info", 
 OUTCOMES = {"failure", "success", "unknown"}
 
 # Ours, inside of Elastic's field sets: Elastic has no field for these, and beside the message is where people look.
-BESIDE = {"http.request.headers", "http.response.headers", "http.response.reason"}
+BESIDE = {
+    "http.request.headers",
+    "http.request.trailers",
+    "http.response.headers",
+    "http.response.reason",
+    "http.response.trailers",
+    "rpc.method",  # OpenTelemetry's names
+    "rpc.response.status_code",
+    "rpc.service",
+    "rpc.system",
+}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import struct
+from collections.abc import Callable
+from typing import Any
 
 from builders import START_NS, Conversation, Frame
 from conversation import Endpoint
-from wire import ACK, MASK, SYN, Wire
+from wire import ACK, MASK, SYN, Wire, fold, ones
 
 
 def put(
@@ -42,7 +45,7 @@ def after(said: Conversation, ns: int) -> list[Frame]:
 
 
 def of_side(said: Conversation, side: Endpoint) -> list[Frame]:
-    """What one side has sent."""
+    """Return the frames that one side has sent."""
     mine = b"\x02\x00\x00\x00\x00\x01" if side is said.client else b"\x02\x00\x00\x00\x00\x02"
     return [(ts_ns, frame) for ts_ns, frame in said.frames if frame[6:12] == mine]
 
@@ -62,3 +65,76 @@ def flood(count, flags, *, spacing_ns=10_000, payload=b"", seed=9):
         frame = wire.frame(chosen.randrange(1 << 32), chosen.randrange(1 << 32) if flags & ACK else 0, flags, payload)
         out.append((START_NS + number * spacing_ns, frame))
     return out
+
+
+def _stamps(value: int, echo: int) -> bytes:
+    """The time stamp option as nearly every host sends it, two NOPs before it. RFC 7323 appendix A."""
+    return b"\x01\x01\x08\x0a" + struct.pack(">II", value & MASK, echo & MASK)
+
+
+class Stamped(Conversation):
+    """A Conversation with time stamps in all its frames, in milliseconds; also in those of put() and raw()."""
+
+    def __init__(self, *args: Any, first: int = 1 << 30, **where: Any) -> None:
+        super().__init__(*args, **where)
+        self._begun, self._first = self.now, first
+        for side in (self.client, self.server):
+            side.wire = _StampedWire(side.wire, self)  # type: ignore[assignment]
+
+    def stamp(self) -> int:
+        """The sender's clock now."""
+        return self._first + (self.now - self._begun) // 1_000_000
+
+
+class _StampedWire:
+    """A Wire that adds the options; the window can be read and set as with a Wire."""
+
+    def __init__(self, wire: Wire, said: Stamped) -> None:
+        self._wire, self._said, self.behind = wire, said, 0
+
+    def frame(self, *segment: Any, options: bytes = b"") -> bytes:
+        stamp = self._said.stamp()
+        return self._wire.frame(*segment, options=_stamps(stamp - self.behind, stamp) + options)
+
+
+def again(said: Conversation, change: Callable[[bytearray], None]) -> Conversation:
+    """The last frame, changed."""
+    ts_ns, frame = said.frames.pop()
+    data = bytearray(frame)
+    change(data)
+    said.frames.append((ts_ns, bytes(data)))
+    return said
+
+
+def with_ttl(said: Conversation, ttl: int) -> Conversation:
+    """The last frame, over IPv4, with another time to live and the header's checksum that belongs to it."""
+
+    def change(frame: bytearray) -> None:
+        frame[22] = ttl
+        frame[24:26] = bytes(2)
+        frame[24:26] = fold(ones(bytes(frame[14:34]))).to_bytes(2, "big")
+
+    return again(said, change)
+
+
+def wrong_sum(said: Conversation) -> Conversation:
+    """The last frame, over IPv4, with a wrong TCP checksum."""
+
+    def change(frame: bytearray) -> None:
+        frame[51] ^= 0x5A
+
+    return again(said, change)
+
+
+def aged(said: Conversation, side: Endpoint, by: int) -> Conversation:
+    """The last frame with a time stamp that is so much older, and the checksum that belongs to it (RFC 1624)."""
+
+    def change(frame: bytearray) -> None:
+        assert frame[54:58] == b"\x01\x01\x08\x0a"
+        stamp = (int.from_bytes(frame[58:62], "big") - by) & MASK
+        check = ~int.from_bytes(frame[50:52], "big") & 0xFFFF
+        check += ones((~int.from_bytes(frame[58:62], "big") & MASK).to_bytes(4, "big")) + ones(stamp.to_bytes(4, "big"))
+        frame[58:62] = stamp.to_bytes(4, "big")
+        frame[50:52] = fold(check).to_bytes(2, "big")
+
+    return again(said, change)

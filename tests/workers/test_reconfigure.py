@@ -77,3 +77,22 @@ def test_events_are_taken_before():
         pipeline.feed(batch)
     with pytest.raises(ValueError, match="events to take"):
         pipeline.configure(config())
+
+
+def test_a_dataset_is_turned_off_and_on():
+    conversation = Conversation().handshake()
+    exchanges = []
+    for _ in range(3):
+        begun = len(conversation.frames)
+        conversation.exchange(exchange("GET", "/"))
+        exchanges.append(conversation.frames[begun:])
+    exchanges[0] = conversation.frames[: 3 + len(exchanges[0])]
+    pipeline = Pipeline(config())
+    found = [len(fed(pipeline, exchanges[0]))]
+    pipeline.configure(config(events={"datasets": ["flow"]}))
+    found.append(len(fed(pipeline, exchanges[1])))
+    pipeline.configure(config(events={"datasets": ["http"]}))
+    (last,) = fed(pipeline, exchanges[2])
+    assert (found, last["appliance"]["transaction"]) == ([1, 0], 2)
+    counts = pipeline.counts()
+    assert (counts["made.http.2xx."], counts["pairing.ordered"] + counts["pairing.verified"]) == (2, 3)

@@ -1,5 +1,5 @@
 """The appliance with workers that die of frames with the word POISON of the environment in them, as a worker with a
-fault does:  fragile.py run …
+fault does:  fragile.py run …   With POISON_RAISES in the environment they raise an exception instead of SIGSEGV.
 
 Given a run directory it is such a worker: the supervisor finds it by its name.
 """
@@ -13,7 +13,9 @@ from pathlib import Path
 
 
 def appliance() -> None:
-    from appliance import cli, processes, supervisor
+    from appliance.cli import main as cli
+    from appliance.supervisor import child_process as processes
+    from appliance.supervisor import supervisor
 
     supervisor.MODULES["worker"] = "fragile"
     processes.FIRST_DELAY_S = 0.05  # nobody waits for it
@@ -24,14 +26,16 @@ def appliance() -> None:
 
 def main(argv: list[str]) -> int:
     """The worker."""
-    from workers import worker as room
     from workers.pipeline import Pipeline
+    from workers.process import worker as room
 
     poison = os.environ["POISON"].encode()
 
     class Fragile(Pipeline):
         def feed(self, message: memoryview) -> None:
             if poison in bytes(message):
+                if "POISON_RAISES" in os.environ:
+                    raise RuntimeError("a bug")
                 os.kill(os.getpid(), signal.SIGSEGV)
             super().feed(message)
 

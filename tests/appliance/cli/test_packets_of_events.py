@@ -1,0 +1,99 @@
+"""`appliance packets --event`, as a person calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conversation import Conversation
+from exchange import exchange
+from pcapfile import PcapWriter
+from test_command_line import appliance, mistake
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two connections of two transactions each."""
+    frames = []
+    for number in range(2):
+        talk = Conversation(client_port=40000 + number).handshake()
+        for path in "ab":
+            talk.exchange(exchange("GET", f"/{number}{path}", body=b"hello"))
+        frames += talk.close("client").frames
+    path = tmp_path_factory.mktemp("packets-event") / "two.pcap"
+    with PcapWriter(path) as writer:
+        writer.write_all(sorted(frames, key=lambda frame: frame[0]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def events(capture: Path) -> Path:
+    out = capture.with_name("events.jsonl")
+    assert appliance("run", "-q", "-r", capture, "-o", out).returncode == 0
+    return out
+
+
+def all_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def frames_in(path: Path) -> int:
+    return len(appliance("packets", "-r", path).stdout.splitlines())
+
+
+def test_the_id_of_an_event_gives_its_connection(capture, events, tmp_path):
+    event = all_of(events)[1]
+    done = appliance("packets", "--event", event["event"]["id"], "-r", capture, "-w", tmp_path / "o.pcapng")
+    assert done.returncode == 0
+    assert f"frames of 1 connection in {tmp_path}/o.pcapng" in done.stderr
+    assert "a run over it gives the same events" in done.stderr
+    assert frames_in(tmp_path / "o.pcapng") * 2 == frames_in(capture)
+
+
+def test_the_id_of_a_connection_gives_it_too(capture, events, tmp_path):
+    connection = all_of(events)[0]["appliance"]["connection"]
+    assert appliance("packets", "--event", connection, "-r", capture, "-w", tmp_path / "o").returncode == 0
+    assert frames_in(tmp_path / "o") * 2 == frames_in(capture)
+
+
+def test_a_file_of_events_gives_all_their_connections(capture, events, tmp_path):
+    done = appliance("packets", "--event", events, "-r", capture, "-w", tmp_path / "o")
+    assert "of 2 connections" in done.stderr
+    assert frames_in(tmp_path / "o") == frames_in(capture)
+
+
+def test_other_events_than_before_are_reported(capture, events, tmp_path):
+    event = all_of(events)[0]
+    event["event"]["id"] = "0" * 32
+    (tmp_path / "e").write_text(json.dumps(event))
+    done = appliance("packets", "--event", tmp_path / "e", "-r", capture, "-w", tmp_path / "o")
+    assert done.returncode == 1
+    assert f"a run over it gives 0 of 1 events; another one is {'0' * 32}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--event", "0" * 32, "-r", "CAPTURE"], "no such event or connection in"),
+        (["--event", "/nowhere", "-r", "CAPTURE"], "it is neither an id of 32 hexadecimal digits"),
+        (["--event", "CAPTURE", "-r", "CAPTURE"], "not an event, one JSON object a line"),
+        (["--event", "0" * 32, "-r", "/nowhere"], "-r /nowhere: No such file or directory"),
+        (["--event", "0" * 32, "-r", "/dev/null"], "it is read twice, so it must be a file"),
+        (["--event", "0" * 32, "-r", "CAPTURE", "-n", "1"], "--event takes -r FILE and -w OUT.pcapng"),
+        (["--event", "0" * 32], "--event takes -r FILE and -w OUT.pcapng"),
+        (["-r", "CAPTURE", "-r", "CAPTURE"], "several -r FILE are for --event"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_do(words, said, capture, tmp_path):
+    given = [str(capture) if word == "CAPTURE" else word for word in words]
+    assert said in mistake("packets", *given, "-w", tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_output_may_not_be_a_capture(capture):
+    said = mistake("packets", "--event", "0" * 32, "-r", capture, "-w", capture)
+    assert "is the file of -r, too" in said
