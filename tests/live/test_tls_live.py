@@ -43,8 +43,7 @@ def start_nginx(scene: Scene) -> None:
     config = scene.directory / "nginx.conf"
     config.write_text(NGINX.format(directory=scene.directory, port=NGINX_PORT))
     scene.server.start("nginx", "-c", config)
-    ask = ("curl", "-sk", "--noproxy", "*", f"https://127.0.0.1:{NGINX_PORT}/")
-    eventually(lambda: scene.server.run(*ask) == "ok", "nginx answers")
+    eventually(lambda: scene.server.fetch(f"https://127.0.0.1:{NGINX_PORT}/") == (200, "ok"), "nginx answers")
 
 
 def handshakes(box: Box) -> list[dict[str, Any]]:
