@@ -1,6 +1,6 @@
 """The benchmark: from a capture file to events, beside libpcap, dpkt and the peers that are installed.
 
-    python ops/bench/bench.py [--rounds 5] [--quick] [--shapes web,api,bulk] [--json OUT.json] …
+    python ops/bench/bench.py [--rounds 5] [--quick] [--shapes web,api,bulk,tls] [--json OUT.json] …
 
 Files are made once and read from the page cache. All programs take turns in every round, so that a machine that drifts
 drifts for all. Timed runs throw their output away; one more run of each, not timed, counts its events, and for the
@@ -227,9 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--shapes: {', '.join(unknown)} not among {', '.join(SHAPES)}")
     rounds = min(options.rounds, 2) if options.quick else options.rounds
     options.dir.mkdir(parents=True, exist_ok=True)
-    contenders = [floor(compile_floor(options.dir)), appliance(shlex.split(options.appliance_args))]
-    contenders += [] if options.no_peers else peers(with_tshark=options.tshark)
-    contenders += [] if options.quick or options.no_peers else [dpkt()]
+    ours = [floor(compile_floor(options.dir)), appliance(shlex.split(options.appliance_args))]
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
     print(f"{machine}; {rounds} rounds, medians", flush=True)
     raw: dict[str, object] = {"machine": machine, "rounds": rounds, "scale": options.scale}
@@ -237,6 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in names:
         file, figures = prepare(name, options.scale, options.dir)
         say(f"{name}:")
+        events = SHAPES[name].events
+        contenders = [*ours, *([] if options.no_peers else peers(with_tshark=options.tshark, events=events))]
+        contenders += [] if options.quick or options.no_peers else [dpkt()]
         results = measure(contenders, file, rounds)
         size = f"{figures['frames']:,} frames, {int(figures['bytes']) / 1e9:.2f} GB"
         print(f"\n{name}: {size}, {figures['transactions']:,} transactions\n{table(results, figures)}", flush=True)

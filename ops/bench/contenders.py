@@ -12,6 +12,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PEERS = Path.home() / ".cache" / "appliance-peers"
+_SURICATA_READS = {  # settings beside suricata.yaml, by dataset: that protocol and no other
+    "http": (),
+    "tls": ("app-layer.protocols.http.enabled=no", "app-layer.protocols.tls.enabled=yes"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +74,17 @@ def find(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path=str(PEERS))
 
 
-def _suricata(program: str, mode: str) -> Contender:
+def _suricata(program: str, mode: str, events: str) -> Contender:
     def command(file: Path, scratch: Path, out: str) -> list[str]:
         fixed = ["-c", str(HERE / "suricata.yaml"), "-k", "none", "-S", os.devnull, "--runmode", mode]
-        return [program, *fixed, "-l", str(scratch), "-r", str(file), "--set", f"outputs.0.eve-log.filename={out}"]
+        settings = [f"outputs.0.eve-log.filename={out}", *_SURICATA_READS[events]]
+        return [program, *fixed, "-l", str(scratch), "-r", str(file), *(f"--set={setting}" for setting in settings)]
 
     return Contender(
         f"suricata {mode}",
         timed=lambda file, scratch: command(file, scratch, os.devnull),
         counted=lambda file, scratch: command(file, scratch, str(scratch / "events")),
-        mark=b'"event_type":"http"',
+        mark=f'"event_type":"{events}"'.encode(),
         peer=True,
     )
 
@@ -98,11 +103,13 @@ def _tshark(program: str) -> Contender:
     return Contender("tshark", timed=command, counted=command, stdout=True, peer=True, slow=True)
 
 
-def peers(*, with_tshark: bool) -> list[Contender]:
-    """The peers that are installed here; those that are not are left out."""
+def peers(*, with_tshark: bool, events: str) -> list[Contender]:
+    """The peers that are installed here and make events of this dataset; the others are left out."""
     found: list[Contender] = []
     if program := find("suricata"):
-        found += [_suricata(program, "single"), _suricata(program, "autofp")]
+        found += [_suricata(program, "single", events), _suricata(program, "autofp", events)]
+    if events != "http":
+        return found
     if program := find("gopeer"):
         found.append(_gopeer(program))
     if with_tshark and (program := find("tshark")):

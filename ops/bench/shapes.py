@@ -1,4 +1,4 @@
-"""The three shapes of traffic the benchmark runs on, made lazily: a gigabyte each, in the memory of a few connections.
+"""The shapes of traffic the benchmark runs on, made lazily: up to a gigabyte each, in the memory of a few connections.
 
 A session is one connection as a generator of bursts (frames that follow each other at once, like a window's flight).
 weave() takes a burst from a random live session at a time, so frames of many connections interleave, and the clock
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tls_text
 from conversation import START_NS
 from pcapfile import PcapWriter
 from text import Pool, api_request, api_response, web_request, web_response
@@ -32,7 +33,7 @@ _FLIGHT = 4  # data segments of one burst: short, so that connections really int
 class Tally:
     """Counted while a shape is made."""
 
-    transactions: int = 0
+    transactions: int = 0  # or handshakes: what has one event
     connections: int = 0
     payload_bytes: int = 0
 
@@ -42,13 +43,13 @@ class Peer:
 
     __slots__ = ("ack", "back", "seq", "tally", "there")
 
-    def __init__(self, rng: random.Random, tally: Tally, servers: int) -> None:
+    def __init__(self, rng: random.Random, tally: Tally, servers: int, port: int = 80) -> None:
         number = tally.connections
         tally.connections += 1
         client = f"192.0.2.{1 + number % 250}"
         server = f"198.51.100.{1 + int(rng.random() * servers)}"
         # A client takes its ports in turn: 60,000 connections of one client before a flow comes again.
-        ports = (1025 + (number // 250) * 7 % 64000, 80)
+        ports = (1025 + (number // 250) * 7 % 64000, port)
         ident = int(rng.random() * 65536)
         self.there = Wire(client, server, ports, ident=ident)
         self.back = Wire(server, client, ports[::-1], from_client=False, ident=ident ^ 0x5555, ttl=57)
@@ -175,6 +176,33 @@ def bulk_session(rng: random.Random, tally: Tally, pool: Pool, requests: int) ->
     yield from peer.close()
 
 
+def tls_session(rng: random.Random, tally: Tally, pool: Pool, requests: int) -> Session:
+    """A handshake, TLS 1.3 or in one of four 1.2, then requests of one record and answers of 4 to 22 kB."""
+    peer = Peer(rng, tally, len(_SITES), port=443)
+    tally.transactions += 1
+    site = _SITES[int(rng.random() * len(_SITES))]
+    old, browser = rng.random() < 0.25, rng.random() < 0.5
+    yield from peer.open()
+    yield from peer.request(tls_text.client_hello(rng, site.name, browser=browser and not old))
+    yield from peer.download(tls_text.server_flight(rng, site, old=old), None, 0, 0)
+    yield from peer.request(tls_text.client_finish(rng, old=old))
+    if old:
+        yield from peer.download(tls_text.server_finish(rng), None, 0, 0)
+    for _ in range(requests):
+        request = rng.randbytes(200 + int(300 * rng.random()))
+        yield from peer.request(tls_text.record(tls_text.APPLICATION_DATA, request))
+        left = 4_000 + int(18_000 * rng.random())
+        while left:
+            length = min(left, tls_text.RECORD_BYTES)
+            head = tls_text.record(tls_text.APPLICATION_DATA, bytes(length))[:5]
+            yield from peer.download(head, pool, pool.start(rng, length, MSS - len(head)), length)
+            left -= length
+    yield from peer.close()
+
+
+_SITES = tls_text.make_sites(40)
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Sessions that a shape is made of, and the number of them that live at a time."""
@@ -187,12 +215,14 @@ class Shape:
     seed: int
     pool_bytes: int
     pause_ns: int  # mean silence between two bursts
+    events: str = "http"  # dataset of its events
 
 
 SHAPES = {
     "web": Shape(web_session, 99_000, 5, 20, 800, 11, 1 << 21, 24_000),
     "api": Shape(api_session, 467_000, 60, 140, 600, 12, 1 << 12, 12_000),
     "bulk": Shape(bulk_session, 462, 2, 3, 24, 13, 1 << 23, 8_000),
+    "tls": Shape(tls_session, 31_000, 2, 8, 400, 14, 1 << 21, 24_000, "tls"),
 }
 
 
@@ -223,7 +253,7 @@ def weave(shape: Shape, scale: float, tally: Tally) -> Iterator[Burst]:
 def builder() -> str:
     """A digest of everything that decides the bytes of a shape: with another one, a kept file is out of date."""
     digest = hashlib.sha256()
-    for name in ("shapes", "text", "wire", "pcapfile", "conversation"):
+    for name in ("shapes", "text", "tls_text", "wire", "pcapfile", "conversation"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 
