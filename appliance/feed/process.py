@@ -34,7 +34,8 @@ from appliance.ipc.peer_limits import STRANGERS
 from appliance.ipc.shared_memory import SharedMemoryError, SlotLease
 from appliance.ipc.sockets import Bus, BusError, Waiter
 from appliance.native.safe_files import make_folder
-from appliance.output.jsonlines import JsonLinesOutput, OutOfReach, OutputError
+from appliance.output.jsonlines import JsonLinesOutput
+from appliance.output.output_path import OutOfReach, OutputError
 from appliance.pubsub.curve_keys import KeyFault, read_allowed, read_pair
 from appliance.pubsub.protocol import HEARTBEAT, STATUS, Epoch, Heartbeat, Status
 from appliance.runtime import log, sandbox

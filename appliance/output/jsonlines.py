@@ -11,7 +11,6 @@ with the open file, and reopened if it is another one. A named pipe waits for it
 from __future__ import annotations
 
 import errno
-import json
 import os
 import select
 import stat
@@ -25,53 +24,17 @@ from appliance.config.schema import Output as Options
 from appliance.ipc.event_batch import Body
 from appliance.ipc.shared_memory import LeaseTail, SharedMemoryError
 from appliance.native.file_identity import is_still
+from appliance.output.last_line import end_of_lines
 from appliance.output.output_file import open_output
+from appliance.output.output_path import CHECK_INTERVAL_S, OutputError, SandboxedPath
 from appliance.output.rotation import Archive
 from appliance.runtime import log
 from appliance.stats.page import Page
 
 LOSSLESS_LIMIT = 8 << 20  # bytes; the sender waits for us, so a longer queue is of no use
 RETRY_INTERVAL_S = 1.0  # between two attempts to close a file, after a failure
-CHECK_INTERVAL_S = 1.0  # between two checks of the path
 PIPE_RETRY_INTERVAL_S = 0.05  # between two attempts to open a named pipe without a reader
-TAIL_READ_BYTES = 65536  # bytes read at a time from the end of a file, to find its last line
 ATOMIC = 4096  # PIPE_BUF: a writable pipe or terminal takes this much without blocking
-
-
-class OutputError(Exception):
-    """The output cannot be opened. The text is for a person."""
-
-
-class OutOfReach(Exception):
-    """The path leads to another folder now, where this process may not write; a new process may. The text is for a
-    person.
-    """
-
-
-class SandboxedPath:
-    """The folder of a path at the time when this process entered its sandbox."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._parts = self._now()
-
-    def _now(self) -> list[object]:
-        real = os.path.realpath(self.path)
-        return [_inode(name) for name in (os.path.dirname(os.path.abspath(self.path)), os.path.dirname(real), real)]
-
-    def check(self, error: OSError) -> None:
-        """Handle a path that cannot be reopened. Raises OutOfReach if a new process may open it."""
-        if error.errno in (errno.EACCES, errno.EPERM) and self._now() != self._parts:
-            text = f"output.path (-o) {self.path}: it is another file or folder now, which this feed may not write"
-            raise OutOfReach(f"{text}; a new feed process retries")
-
-
-def _inode(folder: str) -> object:
-    try:
-        about = os.stat(folder)
-    except OSError:
-        return None
-    return about.st_dev, about.st_ino
 
 
 class JsonLinesOutput:
@@ -163,7 +126,7 @@ class JsonLinesOutput:
             self._piece = ATOMIC
 
     def _cut_torn(self) -> None:
-        end = _end_of_lines(Path(self.path))
+        end = end_of_lines(Path(self.path))
         partial = os.fstat(self.fd).st_size - end
         if partial > 0:
             os.ftruncate(self.fd, end)
@@ -449,23 +412,3 @@ class JsonLinesOutput:
                 self.page.add("write_errors", 1)
                 log.warning(f"output.path (-o) {self.path}: {error.strerror}", reason="output")
         self.fd = -1
-
-
-def _end_of_lines(path: Path) -> int:
-    """Return the end of the last whole line. A line without its newline counts; a partial event does not."""
-    with path.open("rb") as file:
-        size = place = file.seek(0, os.SEEK_END)
-        tail = b""
-        while place and b"\n" not in tail:
-            step = min(TAIL_READ_BYTES, place)
-            place -= step
-            file.seek(place)
-            tail = file.read(step) + tail
-    last = tail[tail.rfind(b"\n") + 1 :]
-    if not last.startswith(b"{"):
-        return size
-    try:
-        json.loads(last)
-    except (ValueError, RecursionError):  # a partial line, or not ours
-        return size - len(last)
-    return size

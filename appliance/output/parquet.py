@@ -1,4 +1,4 @@
-"""The output as Parquet: the only module that uses pyarrow. Same interface as JsonLinesOutput.
+"""The output as Parquet: a queue, a thread and the files. Same interface as JsonLinesOutput.
 
 A Parquet file is readable only with its last bytes. So it is written under a name that ends with .part, and renamed
 atomically when it is whole and on the disk: to output.path at the end of the run or, with rotation, to the names of
@@ -12,255 +12,24 @@ Its queue is bounded, in bytes.
 from __future__ import annotations
 
 import errno
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
-from typing import Any
-
-import msgspec
-import pyarrow
-import pyarrow.compute
-import pyarrow.json
-import pyarrow.parquet
 
 from appliance.config.schema import Output as Options
 from appliance.ipc.event_batch import Body
-from appliance.native.file_identity import is_still
-from appliance.output.jsonlines import CHECK_INTERVAL_S, OutputError, SandboxedPath
-from appliance.output.output_file import open_output
-from appliance.output.parquet_columns import (
-    BOOL,
-    COLUMNS,
-    FLOAT,
-    FRAMINGS,
-    INT,
-    INTS,
-    JSON,
-    NANOSECONDS,
-    TEXT,
-    TEXTS,
-    TIME,
-    Column,
-)
+from appliance.output.output_path import CHECK_INTERVAL_S, OutputError, SandboxedPath
+from appliance.output.parquet_file import ParquetFile
+from appliance.output.parquet_table import Columns
 from appliance.output.rotation import Archive
 from appliance.runtime import log
 from appliance.stats.page import Page
 
 LOSSLESS_LIMIT = 64 << 20  # bytes; the sender waits for us, so a longer queue is of no use
-ROWS = 122_880  # per row group: as many as DuckDB reads at a time
-ROW_BYTES = 64 << 20  # of JSON per row group, if that is less
-PIECE = 4 << 20  # bytes of JSON that are converted at a time
 RETRY_INTERVAL_S = 1.0  # between a failed write and the next
-MARK = b'"headers":'  # only events that contain it can have header fields
-
-
-def _types() -> dict[str, Any]:
-    arrow = pyarrow
-    framing = arrow.struct([("framing", arrow.string()), ("body_bytes", arrow.int64())])
-    return {
-        TEXT: arrow.string(),
-        INT: arrow.int64(),
-        FLOAT: arrow.float64(),
-        BOOL: arrow.bool_(),
-        TEXTS: arrow.list_(arrow.string()),
-        INTS: arrow.list_(arrow.int64()),
-        TIME: arrow.timestamp("us", "UTC"),
-        NANOSECONDS: arrow.int64(),
-        FRAMINGS: arrow.list_(framing),
-        JSON: arrow.string(),
-    }
-
-
-def schema() -> Any:
-    """Return the schema of a file."""
-    types = _types()
-    return pyarrow.schema([(column.name, types[column.kind]) for column in COLUMNS])
-
-
-def _reading() -> Any:
-    """Return the schema with which Arrow reads the events: nested fields, times in nanoseconds."""
-    types = {**_types(), TIME: pyarrow.timestamp("ns", "UTC")}
-    tree: dict[str, Any] = {}
-    for column in COLUMNS:
-        if column.kind in (JSON, NANOSECONDS):
-            continue
-        *parents, leaf = column.path.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = types[column.kind]
-
-    def fields(node: dict[str, Any]) -> list[tuple[str, Any]]:
-        return [(name, pyarrow.struct(fields(sub)) if isinstance(sub, dict) else sub) for name, sub in node.items()]
-
-    return pyarrow.schema(fields(tree))
-
-
-class _Half(msgspec.Struct, frozen=True):
-    headers: msgspec.Raw = msgspec.Raw()
-
-
-class _Http(msgspec.Struct, frozen=True):
-    request: _Half | None = None
-    response: _Half | None = None
-
-
-class _Headed(msgspec.Struct):
-    http: _Http = _Http()  # events of other datasets have none
-
-
-_headed = msgspec.json.Decoder(_Headed)
-
-
-def _text(half: _Half | None) -> str | None:
-    return bytes(half.headers).decode() or None if half is not None else None
-
-
-class Columns:
-    """Converts events to tables."""
-
-    def __init__(self) -> None:
-        self.schema = schema()
-        self._types = {column.name: self.schema.field(column.name).type for column in COLUMNS}
-        parse = {"explicit_schema": _reading(), "unexpected_field_behavior": "ignore"}
-        self._parse = pyarrow.json.ParseOptions(**parse)
-
-    def table(self, lines: bytes) -> tuple[Any, int]:
-        """Return the table of JSON lines, and the number of invalid lines, which it lacks."""
-        try:
-            return self._table(lines), 0
-        except pyarrow.ArrowInvalid:
-            tables, bad = [self.schema.empty_table()], 0
-            for line in lines.split(b"\n"):
-                try:
-                    tables.append(self._table(line))
-                except pyarrow.ArrowInvalid:
-                    bad += 1
-            return pyarrow.concat_tables(tables), bad
-
-    def _table(self, lines: bytes) -> Any:
-        reading = pyarrow.json.ReadOptions(use_threads=False, block_size=max(1 << 20, len(lines) + 1))
-        read = pyarrow.json.read_json(BytesIO(lines), read_options=reading, parse_options=self._parse).combine_chunks()
-        headers = self._headers(lines) if MARK in lines else {}
-        columns = [self._column(read, column, headers) for column in COLUMNS]
-        return pyarrow.table(columns, schema=self.schema)
-
-    def _column(self, read: Any, column: Column, headers: dict[str, list[str | None]]) -> Any:
-        wanted = self._types[column.name]
-        if column.kind == JSON:
-            values = headers.get(column.path)
-            return pyarrow.nulls(len(read), wanted) if values is None else pyarrow.array(values, wanted)
-        found = read.column(column.path.partition(".")[0])
-        parts = column.path.split(".")[1:]
-        if parts:
-            found = pyarrow.compute.struct_field(found, parts)
-        return found.cast(wanted, safe=False)  # drops only the nanoseconds of times
-
-    def _headers(self, lines: bytes) -> dict[str, list[str | None]]:
-        events = [_headed.decode(line).http for line in lines.split(b"\n")]
-        sides = {"request": [event.request for event in events], "response": [event.response for event in events]}
-        return {f"http.{side}.headers": [_text(half) for half in halves] for side, halves in sides.items()}
-
-
-class _File:
-    """One file being written, under its temporary name."""
-
-    def __init__(self, columns: Columns, path: Path) -> None:
-        self.path = path
-        self.events = 0  # added to the file
-        self.bytes = 0  # of their JSON
-        self.bad = 0  # of these events, invalid ones
-        self._columns = columns
-        self._lines: list[bytes] = []
-        self._lines_size = 0
-        self._tables: list[Any] = []
-        self._rows = self._row_bytes = 0
-        descriptor = open_output(path)
-        os.ftruncate(descriptor, 0)
-        self._sink = os.fdopen(descriptor, "wb")
-        self._writer = pyarrow.parquet.ParquetWriter(self._sink, columns.schema, compression="zstd")
-
-    def add(self, body: bytes, events: int) -> None:
-        """Add events. Raises OSError, after which the file is unusable."""
-        self._lines.append(body)
-        self._lines_size += len(body)
-        self.events += events
-        self.bytes += len(body) + 1
-        if self._lines_size >= PIECE:
-            self._settle()
-
-    @property
-    def size(self) -> int:
-        """Return the size of the file so far."""
-        return int(self._sink.tell())
-
-    def _settle(self) -> None:
-        """Convert the lines to columns, and write a row group if there are enough."""
-        if not self._lines:
-            return
-        table, bad = self._columns.table(b"\n".join(self._lines))
-        self._tables.append(table)
-        self._rows += len(table)
-        self._row_bytes += self._lines_size
-        self._lines, self._lines_size = [], 0
-        self.bad += bad
-        if self._rows >= ROWS or self._row_bytes >= ROW_BYTES:
-            self._row_group()
-
-    def _row_group(self) -> None:
-        if self._rows:
-            table = pyarrow.concat_tables(self._tables)
-            self._tables, self._rows, self._row_bytes = [], 0, 0
-            self._writer.write_table(table, row_group_size=ROWS)
-
-    def finish(self, name: Path) -> None:
-        """Write the rest and rename the file. Raises OSError."""
-        self.complete()
-        _to_disk(self.path)
-        os.replace(self.path, name)
-        _to_disk(name.parent)
-
-    def complete(self) -> None:
-        """Write the rest, wherever the file is now. Raises OSError."""
-        self._settle()
-        self._row_group()
-        self._writer.close()
-        self._sink.close()
-
-    @property
-    def moved(self) -> bool:
-        """Return whether its name belongs to another file now, or to none."""
-        return not is_still(str(self.path), self._sink.fileno())
-
-    @property
-    def removed(self) -> bool:
-        """Return whether it has no name at all any more."""
-        return os.fstat(self._sink.fileno()).st_nlink == 0
-
-    def abandon(self) -> None:
-        """Remove the file."""
-        ours = not self._sink.closed and not self.moved
-        with suppress(OSError, ValueError):
-            self._writer.close()
-        with suppress(OSError, ValueError):
-            self._sink.close()
-        if ours:
-            with suppress(OSError):
-                self.path.unlink()
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ParquetOutput:
@@ -286,7 +55,7 @@ class ParquetOutput:
         self._size = 0  # bytes given to the thread
         self._done_size = 0  # of these, bytes that it has processed
         self._told: queue.SimpleQueue[dict[str, int]] = queue.SimpleQueue()  # counts of the thread
-        self._open: _File | None = None
+        self._open: ParquetFile | None = None
         self._due = float("inf")  # time.time() at which the file reaches its maximum age
         self._retry_at = 0.0  # time.monotonic()
         self._crash: BaseException | None = None
@@ -396,7 +165,7 @@ class ParquetOutput:
         if self._open is not None:
             self._finish(self._open)
 
-    def _is_full(self, file: _File) -> bool:
+    def _is_full(self, file: ParquetFile) -> bool:
         most = self.options.rotate_bytes
         return time.time() >= self._due or bool(most and file.size >= most)
 
@@ -404,7 +173,7 @@ class ParquetOutput:
         if time.monotonic() < self._retry_at:
             return
         try:
-            self._open = _File(columns, self._part)
+            self._open = ParquetFile(columns, self._part)
         except OSError as error:
             self._retry_at = time.monotonic() + RETRY_INTERVAL_S
             self._tell(write_errors=1)
@@ -425,7 +194,7 @@ class ParquetOutput:
         except OSError as error:
             self._drop_file(self._open, error)
 
-    def _check_path(self, file: _File) -> None:
+    def _check_path(self, file: ParquetFile) -> None:
         """Begin another file if this one was moved or removed."""
         self._check_at = time.monotonic() + CHECK_INTERVAL_S
         if not file.moved:
@@ -441,13 +210,13 @@ class ParquetOutput:
         )
         self._end(file, None)
 
-    def _finish(self, file: _File) -> None:
+    def _finish(self, file: ParquetFile) -> None:
         """Complete a file under its last name, unless it was moved."""
         self._check_path(file)
         if self._open is file:
             self._end(file, self.path)
 
-    def _end(self, file: _File, name: Path | None) -> None:
+    def _end(self, file: ParquetFile, name: Path | None) -> None:
         """Write the rest of a file. name: its final name without rotation; None: keep the current one."""
         try:
             if name is None:
@@ -466,7 +235,7 @@ class ParquetOutput:
             self._tell(rotations=1)
             self._archive.add(name)
 
-    def _drop_file(self, file: _File, error: OSError) -> None:
+    def _drop_file(self, file: ParquetFile, error: OSError) -> None:
         """Drop this file after a write error; the next event begins another."""
         file.abandon()
         self._open, self._due = None, float("inf")

@@ -35,8 +35,9 @@ pytest.importorskip("pyarrow", reason="needs pyarrow")
 
 import pyarrow.parquet as pq
 
-from appliance.output import parquet
-from appliance.output.parquet import Columns, ParquetOutput
+from appliance.output import parquet, parquet_file
+from appliance.output.parquet import ParquetOutput
+from appliance.output.parquet_table import Columns
 
 pytestmark = pytest.mark.slow
 CONSTANT = {"ecs.version", "event.kind", "event.category", "event.type"}
@@ -208,8 +209,8 @@ def output(folder: Path, **options: object) -> ParquetOutput:
 
 
 def test_row_groups_are_bounded(folder, monkeypatch):
-    monkeypatch.setattr(parquet, "ROWS", 100)
-    monkeypatch.setattr(parquet, "PIECE", 1000)
+    monkeypatch.setattr(parquet_file, "ROWS", 100)
+    monkeypatch.setattr(parquet_file, "PIECE", 1000)
     it = output(folder)
     for number in range(1000):
         it.write(event(number), 1)
@@ -237,8 +238,8 @@ def test_files_are_closed_by_age_and_the_oldest_removed(run_dir, folder):
 
 
 def test_files_are_closed_by_size(folder, monkeypatch):
-    monkeypatch.setattr(parquet, "ROWS", 10)
-    monkeypatch.setattr(parquet, "PIECE", 1)
+    monkeypatch.setattr(parquet_file, "ROWS", 10)
+    monkeypatch.setattr(parquet_file, "PIECE", 1)
     it = output(folder, rotate_bytes=10_000)
     for number in range(300):
         it.write(event(number, request={"method": os.urandom(50).hex()}), 1)
@@ -295,7 +296,7 @@ def test_on_a_disk_that_is_full_a_file_is_lost_and_counted_and_the_next_one_is_w
 
 def full(folder: Path) -> None:
     """In a process of its own: the limit on the size of files, which stands for the full disk, is the process's."""
-    parquet.ROWS, parquet.PIECE, parquet.RETRY_INTERVAL_S = 100, 1, 0.0
+    parquet_file.ROWS, parquet_file.PIECE, parquet.RETRY_INTERVAL_S = 100, 1, 0.0
     it = output(folder, rotate_s=3600)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))

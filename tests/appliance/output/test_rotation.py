@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.config.schema import Config, Output
-from appliance.output.jsonlines import _end_of_lines
+from appliance.output.last_line import end_of_lines
 from appliance.output.rotation import Archive
 from appliance.stats.layout import feed_layout
 from appliance.stats.page import Page
@@ -194,7 +194,7 @@ def test_half_a_line_is_found_wherever_it_was_torn(sizes: list[int], torn: int) 
     last = event(99, 200_000)
     path.write_bytes(whole + last[:torn])
     try:
-        assert _end_of_lines(path) == len(whole)
+        assert end_of_lines(path) == len(whole)
     finally:
         path.unlink()
 
@@ -202,7 +202,7 @@ def test_half_a_line_is_found_wherever_it_was_torn(sizes: list[int], torn: int) 
 @pytest.mark.parametrize("last", [b"no event of ours", b'{"n": 1}'])
 def test_what_is_no_half_event_is_left_alone(tmp_path: Path, last: bytes) -> None:
     (tmp_path / "x").write_bytes(b'{"n": 0}\n' + last)
-    assert _end_of_lines(tmp_path / "x") == 9 + len(last)
+    assert end_of_lines(tmp_path / "x") == 9 + len(last)
 
 
 def test_names_sort_by_time_whatever_the_clock_does(tmp_path: Path) -> None:
