@@ -144,7 +144,7 @@ def outcome_of(frames: Iterable[Frame], workers: int = 1, config: Config | None 
         pipeline = Pipeline(config)
         for message in messages:
             pipeline.feed(message)
-        outcome.running.update(pipeline.counts())
+        outcome.running.update({**pipeline.counts(), "pending_datagrams": pipeline.pending_datagrams})
         pipeline.finish()
         outcome.counts.update(pipeline.counts())
         collect(pipeline, outcome)
@@ -283,7 +283,7 @@ def differences(outcome: Outcome) -> dict[str, int]:
     out["fragments held"] = capture["fragments.held"]
     for when, counts in (("running", outcome.running), ("end", outcome.counts)):
         taken = counts["segments"] + sum(counts[f"quic_datagrams.{outcome}"] for outcome in QUIC_OUTCOMES)
-        taken += sum(counts[f"rejected.{verdict}"] for verdict in SEGMENT_VERDICTS)
+        taken += sum(counts[f"rejected.{verdict}"] for verdict in SEGMENT_VERDICTS) + counts["pending_datagrams"]
         out[f"segments, {when}"] = offered - taken
         placed = sum(counts[f"payload.{name}"] for name in PAYLOAD) + counts["pending_bytes"]
         out[f"payload, {when}"] = counts["payload_bytes"] - placed

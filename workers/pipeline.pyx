@@ -213,6 +213,11 @@ cdef class Pipeline:
         return self.body.events
 
     @property
+    def pending_datagrams(self):
+        """Return the number of QUIC datagrams kept for their other side: they have no outcome yet."""
+        return self.datagrams.waiting
+
+    @property
     def pending_output(self):
         """Return the bytes of events waiting for take()."""
         return self.body.size

@@ -11,12 +11,13 @@ class Quic(Section, frozen=True):
     max_initials_per_second: Annotated[
         int,
         note(
-            "Initial packets to try to open. Each costs some 20 µs, forged ones too. 0 leaves QUIC out: its datagrams "
+            "Initial packets to try to open. Each costs some 20 µs, forged ones too. Half of a second's budget is kept "
+            "for connections of which both sides were seen: nothing answers a flood. 0 leaves QUIC out: its datagrams "
             "are rejected as not_tcp, as other UDP.",
             unit="packets per second and worker",
             ge=0,
             le=10_000_000,
-            reached="packets stay closed until the next second; handshakes that lack them stay unknown or incomplete",
+            reached="a hello waits for its answer; without one it stays closed, and its handshake unknown or incomplete",
             counter='appliance_quic_datagrams_total{outcome="over_limit"}',
         ),
     ] = 10000
@@ -68,12 +69,13 @@ class Quic(Section, frozen=True):
     max_early_datagrams: Annotated[
         int,
         note(
-            "Answers that wait, for a second at most, for the packet that they answer. Only several captures, as the "
-            "halves of a TAP, see them in this order. Each has at most 2 KiB.",
+            "Datagrams that wait, for a second at most, for the other side: hellos beyond max_initials_per_second for "
+            "their answer, and answers for their hello where several captures, as the halves of a TAP, see them in "
+            "this order. Each has at most 2 KiB.",
             unit="datagrams per worker",
             ge=0,
             le=1 << 20,
-            reached="the datagrams of the flow that has waited longest count as unopened",
+            reached="the datagrams of the flow that has waited longest count as unopened or over_limit",
             counter='appliance_quic_datagrams_total{outcome="unopened"}',
         ),
-    ] = 1024
+    ] = 4096

@@ -111,7 +111,7 @@ def pipe(
     within_limits(pipeline.counts(), config)
     if later_ns:
         pipeline.advance(min(pipeline.now_ns + later_ns, (1 << 64) - 1))
-    outcome.running.update(pipeline.counts())
+    outcome.running.update({**pipeline.counts(), "pending_datagrams": pipeline.pending_datagrams})
     pipeline.finish()
     outcome.counts.update(pipeline.counts())
     collect(pipeline, outcome)

@@ -23,6 +23,8 @@ cdef class QuicConnection:
     cdef readonly uint64_t last_ns  # the latest one of its datagrams
     cdef uint64_t since_ns          # clock of the context at its first Initial
     cdef bint retry                 # the server sent a Retry
+    cdef bint[2] heard              # by side: it sent a datagram
+    cdef uint32_t tries             # Initials that the budget let through
     cdef bint zero_rtt              # the client sent 0-RTT packets
     cdef set ids                    # destination connection ids that the client has used, and the server's own
     cdef InitialKeys client_keys
@@ -30,9 +32,11 @@ cdef class QuicConnection:
     cdef CryptoStream client_stream
     cdef CryptoStream server_stream
 
+    cdef bint answered(self) noexcept
     cdef bint datagram(self, int side, const uint8_t* p, uint32_t size, uint64_t ts_ns) except -1
     cdef bint initial(self, int side, const Packet* packet, uint64_t ts_ns) except -1
     cdef bytes open_client(self, int side, const Packet* packet)
+    cdef int restart(self) except -1
     cdef bytes open_server(self, const Packet* packet)
     cdef int frames(self, int side, bytes payload, uint64_t ts_ns) except -1
     cdef int crypto(self, int side, uint64_t offset, const uint8_t* p, uint32_t size, uint64_t ts_ns) except -1

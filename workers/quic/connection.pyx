@@ -30,6 +30,7 @@ cdef enum:
     CRYPTO_ERROR = 0x100        # and an alert's description (RFC 9001, section 4.8)
     MAX_PACKETS = 16            # parsed in one datagram
     MAX_IDS = 16
+    MAX_PREFERRED = 32          # Initials of one connection; a handshake has a few
     VERSION_2 = 0x6B3343CF
     DRAFTS = 0xFF000000
 
@@ -57,11 +58,16 @@ cdef class QuicConnection:
         self.client_stream = CryptoStream.__new__(CryptoStream)
         self.server_stream = CryptoStream.__new__(CryptoStream)
 
+    cdef bint answered(self) noexcept:
+        """Return whether its Initials have the whole budget: both sides have sent something, and not too much."""
+        return self.heard[0] and self.heard[1] and self.tries < MAX_PREFERRED
+
     cdef bint datagram(self, int side, const uint8_t* p, uint32_t size, uint64_t ts_ns) except -1:
         """Take a datagram of a side (0 or 1). Return whether an Initial packet in it was opened."""
         cdef Packet packet
         cdef bint opened = False
         self.handshake.passed[side] += size
+        self.heard[side] = True
         self.last_ns = max(self.last_ns, ts_ns)
         if self.known:
             return False
@@ -91,8 +97,9 @@ cdef class QuicConnection:
     cdef bint initial(self, int side, const Packet* packet, uint64_t ts_ns) except -1:
         """Open an Initial packet and read its frames; return whether it opened."""
         cdef bytes payload
-        if not self.cx.may_open():
+        if not self.cx.may_open(self.answered()):
             return False
+        self.tries += 1
         self.cx.initials += 1
         if self.client < 0 or side == self.client:
             payload = self.open_client(side, packet)
@@ -122,18 +129,34 @@ cdef class QuicConnection:
             if keys.version != packet.version:      # after a negotiation of versions (RFC 9368)
                 keys = initial_keys(packet.version, keys.connection_id, False)
             payload = keys.open(packet)
-            if payload is None and target == keys.connection_id:
+            # Behind the server's Initial, other keys are those of another connection.
+            if payload is None and (target == keys.connection_id or self.server_keys is not None):
                 return None
         if payload is None:
             keys = initial_keys(packet.version, target, False)
             payload = keys.open(packet)
             if payload is None:
                 return None
-            self.server_keys = None
+            if self.client_keys is not None and not self.retry:
+                self.restart()
         self.client_keys = keys
         if len(self.ids) < MAX_IDS:
             self.ids.add(target)
         return payload
+
+    cdef int restart(self) except -1:
+        """Forget the client's hello: a Retry that was not captured makes it come again, or another connection begins.
+
+        Behind a Retry it is the same one (RFC 9000, section 17.2.5.3). Pieces of two different hellos must not become one.
+        """
+        cdef Handshake before = self.handshake
+        self.client_stream.release(self.cx)
+        self.client_stream = CryptoStream.__new__(CryptoStream)
+        self.handshake = Handshake.__new__(Handshake, self.cx.tls, True)
+        self.handshake.client = self.client
+        for side in range(2):
+            self.handshake.passed[side] = before.passed[side]
+        return 0
 
     cdef bytes open_server(self, const Packet* packet):
         """Open a packet that must be the server's."""

@@ -17,6 +17,7 @@ cdef class QuicContext:
     # the budget of Initials
     cdef uint64_t credit_ns         # what is left of it, as time
     cdef uint64_t cost_ns           # of one Initial
+    cdef uint64_t reserve_ns        # the part of it that only connections with an answer may spend
     cdef readonly uint64_t clock_ns     # the newest time stamp, or the clock of the data path
     # counters
     cdef uint64_t initials          # packets that were opened
@@ -29,4 +30,4 @@ cdef class QuicContext:
     cdef uint64_t evicted           # of them, before their handshake was known: max_connections was reached
 
     cdef void advance(self, uint64_t now_ns) noexcept
-    cdef bint may_open(self) noexcept
+    cdef bint may_open(self, bint answered) noexcept

@@ -26,6 +26,7 @@ cdef class QuicContext:
         """Apply the limits of another section [quic]; counters, clock and budget stay."""
         self.max_initials_per_second = options.max_initials_per_second
         self.cost_ns = SECOND // self.max_initials_per_second if self.max_initials_per_second else SECOND + 1
+        self.reserve_ns = SECOND // 2 if self.cost_ns <= SECOND // 8 else 0     # a small budget has no parts
         self.max_connections = max(<uint64_t>options.max_connections, <uint64_t>1)
         self.timeout_ns = int(options.timeout_s * 1e9)
         self.max_crypto_bytes = options.max_crypto_bytes
@@ -38,9 +39,12 @@ cdef class QuicContext:
             self.credit_ns = min(self.credit_ns + min(now_ns - self.clock_ns, <uint64_t>SECOND), <uint64_t>SECOND)
             self.clock_ns = now_ns
 
-    cdef bint may_open(self) noexcept:
-        """Take one Initial out of the budget; False: nothing is left of it."""
-        if self.credit_ns < self.cost_ns:
+    cdef bint may_open(self, bint answered) noexcept:
+        """Take one Initial out of the budget; False: nothing is left of it.
+
+        answered: both sides have sent something. A flood of forged hellos has no answers, so it leaves the reserve to others.
+        """
+        if self.credit_ns < self.cost_ns + (0 if answered else self.reserve_ns):
             self.initials_over_limit += 1
             return False
         self.credit_ns -= self.cost_ns

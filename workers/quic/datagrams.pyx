@@ -5,6 +5,8 @@
 
 Length proof: BatchReader.next() holds net + 20 (IPv4) or net + 40 (IPv6) <= tcp and tcp + 20 <= caplen.
 """
+from collections import OrderedDict
+
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -37,42 +39,59 @@ cdef class Datagrams:
 
     halves: several captures see the traffic, so an answer may come before the packet that it answers. Such datagrams are
     kept for a second, within limits, and counted when that is over or their connection begins.
+
+    A hello that the budget leaves out is kept likewise, until its answer comes. So a flood of forged ones, which nothing
+    answers, takes nothing from real connections.
     """
 
     def __init__(self, Context cx not None, QuicContext quic not None, bint halves=False):
         self.cx = cx
         self.table = QuicTable(quic)
         self.halves = halves
-        self.early = {}
+        self.early = OrderedDict()
         if quic.max_initials_per_second:
             load_ciphers()          # before the first packet, which it would delay
 
     cdef int receive(self, const uint8_t* frame, const Record* record, int capture) except -1:
         """Process one datagram, count its outcome, and pass the connections that it finishes to Context.out."""
-        cdef EarlyDatagram early
         cdef FlowKey key
+        cdef EarlyDatagram first = None
+        cdef list waiting
         cdef const uint8_t* payload = frame + record.tcp + UDP_BYTES
         cdef uint32_t size = min(record.tcp_length, record.caplen - record.tcp)
         cdef int side = 0 if flow_key(frame + record.net, frame + record.tcp, record.vlans & VLAN_BITS, &key) else 1
         cdef bytes name = PyBytes_FromStringAndSize(<const char*>&key, sizeof(FlowKey))
         size = size - UDP_BYTES if size > UDP_BYTES else 0
         self.table.cx.advance(self.cx.now)
+        waiting = <list>self.early.get(name) if self.waiting else None
+        if waiting is not None:
+            first = <EarlyDatagram>waiting[0]
+            self.table.answered = first.side != side
         if not self.take(name, side, payload, size, record.ts_ns,
-                         self.halves and size <= LONGEST_EARLY and self.table.cx.max_early_datagrams):
+                         size <= LONGEST_EARLY and self.table.cx.max_early_datagrams):
             self.describe(&key, record, capture)
-            if self.early:
-                for early in self.early.pop(name, ()):
-                    self.waiting -= 1
-                    self.take(name, early.side, <const uint8_t*>PyBytes_AS_STRING(early.payload),
-                              <uint32_t>PyBytes_GET_SIZE(early.payload), early.ts_ns, False)
-                    self.describe(&key, record, capture)
+            if waiting is not None:
+                self.take_waiting(name, &key, record, capture)
+        elif self.table.answered and first.refused:     # this one is kept behind the hello that it answers
+            self.take_waiting(name, &key, record, capture)
+        self.table.answered = False
         self.release_ended()
+        return 0
+
+    cdef int take_waiting(self, bytes name, const FlowKey* key, const Record* record, int capture) except -1:
+        """Pass the kept datagrams of a flow to the table."""
+        cdef EarlyDatagram early
+        for early in self.early.pop(name, ()):
+            self.waiting -= 1
+            self.take(name, early.side, <const uint8_t*>PyBytes_AS_STRING(early.payload),
+                      <uint32_t>PyBytes_GET_SIZE(early.payload), early.ts_ns, False)
+            self.describe(key, record, capture)
         return 0
 
     cdef bint take(self, bytes name, int side, const uint8_t* payload, uint32_t size, uint64_t ts_ns, bint may_wait) except -1:
         """Pass a datagram to the table and count its outcome; return whether no connection claims it.
 
-        may_wait: such a datagram is kept instead.
+        may_wait: such a datagram may be kept instead, and so may one that the budget leaves out.
         """
         cdef QuicContext quic = self.table.cx
         cdef uint64_t opened = quic.initials - quic.initials_failed, refused = quic.initials_over_limit
@@ -80,11 +99,16 @@ cdef class Datagrams:
         if quic.initials - quic.initials_failed != opened:
             self.cx.tally.datagrams[OPENED] += 1
         elif quic.initials_over_limit != refused:
-            self.cx.tally.datagrams[OVER_LIMIT] += 1
+            if may_wait and not self.table.answered and (self.table.latest is None or not self.table.latest.answered()):
+                refused = quic.initials_over_limit - refused
+                quic.initials_over_limit -= refused         # counted when it is given up
+                self.keep(name, side, payload, size, ts_ns, <uint32_t>refused)
+            else:
+                self.cx.tally.datagrams[OVER_LIMIT] += 1
         elif belongs != NOT_QUIC:
             self.cx.tally.datagrams[FOLLOWED] += 1
-        elif may_wait:
-            self.keep(name, side, payload, size, ts_ns)
+        elif may_wait and (self.halves or self.table.answered):
+            self.keep(name, side, payload, size, ts_ns, 0)
         else:
             self.cx.tally.datagrams[UNOPENED] += 1
         if belongs == HANDSHAKE_KNOWN:
@@ -107,13 +131,14 @@ cdef class Datagrams:
         connection.flow = flow
         return 0
 
-    cdef int keep(self, bytes name, int side, const uint8_t* payload, uint32_t size, uint64_t ts_ns) except -1:
-        """Keep a datagram until its connection begins. At the limit, give up the oldest."""
+    cdef int keep(self, bytes name, int side, const uint8_t* payload, uint32_t size, uint64_t ts_ns, uint32_t refused) except -1:
+        """Keep a datagram until its connection begins, or is answered. At the limit, give up the oldest."""
         cdef EarlyDatagram early = EarlyDatagram.__new__(EarlyDatagram)
         early.side = side
         early.payload = PyBytes_FromStringAndSize(<const char*>payload, size)
         early.ts_ns = ts_ns
         early.since_ns = self.cx.now
+        early.refused = refused
         if self.waiting >= self.table.cx.max_early_datagrams:
             self.give_up_oldest()
         self.early.setdefault(name, []).append(early)
@@ -121,10 +146,12 @@ cdef class Datagrams:
         return 0
 
     cdef int give_up_oldest(self) except -1:
-        """Count the datagrams of the flow that has waited longest as unopened."""
-        cdef list gone = self.early.pop(next(iter(self.early)))
-        self.waiting -= <uint32_t>len(gone)
-        self.cx.tally.datagrams[UNOPENED] += <uint64_t>len(gone)
+        """Count the datagrams of the flow that has waited longest as unopened, or as those beyond the budget."""
+        cdef EarlyDatagram early
+        for early in self.early.popitem(False)[1]:
+            self.waiting -= 1
+            self.cx.tally.datagrams[OVER_LIMIT if early.refused else UNOPENED] += 1
+            self.table.cx.initials_over_limit += early.refused
         return 0
 
     cdef int expire_early(self, uint64_t since_ns) except -1:

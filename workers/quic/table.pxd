@@ -21,7 +21,8 @@ cdef class Reported:            # stands for a connection whose event was report
 
 cdef class QuicTable:
     cdef readonly QuicContext cx
-    cdef dict connections       # {key: QuicConnection or Reported}, the oldest first
+    cdef object connections     # {key: QuicConnection or Reported}, the oldest first
+    cdef bint answered          # set by the owner: the other side of the next datagram's flow has sent something
     cdef QuicConnection latest  # whose the last datagram was
     cdef list ended             # connections whose time is over, not yet handed out
 

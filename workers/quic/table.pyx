@@ -5,6 +5,8 @@ A connection begins with an Initial packet that opens with the keys of its own c
 forged packets cost their share of a budget. A connection stays for a fixed time, so that retransmissions of a known handshake
 make no second event; a full table evicts the oldest.
 """
+from collections import OrderedDict
+
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -37,7 +39,7 @@ cdef Reported reported(QuicConnection connection):
 cdef class QuicTable:
     def __init__(self, QuicContext context not None):
         self.cx = context
-        self.connections = {}
+        self.connections = OrderedDict()    # a dict passes over its removed entries to find the oldest
         self.ended = []
 
     cdef Belongs datagram(self, object key, int side, const uint8_t* p, uint32_t size, uint64_t ts_ns) except *:
@@ -51,6 +53,7 @@ cdef class QuicTable:
         self.latest = None
         if type(found) is QuicConnection:
             connection = <QuicConnection>found
+            connection.heard[1 - side] |= self.answered
             connection.datagram(side, p, size, ts_ns)
         else:
             if found is not None:
@@ -59,6 +62,7 @@ cdef class QuicTable:
             if not self.opens(before, side, p, size):
                 return NOT_QUIC if before is None else OF_CONNECTION
             connection = QuicConnection.__new__(QuicConnection, self.cx, key)
+            connection.heard[1 - side] = self.answered
             if not connection.datagram(side, p, size, ts_ns):
                 return NOT_QUIC if before is None else OF_CONNECTION
             self.expire()
@@ -109,7 +113,7 @@ cdef class QuicTable:
         return 0
 
     cdef int end_oldest(self) except -1:
-        cdef object oldest = self.connections.pop(next(iter(self.connections)))
+        cdef object oldest = self.connections.popitem(False)[1]
         if type(oldest) is QuicConnection and (<QuicConnection>oldest).finish():
             self.ended.append(oldest)
         return 0

@@ -244,6 +244,28 @@ def test_a_retry_that_was_not_captured_changes_the_keys_too():
     assert "cipher" in tls((CLIENT, first()), (CLIENT, again), (SERVER, answer))
 
 
+def test_pieces_of_two_connections_on_the_same_ports_become_no_hello():
+    at = HELLO.index(b"a.example")
+    datagrams = [
+        (CLIENT, first(crypto(0, HELLO[:at]))),
+        (CLIENT, initial(crypto(at, b"b" + HELLO[at + 1 :]), b"another!", number=1)),
+    ]
+    facts = read(*datagrams).facts()
+    assert "tls" not in facts or "client" not in facts["tls"]
+    assert "ja4" not in facts["appliance"]["tls"]
+
+
+def test_behind_the_servers_answer_no_other_keys_are_the_connections():
+    """A forged Initial, or another connection on the same ports, took the keys away from the first one."""
+    datagrams = [
+        (CLIENT, first()),
+        (SERVER, reply(ack())),
+        (CLIENT, initial(crypto(0, HELLO), b"another!", number=1)),
+        (SERVER, reply(number=1)),
+    ]
+    assert tls(*datagrams)["cipher"] == "TLS_AES_128_GCM_SHA256"
+
+
 def test_a_server_may_answer_in_another_version():
     """RFC 9368: the keys are those of the new version, from the same connection id."""
     datagrams = [(CLIENT, first()), (SERVER, reply(version=V2))]
