@@ -12,7 +12,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
-from appliance.ipc.frame_batch cimport BatchReader, Record
+from appliance.ipc.frame_batch cimport FLAG_END, BatchReader, Record
 from appliance.wire.flow_key cimport UDP_FLOW
 from workers.tcp.connection cimport BY_SHUTDOWN
 from workers.core.context cimport Context
@@ -154,6 +154,8 @@ cdef class Pipeline:
                 receive(table, frame, &record, batch.header.capture)
             if PyList_GET_SIZE(out):            # at once: the parts of an event are in the CPU's cache now
                 self.encode()
+        if batch.header.flags & FLAG_END and not self.live:     # live, the clock runs on
+            table.advance(self.cx.time_of(batch.header.last_ts_ns))
         self.datagrams.look()
         if PyList_GET_SIZE(out):
             self.encode()

@@ -50,6 +50,7 @@ cdef class Sharder(FrameSink):
     cdef uint64_t wire_bytes
     cdef uint64_t truncated
     cdef uint64_t last_ts_ns
+    cdef uint64_t highest_ns    # the highest time stamp before they last turned back
     cdef uint64_t newest_ns     # the highest time stamp since they turned back the last time
     cdef uint64_t turns         # how often they did
     cdef bint leave_out(self, Slot* slot, const FlowKey* flow, uint64_t hash, uint64_t ts_ns,

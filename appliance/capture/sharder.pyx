@@ -102,6 +102,7 @@ cdef class Sharder(FrameSink):
         if ts_ns > self.newest_ns:
             self.newest_ns = ts_ns
         elif self.newest_ns - ts_ns > DISORDER_NS:
+            self.highest_ns = max(self.highest_ns, self.newest_ns)
             self.newest_ns = ts_ns
             self.turns += 1
         if verdict != FOUND and verdict != DATAGRAM:
@@ -292,6 +293,8 @@ cdef class Sharder(FrameSink):
         self.seal()
         for worker in range(self.workers):
             self.open_slot(worker, 0)
+            # Their timers end with the same clock, however many workers share the frames.
+            self.slots[worker].last_ts_ns = max(self.highest_ns, self.newest_ns)
             self.seal_slot(worker, FLAG_END)
         return self.take()
 

@@ -43,7 +43,7 @@ cdef struct Header:
     uint32_t frames
     uint32_t length             # bytes of the whole message
     uint64_t sealed_ns          # CLOCK_MONOTONIC when the batch was closed
-    uint64_t last_ts_ns         # time stamp of its last frame
+    uint64_t last_ts_ns         # time stamp of its last frame; with FLAG_END the highest one of the capture
     uint64_t turns              # how often the capture's time stamps had turned back when the batch began
 
 

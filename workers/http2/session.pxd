@@ -19,6 +19,7 @@ cdef class Session(Holder):
     cdef uint64_t skipped       # bytes that its readers have passed over and that are counted
     cdef uint64_t partial       # bytes of it that are counted in Tally.head_bytes
     cdef uint64_t tables        # … in Tally.table_bytes
+    cdef uint64_t[2] seen_ns    # by side: time stamp of its latest piece
 
     cdef int take(self, int side, const Piece* piece, Context cx) except -1
     cdef int take_part(self, int side, const Piece* piece, uint64_t start, uint64_t stop) except -1

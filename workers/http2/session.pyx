@@ -51,6 +51,7 @@ cdef class Session(Holder):
         """Read the next bytes of a side: CLIENT or SERVER."""
         cdef uint64_t first, last
         self.connection.bodies = cx.bodies
+        self.seen_ns[side] = piece.ts_ns
         if piece.marks:
             first = <uint64_t>min(max(piece.marked_from - piece.offset, 0), <int64_t>piece.length)
             last = <uint64_t>min(max(piece.marked_to - piece.offset, <int64_t>first), <int64_t>piece.length)
@@ -72,12 +73,13 @@ cdef class Session(Holder):
 
     cdef int skip(self, int side, uint64_t count, Context cx) except -1:
         """Skip lost bytes of a side; count: how many."""
-        self.connection.on_gap(side, count, cx.now - cx.skew)
+        # The clock depends on the frames of other connections of the worker.
+        self.connection.on_gap(side, count, self.seen_ns[side])
         return self.settle(cx)
 
     cdef int close(self, int side, Context cx) except -1:
         """End a side."""
-        self.connection.on_close(side, cx.now - cx.skew)
+        self.connection.on_close(side, self.seen_ns[side])
         return self.settle(cx)
 
     cdef int mark(self, int side, int64_t start, int64_t stop, uint64_t anomalies) except -1:
@@ -106,7 +108,7 @@ cdef class Session(Holder):
             self.hand_out(tally, cx.out)
         self.count(tally)
         if tally.head_bytes > cx.limits.max_total_head_bytes and self.partial:
-            self.connection.forget_partial(cx.now - cx.skew)
+            self.connection.forget_partial(max(self.seen_ns[CLIENT], self.seen_ns[SERVER]))
             self.count(tally)
         if tally.table_bytes > cx.limits.max_total_table_bytes and self.tables:
             self.connection.empty_tables()

@@ -109,6 +109,7 @@ class Worker:
         batch = header(message)
         self._account(batch.capture, batch.cumulative, batch.frames, len(message), batch.end)
         if batch.end:
+            self.pipeline.feed(message)  # its clock: all workers end a file with the same one
             cursor.done(capture)
         elif sound:
             cursor.begin(capture)

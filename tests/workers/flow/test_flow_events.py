@@ -251,3 +251,16 @@ def test_events_of_all_datasets_of_a_connection_have_its_id():
     assert datasets == ["appliance.flow", "appliance.http", "appliance.websocket"]
     assert len({event["appliance"]["connection"] for event in events}) == 1
     assert len({event["event"]["id"] for event in events}) == 3
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+@pytest.mark.parametrize("close", ["", "reset"])
+def test_its_end_does_not_depend_on_the_connections_of_the_same_worker(workers, close):
+    """A worker's timers followed its own frames alone: with more workers, a reset or idle connection was `shutdown`."""
+    frames = [frame for port in range(40000, 40008) for frame in talk(get(), close=close, client_port=port).frames]
+    later = talk(get(), client_port=40009, start_ns=max(at for at, _ in frames) + 1000 * SECOND)
+    frames = sorted([*frames, *later.frames], key=lambda frame: frame[0])
+    one, many = (outcome_of(frames, workers=count).flows for count in (1, workers))
+    states = {flow["source"]["port"]: flow["appliance"]["flow"]["state"] for flow in many}
+    assert states == {flow["source"]["port"]: flow["appliance"]["flow"]["state"] for flow in one}
+    assert set(states.values()) == {"fin", "rst" if close else "idle"}

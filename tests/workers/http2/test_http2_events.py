@@ -308,3 +308,21 @@ def test_a_preface_alone_makes_no_event():
     outcome = outcome_of(turns(PREFACE + settings(), settings(), start=False).frames)
     assert outcome.events == []
     assert outcome.counts["connections.http2"] == 1
+
+
+@pytest.mark.parametrize("workers", [2, 7])
+def test_times_behind_a_loss_do_not_depend_on_the_connections_of_the_same_worker(workers):
+    """A gap had the time at which the worker's clock declared it: with other neighbours, another `event.end`."""
+    frames = []
+    for number in range(6):
+        made = Conversation(client_port=40000 + number, start_ns=Conversation().now + number * 11 * MILLISECOND)
+        made.handshake().client_sends(START).idle(MILLISECOND).server_sends(settings()).idle(MILLISECOND)
+        made.client_sends(ONE).idle(MILLISECOND).server_sends(message(1, answer(), bytes(9000))).idle(MILLISECOND)
+        sent = made.close("client").frames
+        frames += without(sent, [place for place, (_, each) in enumerate(sent) if len(each) > 1000][-1])
+    later = Conversation(client_port=41000, start_ns=max(at for at, _ in frames) + 7_000 * MILLISECOND)
+    frames = sorted([*frames, *later.handshake().close("client").frames], key=lambda frame: frame[0])
+    one, many = (outcome_of(frames, workers=count) for count in (1, workers))
+    assert sum("http" in event for event in one.events) == 6
+    assert one.counts["gaps"]
+    assert sorted(map(json.dumps, one.events)) == sorted(map(json.dumps, many.events))
