@@ -52,8 +52,8 @@ def packets_of_events(args: EventPacketsArgs) -> int:
             extract.write(PcapngWriter(out, f"{len(events)} events of {len(connections.all)} connections"))
     except PcapError as error:
         raise Unusable(str(error)) from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unusable(f"--event: an event has no {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise Unusable(f"--event: an event has no such field as a run writes it: {error}") from error
     except OSError as error:
         raise Unusable(f"-w {args.output}: {error.strerror}") from error
     for path in dict.fromkeys(extract.cut):
@@ -94,7 +94,7 @@ def _event(line: bytes, where: str) -> dict[str, Any]:
         event = _decode(line)
         event["network"]["transport"]  # an event has it, other JSON has not
         return event
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
         raise Unusable(f"{where}: not an event, one JSON object a line, as `appliance run -o` writes it") from error
 
 

@@ -17,7 +17,7 @@ class Quic(Section, frozen=True):
             unit="packets per second and worker",
             ge=0,
             le=10_000_000,
-            reached="a hello waits for its answer; without one it stays closed, and its handshake unknown or incomplete",
+            reached="a hello waits for its answer; without one it stays closed, its handshake unknown or incomplete",
             counter='appliance_quic_datagrams_total{outcome="over_limit"}',
         ),
     ] = 10000

@@ -35,6 +35,7 @@ class Wanted:
     start_ns: int
     end_ns: int
     events: list[dict[str, Any]] = field(default_factory=list)
+    begun: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # those events by the time of their start
     first: int | None = None
     last: int | None = None
     syn: bytes = b""  # sequence number of the SYN at `first`
@@ -48,6 +49,11 @@ class Wanted:
             self.first, self.syn = number, sequence
         elif ts_ns > self.end_ns:
             self.last = number
+
+    def add(self, event: dict[str, Any], start_ns: int) -> None:
+        """Add an event that starts at this time."""
+        self.events.append(event)
+        self.begun.setdefault(start_ns, []).append(event)
 
     def has(self, number: int) -> bool:
         """Return whether a frame on these ports is one of the connection."""
@@ -81,10 +87,11 @@ class Connections:
         start, end = nanoseconds(event["event"]["start"]), nanoseconds(event["event"]["end"])
         known = self._named.get(own) if own else None
         if known is not None:
-            known.events.append(event)
+            known.add(event, start)
             known.start_ns, known.end_ns = min(known.start_ns, start), max(known.end_ns, end)
             return
-        self.all.append(Wanted((event["network"]["transport"], low, high), _vlans(event), start, end, [event]))
+        self.all.append(Wanted((event["network"]["transport"], low, high), _vlans(event), start, end))
+        self.all[-1].add(event, start)
         if own:
             self._named[own] = self.all[-1]
 

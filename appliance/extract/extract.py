@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from appliance.extract.connections import Connections, Wanted, nanoseconds
+from appliance.extract.connections import Connections
 from appliance.extract.pcapng import PcapngWriter
 from appliance.packet.packet import Packet
 from appliance.pcap.errors import TruncatedCapture
@@ -39,7 +39,8 @@ class Extract:
             found, _ = self._connections.of(packet.link_type, packet.data, about.wirelen)
             mine = [wanted for wanted in found if wanted.has(number)]
             if mine:
-                comment = "; ".join(text for wanted in mine for text in _begun(wanted, about.ts_ns))
+                begun = [event for wanted in mine for event in wanted.begun.get(about.ts_ns, ())]
+                comment = "; ".join(map(comment_of, begun))
                 writer.write(packet.data, about.ts_ns, about.wirelen, packet.link_type, about.interface, comment)
                 for wanted in mine:
                     wanted.written += 1
@@ -54,11 +55,6 @@ class Extract:
                         number += 1
                 except TruncatedCapture:
                     self.cut.append(path)
-
-
-def _begun(wanted: Wanted, ts_ns: int) -> list[str]:
-    """Return the comments of events that begin with a frame of this time."""
-    return [comment_of(event) for event in wanted.events if nanoseconds(event["event"]["start"]) == ts_ns]
 
 
 def comment_of(event: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ class Archive:
                 return
             made = entry(event)
             encoded = _encode(made) if made else b""
-        except (msgspec.DecodeError, UnicodeError, KeyError, TypeError, ValueError, AttributeError):
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
             self.invalid += 1
             return
         if made is None:

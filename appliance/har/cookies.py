@@ -47,6 +47,6 @@ def _with_attributes(field: str) -> dict[str, Any]:
 def _iso_time(text: str) -> str | None:
     try:
         time = parsedate_to_datetime(text.replace("-", " "))  # the dashes of RFC 850
-    except (ValueError, OverflowError):
+        return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError):  # no time, or in UTC one beyond the year 9999
         return None
-    return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,8 +6,9 @@ certainty.
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote
 
 from appliance.har.body import content, post_data
 from appliance.har.cookies import request_cookies, response_cookies
@@ -17,6 +18,7 @@ Json = dict[str, Any]
 
 UNKNOWN = -1
 DEFAULT_PORTS = {"http": 80, "https": 443}
+ABSOLUTE = re.compile("[A-Za-z][A-Za-z0-9+.-]*://").match  # urlsplit() raises ValueError for what servers accept
 URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"  # RFC 3986 section 2.2, and %, which encodes already
 KEPT = (
     "transaction",
@@ -55,7 +57,7 @@ def url_of(event: Json) -> str:
     """Return the absolute URL of a request: its target, with the server that it names or was sent to."""
     url = event.get("url", {})
     target = quote(wire_bytes(url.get("original", "")), safe=URL_CHARACTERS)
-    if urlsplit(target).scheme and "://" in target:
+    if ABSOLUTE(target):
         return target
     scheme = url.get("scheme", "http")
     if event["http"]["request"]["method"] == "CONNECT":
@@ -67,6 +69,10 @@ def url_of(event: Json) -> str:
     at = "" if port in (None, DEFAULT_PORTS.get(scheme)) else f":{port}"
     path = target if target.startswith("/") else f"/{target}"
     return f"{scheme}://{quote(wire_bytes(host), safe=URL_CHARACTERS)}{at}{path}"
+
+
+def _query(url: str) -> str:
+    return url.partition("#")[0].partition("?")[2]
 
 
 def _timings(event: Json) -> Json:
@@ -88,7 +94,7 @@ def _request(event: Json) -> Json:
         "headers": _fields(headers),
         "queryString": [
             {"name": name, "value": value}
-            for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True, errors="backslashreplace")
+            for name, value in parse_qsl(_query(url), keep_blank_values=True, errors="backslashreplace")
         ],
         "headersSize": _head_bytes(message),
         "bodySize": message.get("body", {}).get("bytes", UNKNOWN),

@@ -34,11 +34,12 @@ WORDS = [
 ]
 
 
-def seeds() -> list[Case]:
+def seeds_of() -> list[list[Item]]:
+    """Scenes of one connection each."""
     hello = client_hello([*USUAL, supported_versions(0x0304)])
     answer = ack() + crypto(0, server_hello_1_3())
     pieces = [crypto(at, hello[at : at + 40]) for at in range(0, len(hello), 40)]
-    scenes: list[list[Item]] = [
+    return [
         [((0, CLIENT_FRAMES, 0, 0), crypto(0, hello)), ((1, SERVER_FRAMES, 0, 0), answer)],
         [((0, CLIENT_FRAMES, number, 0), piece) for number, piece in enumerate(reversed(pieces))],
         [((0, CLIENT_FRAMES, 0, 0), b"".join(pieces[::2])), ((0, BEHIND_ZERO_RTT, 1, 0), b"".join(pieces[1::2]))],
@@ -51,16 +52,20 @@ def seeds() -> list[Case]:
         [((0, RAW, 0, 0), initial(crypto(0, hello), ID)), ((1, RAW, 0, 0), initial(answer, ID, server=True))],
         [((0, CLIENT_FRAMES, 0, 0), crypto(0, hello)), ((1, SERVER_FRAMES, 0, 0), b"\x1c\x41\x28\0\0")],
     ]
+
+
+def seeds() -> list[Case]:
     return [
         Case([limit, version], list(scene))
         for limit in range(len(LIMITS))
         for version in range(len(VERSIONS))
-        for scene in scenes
+        for scene in seeds_of()
     ]
 
 
-def datagram(item: Item, version: int) -> bytes:
+def sealed(item: Item, number_of_version: int) -> bytes:
     """An item as a datagram: its bytes as they are, or as frames under a seal."""
+    version = VERSIONS[number_of_version]
     (_, what, number, _), data = item
     what %= 5
     if what == RAW:
@@ -70,18 +75,18 @@ def datagram(item: Item, version: int) -> bytes:
         return initial(frames, ID, number=number, server=True, version=version, target=b"", source=SERVER_ID)
     if what == RETRIED_FRAMES:
         return initial(frames, SERVER_ID, number=number, version=version, token=b"token")
-    sealed = initial(frames, ID, number=number, version=version)
-    return other(ZERO_RTT, 50, ID, version=version) + sealed if what == BEHIND_ZERO_RTT else sealed
+    packet = initial(frames, ID, number=number, version=version)
+    return other(ZERO_RTT, 50, ID, version=version) + packet if what == BEHIND_ZERO_RTT else packet
 
 
 def run(case: Case) -> int:
     context = QuicContext(TlsContext(max_total_bytes=100_000), **LIMITS[case.knob(0, len(LIMITS))])
     table = QuicTable(context)
-    version = VERSIONS[case.knob(1, len(VERSIONS))]
+    version = case.knob(1, len(VERSIONS))
     events = []
     for place, item in enumerate(case.items):
         side, key = item[0][0] & 1, item[0][3] % 4
-        said = table.feed(key, side, Exact(datagram(item, version)), place)
+        said = table.feed(key, side, Exact(sealed(item, version)), place)
         if said == "known":
             events.append(table.connection)
         assert context.tls.buffered <= context.tls.max_total_bytes

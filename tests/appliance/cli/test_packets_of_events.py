@@ -97,3 +97,13 @@ def test_a_mistake_is_answered_with_what_to_do(words, said, capture, tmp_path):
 def test_the_output_may_not_be_a_capture(capture):
     said = mistake("packets", "--event", "0" * 32, "-r", capture, "-w", capture)
     assert "is the file of -r, too" in said
+
+
+@pytest.mark.parametrize("port", ["80", 70_000, -1])
+def test_an_event_that_somebody_changed_is_refused(capture, events, tmp_path, port):
+    event = all_of(events)[0]
+    event["source"]["port"] = port
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(json.dumps(event))
+    said = mistake("packets", "--event", changed, "-r", capture, "-w", tmp_path / "o.pcapng")
+    assert "an event has no such field" in said

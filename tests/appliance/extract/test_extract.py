@@ -16,6 +16,7 @@ from pcapfile import PcapWriter
 from quic_packets import crypto, initial
 from wire import udp
 
+import appliance.extract.extract as extract_module
 from appliance.extract.connections import Connections, nanoseconds
 from appliance.extract.extract import Extract, comment_of
 from appliance.extract.pcapng import PcapngWriter
@@ -147,3 +148,24 @@ def test_of_a_quic_handshake_the_datagrams_that_may_open_it_are_extracted(tmp_pa
     event["source"], event["destination"] = {"ip": "192.0.2.1", "port": 40000}, {"ip": "198.51.100.2", "port": 443}
     mixed = ours + other + talk(40000, at=START_NS + 2)
     assert extracted(tmp_path / "o", [capture(tmp_path / "c", mixed)], [event]) == ours
+
+
+def test_a_frame_costs_the_same_however_many_events_its_connection_has(tmp_path, monkeypatch):
+    """Each frame looked at every event: 100,000 transactions of one connection took hours."""
+    frames = talk(paths="ab" * 50)
+    events = outcome_of(frames).events
+    assert len(events) == 100
+    looked: list[str] = []
+
+    def comment(event):
+        looked.append(event["event"]["id"])
+        return comment_of(event)
+
+    monkeypatch.setattr(extract_module, "comment_of", comment)
+    asked: list[str] = []
+    monkeypatch.setattr(
+        extract_module, "nanoseconds", lambda text: asked.append(text) or nanoseconds(text), raising=False
+    )
+    assert len(extracted(tmp_path / "o", [capture(tmp_path / "c", frames)], events)) == len(frames)
+    assert sorted(looked) == sorted(event["event"]["id"] for event in events)
+    assert asked == []

@@ -40,7 +40,7 @@ def test_the_end_of_a_cookie_is_an_iso_time(date):
     assert cookie["expires"] == "2027-06-09T10:18:14Z"
 
 
-@pytest.mark.parametrize("date", ["soon", "", "Wed, 99 Jun 2027 99:99:99 GMT"])
+@pytest.mark.parametrize("date", ["soon", "", "Wed, 99 Jun 2027 99:99:99 GMT", "Fri, 31 Dec 9999 23:00:00 EST"])
 def test_an_end_that_is_no_date_is_left_out(date):
     (cookie,) = response_cookies([f"s=1; Expires={date}"])
     assert "expires" not in cookie

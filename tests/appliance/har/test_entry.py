@@ -154,10 +154,21 @@ def test_events_of_other_datasets_are_not_entries(tmp_path):
     assert archived(tmp_path, other)["log"]["entries"] == []
 
 
+@pytest.mark.parametrize("target", ["http://[", "//[", "http://[::1/x?a=b", "/?[=]&a=b#c?d=e"])
+@pytest.mark.parametrize("domain", ["shop.example", "[evil", "a]b", "[::1"])
+def test_a_target_that_is_no_url_is_an_entry_all_the_same(tmp_path, target, domain):
+    """A client may send any target, and the event has it: urlsplit() refused some, and the event counted as none."""
+    one = {**event(), "url": {"original": target, "domain": domain}}
+    (found,) = archived(tmp_path, one)["log"]["entries"]
+    assert found["request"]["url"].endswith(target)
+    asked = [{"name": "a", "value": "b"}] * ("a=b" in target)
+    assert [each for each in found["request"]["queryString"] if each["name"] == "a"] == asked
+
+
 NO_PLACE = b'{"event":{"dataset":"appliance.http"},"http":{"request":{"method":"GET"}}}'
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b"{}", b'{"event":1}', NO_PLACE, b"\xff"])
+@pytest.mark.parametrize("line", [b"{", b"[]", b"{}", b'{"event":1}', NO_PLACE, b"\xff", b'{"a":' * 100_000])
 def test_a_line_that_is_no_event_is_counted(line):
     archive = Archive(10)
     archive.add(line)
