@@ -1,4 +1,4 @@
-"""What is made of events: HTTP Archives and the frames of their connections, of hostile HTTP.
+"""HTTP Archives, and the frames of connections, made of the events of hostile HTTP.
 
 Every transaction with a request is an entry, and the frames behind the events are those of the connection.
 """

@@ -101,7 +101,7 @@ cdef class Datagrams:
         elif quic.initials_over_limit != refused:
             if may_wait and not self.table.answered and (self.table.latest is None or not self.table.latest.answered()):
                 refused = quic.initials_over_limit - refused
-                quic.initials_over_limit -= refused         # counted when it is given up
+                quic.initials_over_limit -= refused         # give_up_oldest() counts them
                 self.keep(name, side, payload, size, ts_ns, <uint32_t>refused)
             else:
                 self.cx.tally.datagrams[OVER_LIMIT] += 1
