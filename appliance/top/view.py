@@ -13,14 +13,14 @@ from appliance.config.schema import Config
 from appliance.report import losses
 from appliance.report import no_events as reasons
 from appliance.stats import ledger
-from appliance.stats.names import METHODS, RESPONSE_BUCKETS_S, STATUS_CLASSES, TOPICS
+from appliance.stats.names import METHODS, RESPONSE_BUCKETS_S, STATUS_CLASSES, TLS_HANDSHAKES, TOPICS
 from appliance.stats.snapshot import Snapshots, under
 from appliance.text.terminal import fit, plain, safe, shortened
 from appliance.text.units import duration, size
 from appliance.top.host_latency import Host
 
 CALM, NOTE, ALARM, HEAD = "calm", "note", "alarm", "head"
-FIXED_ROWS = 15  # all rows but those of workers and hosts
+FIXED_ROWS = 17  # all rows but those of workers and hosts
 USUAL = 80  # columns: text is wrapped at this width
 TWO_STAGES = 80  # minimum columns for two stages of losses side by side
 LEAST_NAME = 12  # minimum columns of a host's name
@@ -60,7 +60,8 @@ def draw(sample: Sample, width: int, height: int) -> list[ScreenLine]:
     room = max(0, height - FIXED_ROWS)
     workers = list(_workers(sample, width, min(len(sample.now.workers), max(1, room - HOST_ROWS))))
     lines = [*_title(sample, width), *_traffic(sample, width), *_losses(sample, width), *workers]
-    lines += [*_tcp(sample, width), *_http(sample, width), *_reason(sample, width), *_feed(sample, width)]
+    lines += [*_tcp(sample, width), *_http(sample, width), *_protocols(sample, width)]
+    lines += [*_reason(sample, width), *_feed(sample, width)]
     lines += _hosts(sample, width, max(0, height - len(lines) - 1))
     return [ScreenLine(plain(line.text)[:width].rstrip(), line.tone) for line in lines[:height]]
 
@@ -180,6 +181,27 @@ def _http(sample: Sample, width: int) -> Iterator[ScreenLine]:
     cells += [number(unpaired), number(errors), quantile(sample, 0.5), quantile(sample, 0.95)]
     lines = grid([names, [number(asked), *cells]], (10, 7, 7, 7, 7, 11, 9, 10, 10), width)
     yield from map(ScreenLine, lines, (HEAD, NOTE if unpaired or errors else CALM))
+
+
+def _protocols(sample: Sample, width: int) -> Iterator[ScreenLine]:
+    """Yield lines about HTTP/2, and about WebSocket, TLS and QUIC: those of them that were seen."""
+    workers, rate = sample.now.workers, sample.rate
+    parts: list[str] = []
+    if _slot(workers, "http2_streams"):
+        streams, reset = rate(_of("http2_streams")), rate(lambda pages: _group(pages.workers, "http2_resets"))
+        text = f"http2  {number(streams)} streams/s, {number(_slot(workers, 'http2_streams_open'))} open"
+        yield ScreenLine(fit([(text, 0), (f"{number(reset)}/s reset", 1)], width, ", "), NOTE if reset else CALM)
+    if _slot(workers, "websockets.started"):
+        text = f"websocket {number(_slot(workers, 'websockets.open'))} open"
+        parts.append(f"{text} ({number(rate(_of('websocket_messages')))} messages/s)")
+    handshakes = [f"tls_handshakes.{outcome}" for outcome in TLS_HANDSHAKES]
+    if sum(_slot(workers, name) for name in handshakes):
+        made = rate(lambda pages: sum(_slot(pages.workers, name) for name in handshakes))
+        parts.append(f"tls {number(made)}/s")
+    if _slot(workers, "quic_connections_opened"):
+        parts.append(f"quic {number(rate(_of('quic_connections_opened')))}/s")
+    if parts:
+        yield ScreenLine(fit([(part, at) for at, part in enumerate(parts)], width, ", "))
 
 
 def _reason(sample: Sample, width: int) -> Iterator[ScreenLine]:

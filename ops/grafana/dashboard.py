@@ -228,6 +228,23 @@ HTTP = (
         "Bodies", "Bytes on the wire.", (by("direction", rate("http_body_bytes_total")), "of {{direction}}s"),
         unit=BYTES_RATE, stacked=True,
     ),
+)  # fmt: skip
+
+PROTOCOLS = (
+    lines(
+        "HTTP/2 and gRPC streams", "Opened; ended without an event, and reset by a side, as a call that is cancelled.",
+        (f"sum({rate('http2_streams_total')})", "opened"),
+        ("sum(" + rate("http2_streams_ended_total", 'outcome!="reported"') + ")", "without an event"),
+        (by("side", rate("http2_streams_reset_total")), "reset by the {{side}}"), unit=PER_SECOND,
+    ),
+    lines(
+        "HTTP/2 streams open", "Open now.", (by("worker", of("http2_streams_open")), "worker {{worker}}"),
+    ),
+    lines(
+        "HTTP/2 header blocks", "By what is known of the table that they refer to: behind a late join or a loss, "
+        "fields that it holds may be absent from events.",
+        (by("table", rate("http2_header_blocks_total")), "{{table}}"), unit=PER_SECOND, stacked=True,
+    ),
     lines(
         "WebSocket connections", "Open now.", (by("worker", of("websocket_connections_open")), "worker {{worker}}"),
     ),
@@ -236,6 +253,15 @@ HTTP = (
         (f"sum({rate('websocket_messages_total')})", "messages"),
         (f"sum({rate('websocket_losses_total')})", "lost"),
         (f"sum({rate('websocket_resyncs_total')})", "found again"), unit=PER_SECOND,
+    ),
+    lines(
+        "TLS handshakes", "By what became of them.",
+        (by("outcome", rate("tls_handshakes_total")), "{{outcome}}"), unit=PER_SECOND, stacked=True,
+    ),
+    lines(
+        "QUIC connections", "Opened, and Initial packets that no key opens.",
+        (f"sum({rate('quic_connections_opened_total')})", "opened"),
+        ("sum(" + rate("quic_initials_total", 'outcome="failed"') + ")", "Initials that do not open"), unit=PER_SECOND,
     ),
 )  # fmt: skip
 
@@ -279,6 +305,7 @@ ROWS = {
     "Throughput": THROUGHPUT,
     "TCP": TCP,
     "HTTP": HTTP,
+    "HTTP/2, gRPC, WebSocket, TLS and QUIC": PROTOCOLS,
     "Feed": FEED,
     "Processes": PROCESSES,
 }

@@ -78,6 +78,15 @@ def test_traffic_that_is_mostly_of_another_protocol_is_said() -> None:
     assert not [one for one in draw(sample(now), 80, 24) if "HTTP/2" in one.text]
 
 
+def test_protocols_beside_http1_have_their_lines_once_they_are_seen() -> None:
+    assert not [one for one in draw(sample(snapshots(1)), 80, 24) if "http2" in one.text or "tls" in one.text]
+    counts = {"http2_streams": 20, "http2_streams_open": 3, "http2_resets.client": 4, "tls_handshakes.established": 6}
+    counts |= {"websockets.started": 5, "websockets.open": 2, "websocket_messages": 8, "quic_connections_opened": 2}
+    lines = draw(sample(snapshots(1, **{name.replace(".", "__"): count for name, count in counts.items()})), 80, 24)
+    assert line(lines, "http2").text == "http2  10 streams/s, 3 open, 2/s reset"
+    assert line(lines, "websocket").text == "websocket 2 open (4 messages/s), tls 3/s, quic 1/s"
+
+
 def test_a_loss_now_is_an_alarm_and_an_old_one_a_note() -> None:
     now = snapshots(kernel_dropped=20)
     tones = [
