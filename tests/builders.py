@@ -23,7 +23,14 @@ from appliance.config.schema import Capture, Config, Quic, Shard, Shedding, Sour
 from appliance.config.values import SECTIONS
 from appliance.ipc.event_runs import by_topic
 from appliance.ipc.frame_batch import header, stamp
-from appliance.stats.names import FLOW_PAYLOAD, PAYLOAD_OUTCOMES, QUIC_OUTCOMES, SEGMENT_VERDICTS, TOPICS
+from appliance.stats.names import (
+    FLOW_PAYLOAD,
+    HTTP2_STREAM_OUTCOMES,
+    PAYLOAD_OUTCOMES,
+    QUIC_OUTCOMES,
+    SEGMENT_VERDICTS,
+    TOPICS,
+)
 from workers.pipeline import Pipeline
 
 __all__ = ["MILLISECOND", "SECOND", "START_NS", "Conversation", "Exchange", "Frame", "exchange"]
@@ -291,7 +298,10 @@ def differences(outcome: Outcome) -> dict[str, int]:
         out[f"flows, {when}"] = counts["payload_bytes"] - told
         ended = sum(counts[f"messages.{name}"] for name in ("complete", "truncated", "failed", "open"))
         out[f"messages, {when}"] = counts["messages.started"] - ended
-    for name in ("pending_bytes", "messages.open", "head_bytes", "waiting_bytes", "flows", "flow_open_bytes"):
+        streams = sum(counts[f"http2_streams_ended.{name}"] for name in HTTP2_STREAM_OUTCOMES)
+        out[f"streams, {when}"] = counts["http2_streams"] - streams - counts["http2_streams_open"]
+    gauges = ("pending_bytes", "messages.open", "head_bytes", "waiting_bytes", "flows", "flow_open_bytes")
+    for name in (*gauges, "http2_streams_open", "http2_table_bytes"):
         out[f"{name}, end"] = outcome.counts[name]
     made = sum(value for name, value in outcome.counts.items() if name.startswith("made."))
     out["events"] = made - len(outcome.events) - len(outcome.flows)

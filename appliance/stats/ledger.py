@@ -12,7 +12,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
-from appliance.stats.names import EVENT_DROPS, FLOW_PAYLOAD, LINK_DROPS, MESSAGE_OUTCOMES, PAYLOAD_OUTCOMES, TOPICS
+from appliance.stats.names import (
+    EVENT_DROPS,
+    FLOW_PAYLOAD,
+    HTTP2_STREAM_OUTCOMES,
+    LINK_DROPS,
+    MESSAGE_OUTCOMES,
+    PAYLOAD_OUTCOMES,
+    TOPICS,
+)
 from appliance.stats.snapshot import Counts, Pages, under
 
 TITLES = {
@@ -21,7 +29,8 @@ TITLES = {
     "L3": "link: offered = sent + dropped; sent = received + lost",
     "L4": "worker: received = segments + QUIC datagrams + rejected + quarantined + lost in a crash",
     "L5": "bytes: payload = delivered + not delivered, by reason",
-    "L6": "messages: started = complete + truncated + failed + open; WebSocket connections: started = ended + open",
+    "L6": "messages: started = complete + truncated + failed + open; WebSocket connections: started = ended + open;"
+    " HTTP/2 streams: opened = ended, by outcome + open",
     "L7": "feed: made = sent + dropped; sent = received + lost; received = published",
     "L8": "flows: payload = in flow events + of open connections + in none, by reason",
 }
@@ -150,11 +159,14 @@ def _flows(workers: Sequence[Counts]) -> Identity:
 
 
 def _messages(workers: Sequence[Counts]) -> Identity:
-    """Compare messages of HTTP, and connections of WebSocket, with their outcomes."""
+    """Compare messages of HTTP, connections of WebSocket and streams of HTTP/2 with their outcomes."""
     messages = _sums(workers, [f"messages.{name}" for name in ("started", *MESSAGE_OUTCOMES, "open")])
     websockets = _sums(workers, [f"websockets.{name}" for name in ("started", "ended", "open")])
-    differences = messages["difference"], websockets["difference"]
-    return _identity(differences, messages["terms"] | websockets["terms"])
+    ended = [f"http2_streams_ended.{name}" for name in HTTP2_STREAM_OUTCOMES]
+    streams = _sums(workers, ["http2_streams", *ended, "http2_streams_open"])
+    parts = (messages, websockets, streams)
+    terms = messages["terms"] | websockets["terms"] | streams["terms"]
+    return _identity([part["difference"] for part in parts], terms)
 
 
 def _feed(workers: Sequence[Counts], feed: Counts) -> Identity:

@@ -18,6 +18,7 @@ from appliance.stats.names import (
     FLOW_PAYLOAD,
     HTTP2_CERTAINTIES,
     HTTP2_SIDES,
+    HTTP2_STREAM_OUTCOMES,
     MESSAGE_OUTCOMES,
     METHODS,
     NOT_HTTP,
@@ -216,7 +217,13 @@ COUNTERS = (
     Counter("http2_block_faults", "http2_header_block_faults", "Header blocks of HTTP/2 that violate RFC 7541."),
     Counter("http2_cut_blocks", "http2_header_blocks_cut", "Header blocks of HTTP/2 with a part lost or too long."),
     Counter("http2_streams", "http2_streams", "Streams of HTTP/2 opened."),
-    Counter("http2_streams_ended", "http2_streams_ended", "Streams of HTTP/2 ended."),
+    Counter(
+        "http2_streams_ended",
+        "http2_streams_ended",
+        "Streams of HTTP/2 ended, by outcome.",
+        label="outcome",
+        values=HTTP2_STREAM_OUTCOMES,
+    ),
     Counter("http2_streams_open", "http2_streams_open", "Streams of HTTP/2 open now.", gauge=True),
     Counter(
         "http2_streams_given_up",

@@ -64,6 +64,7 @@ def close_worker(page: Page, captures: int) -> None:
     ended = sum(seen[f"messages.{outcome}"] for outcome in MESSAGE_OUTCOMES)
     _close(page, "messages.started", ended, "messages.truncated")
     _close(page, "websockets.started", seen["websockets.ended"], "websockets.ended")
+    _close(page, "http2_streams", under(seen, "http2_streams_ended"), "http2_streams_ended.crash")
     _close(page, "flows_opened", under(seen, "flows_ended"), "flows_ended.evicted")
     for kind in SPOKEN[1:]:
         page.add(f"connections.{kind}", seen[f"connections_open.{kind}"])

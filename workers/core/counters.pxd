@@ -27,10 +27,11 @@ cdef enum:                              # places in Tally.http2; names in counte
     BLOCK_FAULTS = 3
     CUT_BLOCKS
     STREAMS
-    STREAMS_ENDED
+    STREAMS_REPORTED                    # an event describes them, or would without its dataset off
+    STREAMS_DROPPED                     # no header section of theirs was seen, or their connection was none of HTTP/2
     STREAMS_GIVEN_UP
     RESETS                              # by side: two places
-    JOINED_CONNECTIONS = 10
+    JOINED_CONNECTIONS = 11
     FRAMING_LOSSES
     VIOLATIONS
     STRAY_FRAMES
@@ -137,6 +138,7 @@ cdef class Tally:
     cdef uint64_t body_request
     cdef uint64_t body_response
     cdef uint64_t[HTTP2_COUNTS] http2
+    cdef uint64_t streams_open          # of HTTP/2, now
     cdef uint64_t table_bytes           # of HTTP/2 header tables, now
     cdef uint64_t[BODIES_END] bodies    # inspected, by stats.BODY_OUTCOMES
     cdef uint64_t out_of_time           # of these, bodies without decoding time left

@@ -15,7 +15,8 @@ NAMES = (METHODS, STATUS_CLASSES, PAIRINGS, RESPONSE_BUCKETS_S, TOPICS, NOT_HTTP
          QUIC_OUTCOMES, WEBSOCKET_ANOMALIES)
 HTTP2_NAMES = (
     *(f"http2_blocks.{certainty}" for certainty in HTTP2_CERTAINTIES), "http2_block_faults", "http2_cut_blocks", "http2_streams",
-    "http2_streams_ended", "http2_streams_given_up", *(f"http2_resets.{side}" for side in HTTP2_SIDES), "http2_joined",
+    "http2_streams_ended.reported", "http2_streams_ended.dropped", "http2_streams_given_up",
+    *(f"http2_resets.{side}" for side in HTTP2_SIDES), "http2_joined",
     "http2_losses", "http2_violations", "http2_stray_frames", "http2_tables_emptied", "http2_joins_given_up",
 )
 if tuple(map(len, NAMES)) != (METHODS_END, CLASSES_END, PAIRINGS_END, BUCKETS_END, TOPICS_END, KINDS_END, SPOKEN_END,
@@ -143,7 +144,8 @@ cdef class Tally:
             "websocket_messages": self.websocket_messages,
             "websocket_losses": self.websocket_losses,
             "websocket_resyncs": self.websocket_resyncs,
-            "http2_streams_open": self.http2[STREAMS] - self.http2[STREAMS_ENDED],
+            "http2_streams_ended.crash": 0,
+            "http2_streams_open": self.streams_open,
             "http2_table_bytes": self.table_bytes,
             "body_bytes.request": self.body_request,
             "body_bytes.response": self.body_response,

@@ -111,7 +111,7 @@ class Completeness(Part, kw_only=True):
 
 
 class Tunnel(Part, kw_only=True):
-    protocol: Annotated[str, Meta(description='"connect", or the protocol that the Upgrade field names')]
+    protocol: Annotated[str, Meta(description='"connect", or the protocol that Upgrade or :protocol names')]
 
 
 class Timing(Part, kw_only=True):
@@ -183,7 +183,7 @@ class Appliance(Own, kw_only=True):
     timing: Timing
     http2: Http2 | UnsetType = UNSET
     grpc: Grpc | UnsetType = UNSET
-    tunnel: Annotated[Tunnel, Meta(description="HTTP ended behind this transaction")] | UnsetType = UNSET
+    tunnel: Annotated[Tunnel, Meta(description="another protocol begins behind this transaction")] | UnsetType = UNSET
     midstream: Annotated[bool, Meta(description="the connection was open before the capture saw it")]
     sampling: Sampling | UnsetType = UNSET
     anomalies: list[Anomaly] | UnsetType = UNSET

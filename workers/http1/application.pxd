@@ -27,6 +27,7 @@ cdef class Http1(Application):
     cdef bint refused           # a final response came before any body byte of the request being read
     cdef SecondReading second   # … and the following bytes may be no body; None: there is no doubt
     cdef bint over              # a tunnel begins: HTTP ends on this connection
+    cdef Message preface        # … at this preface of HTTP/2; None: it was none
     cdef Message last           # … behind this response
     cdef Message asked          # … to this request; None: it is not known
     cdef int last_index         # … the number of their transaction
@@ -50,11 +51,12 @@ cdef class Http1(Application):
     cdef bint confirm(self, int side, MessageReader reader, const Piece* piece) except -1
     cdef bint believe_for_now(self, int side, MessageReader reader) noexcept
     cdef bint refuted(self, int side, MessageReader reader, const Input* source, const Piece* piece) except -1
+    cdef int find_http2(self, int side, MessageReader reader, Context cx) except -1
     cdef int head(self, int side, MessageReader reader, Context cx) except -1
     cdef int weigh(self, Context cx) except -1
-    cdef int leave_out_body(self, MessageReader reader) except -1
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
     cdef int tunnel(self, Transaction transaction, Message response, Context cx) except -1
+    cdef int stop(self, Context cx) except -1
     cdef int leave(self, int64_t client_at, Context cx) except -1
     cdef bint unsure(self, int side) except -1
     cdef int doubt_body(self, int side, Message request, Context cx) except -1

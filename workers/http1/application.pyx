@@ -17,11 +17,11 @@ from workers.http1.message_reader cimport (
 from workers.http1.message cimport (
     AMBIGUOUS_FRAMING, BAD_CHUNK, EARLY_RESPONSE, EXTRA_BYTES, LENGTH_NOT_ALLOWED, OVERLAP_CONFLICT, RESYNCHRONISED, Message,
 )
-from workers.http1.body cimport begin_body, end_body
+from workers.http1.body cimport begin_body, end_body, leave_out_body
 from workers.http1.pairing cimport Pairer
 from workers.http1.second_reading cimport BODY, REQUESTS, UNDECIDED, Ruling, SecondReading
 from workers.http1.start_line cimport begins_well, may_begin_well
-from workers.http1.successor cimport resumes, succeed
+from workers.http1.successor cimport enter_at_preface, is_preface, resumes, succeed
 from workers.detect.detector cimport Protocols, give_way, opaque
 from workers.tcp.application cimport HIGH, LOW, Application, Transport
 from workers.tcp.stream cimport Piece, Stream, reached
@@ -320,6 +320,14 @@ cdef class Http1(Application):
             self.end(side, reader, cx)
         return 0
 
+    cdef int find_http2(self, int side, MessageReader reader, Context cx) except -1:
+        """End HTTP/1 at the preface of HTTP/2, which came behind other bytes, as a header of the PROXY protocol."""
+        cx.tally.started -= 1
+        self.client = side
+        self.preface = reader.message
+        reader.message = None
+        return self.stop(cx)
+
     cdef int head(self, int side, MessageReader reader, Context cx) except -1:
         """Handle a head: decide the roles, pair the message, and set the framing of its body."""
         cdef Transport transport = <Transport>self.transport
@@ -330,6 +338,8 @@ cdef class Http1(Application):
             message.anomalies & EXTRA_BYTES and (self.begun[side] or (      # before the first message it hides none
                 not message.is_request and self.pairer is not None and self.pairer.passed_over())))
         cdef bint tunnel = False, no_body = False, early = False, in_turn
+        if self.client < 0 and message.major == 2 and is_preface(message):
+            return self.find_http2(side, reader, cx)
         if message.is_request and transport.joined(side) and not self.begun[side]:
             after_loss = True                       # requests sent before the capture began may still wait for a response
         self.begun[side] = True
@@ -419,7 +429,7 @@ cdef class Http1(Application):
                 or not reader.message.head_end <= request.peer_ack <= reader.message.start + <int64_t>reader.message.bytes:
             return 0
         if reader.message.body_bytes == 0:
-            self.leave_out_body(reader)
+            leave_out_body(reader)
             return self.flush(side, reader, cx)
         if self.may_lack_body:
             return 0
@@ -430,11 +440,6 @@ cdef class Http1(Application):
         self.pairer.retract(False, self.ended[side])
         self.ended[side] = end                      # the bytes counted as its body may be other responses
         return 0
-
-    cdef int leave_out_body(self, MessageReader reader) except -1:
-        """End the response being read without a body, whatever its head declares."""
-        reader.message.body = None
-        return reader.frame(True, False)
 
     cdef int end(self, int side, MessageReader reader, Context cx) except -1:
         """End the message being read."""
@@ -473,6 +478,9 @@ cdef class Http1(Application):
             self.asked = transaction.request
             self.last_index = transaction.index
         self.on_end(self.client, False, cx)         # a request with such a response before its end has no more bytes
+        return self.stop(cx)
+
+    cdef int stop(self, Context cx) except -1:
         for side in range(2):
             self.reader(side).leave(TUNNEL, cx.tally)
         self.over = True                            # leave() runs at the end of on_data(): callers still use this object
@@ -483,6 +491,8 @@ cdef class Http1(Application):
         offset were read here.
         """
         self.on_close(cx)
+        if self.preface is not None:
+            return enter_at_preface(<Transport>self.transport, self.client, self.preface, self.ended[1 - self.client] >= 0, cx)
         return succeed(<Transport>self.transport, self.client, self.asked, self.last, self.last_index, client_at, cx)
 
     cdef int flush(self, int side, MessageReader reader, Context cx) except -1:
@@ -513,19 +523,9 @@ cdef class Http1(Application):
         return self.on_gap(side, count, cx) if self.over else 0     # this gap hides the end of the head that ends HTTP
 
     cdef int end_search(self, int side, MessageReader reader, Context cx) except -1:
-        """Judge the kept bytes of a lost reader, because no more follow: a start line may be the only captured part of a head.
-
-        It counts if three facts hold. It begins a segment. The other side's last bytes acknowledge all bytes before it, and
-        none of it. Its own frame acknowledges all of those. Such a message answers the other side, or sends a request again.
-        """
-        cdef Stream* other = &self.streams[1 - side]
-        cdef Input nothing
-        if reader.state == LOST and self.pairer is not None and not self.pairer.saw_pipelining and reader.find_cut(cx.limits) \
-                and reader.candidate_first and (side == self.client) == reader.candidate_request \
-                and self.heard[1 - side] == reader.candidate \
-                and other.next - other.finished <= reader.candidate_ack <= other.next:
-            nothing.p = nothing.end = NULL
-            reader.trust(True, &nothing, cx.tally)
+        """Judge the kept bytes of a lost reader, because no more follow."""
+        if reader.state == LOST and self.pairer is not None and not self.pairer.saw_pipelining:
+            reader.judge_kept(&self.streams[1 - side], self.heard[1 - side], side == self.client, cx.limits, cx.tally)
         return 0
 
     cdef int on_end(self, int side, bint by_fin, Context cx) except -1:
@@ -543,7 +543,7 @@ cdef class Http1(Application):
             self.drop(cx)
         self.end_search(side, reader, cx)
         if self.may_lack_body and side != self.client and reader.message is not None and reader.message.body_bytes == 0:
-            self.leave_out_body(reader)
+            leave_out_body(reader)
         step = reader.close(by_fin, cx.limits, cx.tally)
         while step != NEED_MORE:
             message = reader.message

@@ -8,4 +8,5 @@ from workers.http1.message_reader cimport MessageReader
 
 
 cdef int begin_body(MessageReader reader, uint32_t bombs, Context cx) except -1
+cdef int leave_out_body(MessageReader reader) except -1
 cdef int end_body(Message message, uint32_t* bombs, Context cx) except -1

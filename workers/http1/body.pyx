@@ -3,6 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from workers.core.context cimport Context
+from workers.http1.grpc_web cimport body_reader, is_grpc_web
 from workers.http1.message cimport BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT, Message
 from workers.http1.message_reader cimport ENDING, MessageReader
 
@@ -17,16 +18,24 @@ cdef int begin_body(MessageReader reader, uint32_t bombs, Context cx) except -1:
     cdef Message message = reader.message
     cdef object seen = message.body             # without a head: the bytes before the reader recognized a body
     message.body = None
-    if cx.bodies is not None and reader.state != ENDING:
-        message.body = cx.bodies.begin(message.head, message.status, bombs)
+    if reader.state != ENDING and (cx.bodies is not None or is_grpc_web(message)):
+        message.body = body_reader(message, bombs, cx)
         if seen is not None:
             message.body.take(seen)
     return 0
 
 
+cdef int leave_out_body(MessageReader reader) except -1:
+    """End the response being read without a body, whatever its head declares."""
+    reader.message.body = None
+    return reader.frame(True, False)
+
+
 cdef int end_body(Message message, uint32_t* bombs, Context cx) except -1:
     """Count the outcome of a body that a BodyReader has read."""
     facts = message.body.end(message.complete)
+    if facts is None:
+        return 0
     cx.tally.bodies[<int>facts.outcome] += 1
     cx.tally.decoded += <uint64_t>facts.size if facts.codings else 0
     if facts.outcome == FAILED:

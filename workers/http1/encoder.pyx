@@ -19,7 +19,9 @@ from workers.core.counters cimport Tally
 from workers.events.json_text cimport put, put_bytes, put_number, put_text
 from workers.core.flow cimport Flow
 from workers.events.record_encoder cimport RecordEncoder, put_capture
+from workers.events.rpc_json cimport CallSide, put_grpc, put_rpc
 from workers.events.url_json cimport Text, put_url
+from workers.http1.grpc_web cimport is_grpc_web, side_of, trailer_of
 from workers.http1.transaction cimport METHOD_CONNECT, Transaction, opens_tunnel, tunnel_protocol
 
 from workers.http1.message import FRAMINGS
@@ -29,6 +31,7 @@ from workers.events.http_json import anomalies_json
 
 cdef enum:
     BOILERPLATE = 8192          # more than all literals and numbers of one event
+    TRAILER_BYTES = 4096        # the most that is kept of the trailers of gRPC-Web
 
 cdef list FRAMING_TEXT = [name.encode() for name in FRAMINGS]
 cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
@@ -40,6 +43,21 @@ cdef inline Text part_of(Message message, Span span) noexcept:
     text.p = <const uint8_t*>PyBytes_AS_STRING(message.head) + span.at
     text.size = span.length
     return text
+
+
+cdef Text path_of(Message request) noexcept:
+    """Return the target of a request up to its query; unknown if it was not captured."""
+    cdef Text path
+    cdef size_t size
+    path.p = NULL
+    path.size = 0
+    if request is not None:
+        path = part_of(request, request.target)
+        for size in range(path.size):
+            if path.p[size] == 63:
+                path.size = size
+                break
+    return path
 
 
 cdef inline uint8_t* put_span(uint8_t* out, Message message, Span span) noexcept:
@@ -73,6 +91,8 @@ cdef class TransactionEncoder(RecordEncoder):
         cdef const char* outcome
         cdef uint64_t end_ns
         cdef uint64_t anomalies = 0
+        cdef bint grpc = request is not None and is_grpc_web(request) or response is not None and is_grpc_web(response)
+        cdef bytes status = None
         cdef int topic = topic_of_status(response.status if response is not None else 0)
         if self.refuses(topic, transaction, flow, tally):
             return 0
@@ -83,7 +103,7 @@ cdef class TransactionEncoder(RecordEncoder):
                 self.hide(response)
         bound += self.prepare(flow)
         if request is not None:
-            bound += 6 * (PyBytes_GET_SIZE(request.head) + 2 * request.target.length)   # written up to three times
+            bound += 6 * (PyBytes_GET_SIZE(request.head) + 3 * request.target.length)   # written up to four times
             if self.choice.some:
                 request_headers = self.headers_json(request)
                 bound += PyBytes_GET_SIZE(request_headers)
@@ -96,6 +116,9 @@ cdef class TransactionEncoder(RecordEncoder):
                 bound += PyBytes_GET_SIZE(response_headers)
             if response.body is not None:
                 bound += tell_body(response)
+        if grpc:
+            status = trailer_of(response, b"grpc-status")
+            bound += 12 * TRAILER_BYTES
         if transaction.informational is not None:
             bound += 4 * len(transaction.informational)
         out = body.room(bound)
@@ -105,11 +128,15 @@ cdef class TransactionEncoder(RecordEncoder):
             end_ns = max(end_ns, response.last_ns)
         if response is None or response.status == 0:
             outcome = b"unknown"
+        elif grpc and 200 <= response.status < 400:
+            outcome = b"unknown" if status is None else b"success" if status == b"0" else b"failure"
         else:
             outcome = b"success" if response.status < 400 else b"failure"
         out = self.begin(out, flow, self.protocol, first.first_ns, end_ns, transaction.index, outcome)
         if request is not None:
             out = self.url(out, request)
+        if grpc:
+            out = put_rpc(out, path_of(request), status)
         out = put(out, b'"http":{"version":"')
         out = put_number(out, first.major)
         out = put(out, b".")
@@ -126,7 +153,7 @@ cdef class TransactionEncoder(RecordEncoder):
             anomalies |= response.anomalies
         if anomalies:
             tally.odd(anomalies)
-        out = self.own(out, transaction, anomalies)
+        out = self.own(out, transaction, anomalies, grpc)
         out = put(out, b"}\n")
         return self.finish(topic, out, flow, tally)
 
@@ -216,9 +243,10 @@ cdef class TransactionEncoder(RecordEncoder):
             out = put(out, b'",')
         return put_sizes(out, response, headers, self.sniffed)
 
-    cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies) except NULL:
+    cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies, bint grpc) except NULL:
         """Write the fields outside ECS: how certain the event is, and its timing."""
         cdef Message request = transaction.request, response = transaction.response
+        cdef CallSide asked, said
         cdef bint comma = False
         out = put(put_connection(out, transaction.flow), b'"transaction":')
         out = put_number(out, transaction.index)
@@ -246,6 +274,10 @@ cdef class TransactionEncoder(RecordEncoder):
             name = tunnel_protocol(request, response)
             out = put_text(out, <const uint8_t*>name, len(name))
             out = put(out, b'"}')
+        if grpc:
+            asked = side_of(request)
+            said = side_of(response)
+            out = put_grpc(out, &asked, &said, trailer_of(response, b"grpc-message"))
         if anomalies:
             out = put(out, b',"anomalies":')
             out = put_bytes(out, <bytes>anomalies_json(anomalies))

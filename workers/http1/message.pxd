@@ -97,6 +97,7 @@ cdef class Message:
     cdef Framing framing        # once frame() has decided
     cdef bint end_lost          # its last bytes were not captured, so their time is unknown
     cdef object body            # the BodyReader of its content, during and after the body; None: no option reads the content
+    cdef object grpc            # the GrpcWebBody that reads it; None: it is none of gRPC-Web, or has no body
     cdef uint64_t anomalies
     cdef uint64_t first_ns      # time of the frame with its first byte
     cdef uint64_t last_ns       # … with its last byte so far

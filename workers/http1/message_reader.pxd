@@ -11,6 +11,7 @@ from workers.http1.resync cimport Input
 from workers.core.limits cimport Limits
 from workers.http1.message cimport Message
 from workers.core.counters cimport Tally
+from workers.tcp.stream cimport Stream
 
 
 cdef enum Step:
@@ -27,6 +28,7 @@ cdef class MessageReader(ChunkReader):
     cdef int joins              # pieces that were tried as the middle of HTTP/2
     cdef int64_t tried          # … offset of the last one
     cdef bint begun             # the reader has examined its first bytes
+    cdef bint behind_proxy      # a header of the PROXY protocol stands before its first message
     cdef bint cut               # the head in AFTER_HEAD is cut off: no body can be framed behind it
     cdef bint lost_bytes        # bytes between messages are missing since the last message
     cdef bint headless          # the other side sent an HTTP/0.9 request: its response may have no head
@@ -59,6 +61,7 @@ cdef class MessageReader(ChunkReader):
     cdef Step parse_partial_head(self, Limits limits, Tally tally) except <Step>-1
     cdef Step settle(self, Limits limits, Tally tally) except <Step>-1
     cdef bint line_is_good(self) except -1
+    cdef int judge_kept(self, const Stream* other, int64_t heard, bint asks, Limits limits, Tally tally) except -1
     cdef int lose(self, const uint8_t* p, size_t size, Tally tally) except -1
     cdef int leave(self, State state, Tally tally) except -1
     cdef int foreign(self, int kind) except -1

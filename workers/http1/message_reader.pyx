@@ -40,14 +40,14 @@ cdef enum:
     TAB = 9
 
 
-cdef bint is_good(Message message, uint32_t max_headers) except -1:
+cdef bint is_good(Message message, uint32_t max_headers, bint behind_proxy) except -1:
     """Parse message.head; return whether may_start() accepts such a head in one piece and byte by byte.
 
-    The preface of HTTP/2 only looks like one.
+    The preface of HTTP/2 only looks like one. Behind a header of the PROXY protocol it counts, and ends HTTP/1.
     """
     return message.parse(max_headers) != HEAD_BAD and (not message.is_request or (
         message.method.length <= LONGEST_METHOD
-        and not begins_http2(<const uint8_t*>message.head, len(message.head))))
+        and (behind_proxy or not begins_http2(<const uint8_t*>message.head, len(message.head)))))
 
 
 cdef void account(MessageReader reader, Tally tally) noexcept:
@@ -152,6 +152,7 @@ cdef class MessageReader(ChunkReader):
             tally.not_http_bytes[self.kind] += length
             self.partial = None
             self.state = START
+            self.behind_proxy = True
         elif self.state == PREFACE:                 # the gathered bytes begin another message
             self.partial = self.partial[:before].lstrip(b"\r\n")
             self.blank = len(self.partial) < <Py_ssize_t>before
@@ -204,7 +205,7 @@ cdef class MessageReader(ChunkReader):
             size = head_end(source.p, room, &self.scanned)
             if size:
                 message.head = source.p[:size]
-                if not is_good(message, limits.max_headers) or self.unlikely(message):
+                if not is_good(message, limits.max_headers, self.behind_proxy) or self.unlikely(message):
                     if self.headless:
                         return self.begin_http09_response(tally)
                     self.lose(source.p, size, tally)
@@ -237,7 +238,7 @@ cdef class MessageReader(ChunkReader):
             return self.begin_http09_response(tally)
         if size:
             message.head = bytes(self.partial[:size])
-            is_good(message, limits.max_headers)    # the first line is good, so the head is
+            is_good(message, limits.max_headers, self.behind_proxy)     # the first line is good, so the head is
             self.partial = None
             use(self, source, size - before)
             message.head_end = source.offset
@@ -266,7 +267,7 @@ cdef class MessageReader(ChunkReader):
         cdef Message trial = Message.__new__(Message)
         cdef Py_ssize_t size = self.partial.find(b"\n") + 1
         trial.head = bytes(self.partial[:size])
-        if not is_good(trial, 0) or self.unlikely(trial):
+        if not is_good(trial, 0, self.behind_proxy) or self.unlikely(trial):
             return False
         self.versionless = trial.is_request and trial.major == 0 and size == len(self.partial)
         return True
@@ -277,8 +278,21 @@ cdef class MessageReader(ChunkReader):
         Such places are the first bytes of a capture that begins in the middle, which may be of a body, and a side beside
         another protocol.
         """
-        cdef bint doubted = self.midstream or (self.beside != OTHER and not self.http)
+        cdef bint doubted = self.midstream or (self.beside != OTHER and not self.http and not self.behind_proxy)
         return doubted and message.anomalies & (UNKNOWN_METHOD | MISSING_VERSION) != 0
+
+    cdef int judge_kept(self, const Stream* other, int64_t heard, bint asks, Limits limits, Tally tally) except -1:
+        """Judge the kept bytes of a lost reader: a start line may be the only captured part of a head.
+
+        It counts if three facts hold. It begins a segment. The other side's last bytes acknowledge all bytes before it, and
+        none of it: `heard`. Its own frame acknowledges all of those. Such a message answers the other side, or asks again.
+        """
+        cdef Input nothing
+        if self.find_cut(limits) and self.candidate_first and asks == self.candidate_request and heard == self.candidate \
+                and other.next - other.finished <= self.candidate_ack <= other.next:
+            nothing.p = nothing.end = NULL
+            self.trust(True, &nothing, tally)
+        return 0
 
     cdef int found_http(self) except -1:
         """Adopt HTTP for this side, because the other side speaks it."""
@@ -293,6 +307,7 @@ cdef class MessageReader(ChunkReader):
     cdef Step end_head(self, Tally tally) except <Step>-1:
         """Return HEAD for a message whose head is whole."""
         self.http = True
+        self.behind_proxy = False
         self.midstream = False
         self.early = 0
         tally.started += 1
@@ -317,7 +332,7 @@ cdef class MessageReader(ChunkReader):
         """End a request line without a version as a whole request, because the other side sends bytes."""
         if self.state == IN_HEAD and self.versionless:
             self.message.head = bytes(self.partial)
-            is_good(self.message, limits.max_headers)
+            is_good(self.message, limits.max_headers, False)
             self.message.head_end = self.message.start + len(self.partial)
             self.partial = None
             return self.end_head(tally)
@@ -392,7 +407,7 @@ cdef class MessageReader(ChunkReader):
             return NEED_MORE
         message.head = bytes(self.partial[:whole])
         message.head_end = message.start + len(self.partial)
-        if not is_good(message, limits.max_headers):
+        if not is_good(message, limits.max_headers, False):
             return NEED_MORE
         message.anomalies &= ~<uint64_t>HOST_MISSING    # Host may stand in the missing lines
         self.partial = None

@@ -16,6 +16,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr
 
 from workers.core.context cimport Context
+from workers.http1.grpc_web cimport body_reader
 from workers.http1.resync cimport Input
 from workers.http1.message_reader cimport CANDIDATE, END, ENDING, LOST, NEED_MORE, TUNNEL, MessageReader, Step, account
 from workers.http1.message cimport BODY_LEFT_OUT, BY_LENGTH, OVERLAP_CONFLICT, Message
@@ -96,8 +97,8 @@ cdef class SecondReading:
             self.requests.append(message)
             self.reader.frame(False, False)
             message.body = None
-            if cx.bodies is not None and self.reader.state != ENDING:
-                message.body = cx.bodies.begin(message.head, 0, self.bombs)
+            if self.reader.state != ENDING:
+                message.body = body_reader(message, self.bombs, cx)
 
     cdef bint too_many(self, Message message, Context cx) except -1:
         """Charge another request; return whether these requests, or all waiting messages, exceed a limit."""
@@ -174,7 +175,7 @@ cdef class SecondReading:
         request.last_ns = self.last_ns
         request.anomalies |= BODY_LEFT_OUT
         if request.body is not None:                # its BodyReader has seen bytes of other requests
-            request.body = cx.bodies.begin(request.head, 0, self.bombs)
+            request.body = body_reader(request, self.bombs, cx)
         return 0
 
     cdef int give_up(self, Tally tally) except -1:

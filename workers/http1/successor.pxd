@@ -10,4 +10,6 @@ from workers.tcp.stream cimport Piece
 
 cdef int succeed(Transport transport, int client, Message request, Message response, int index, int64_t client_at,
                  Context cx) except -1
+cdef bint is_preface(Message message) except -1
+cdef int enter_at_preface(Transport transport, int client, Message preface, bint server_seen, Context cx) except -1
 cdef bint resumes(Application application, MessageReader reader, int side, const Piece* piece, Context cx) except -1

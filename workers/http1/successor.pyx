@@ -6,6 +6,7 @@ A protocol to which HTTP/1 can upgrade has its line in succeed().
 from base64 import b64decode
 
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 from workers.core.context cimport Context
 from workers.core.counters cimport OTHER
@@ -13,7 +14,7 @@ from workers.detect.detector cimport Tunnel, enter_tunnel
 from workers.http1.message cimport Message
 from workers.http1.message_reader cimport LOST, MessageReader
 from workers.http1.transaction cimport field_of, tunnel_protocol
-from workers.http2.application cimport enter_http2
+from workers.http2.application cimport Http2, enter_http2
 from workers.http2.joining cimport join_http2
 from workers.tcp.application cimport LOW, Application, Transport
 from workers.tcp.stream cimport Piece
@@ -22,6 +23,9 @@ from workers.websocket.connection cimport open_websocket
 
 cdef enum:
     MOST_JOINS = 32             # pieces of a side that are tried
+    PREFACE_HEAD = 18           # bytes of the preface of HTTP/2 that look like the head of a request
+
+cdef bytes PREFACE_LINE = b"PRI * HTTP/2.0"
 
 ABOUT_THE_CONNECTION = (b"connection", b"upgrade", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding")
 
@@ -50,6 +54,32 @@ cdef int succeed(Transport transport, int client, Message request, Message respo
                            0 if request is None else request.first_ns, 0 if request is None else request.last_ns,
                            b"" if request is None else settings_of(request), ahead, cx)
     return transport.become(Tunnel.__new__(Tunnel))
+
+
+cdef bint is_preface(Message message) except -1:
+    """Return whether a head is the beginning of the preface of HTTP/2 (RFC 9113 section 3.4)."""
+    return message.head.rstrip(b"\r\n") == PREFACE_LINE and message.head_end - message.start == PREFACE_HEAD
+
+
+cdef int enter_at_preface(Transport transport, int client, Message preface, bint server_seen, Context cx) except -1:
+    """Read a connection as HTTP/2 from its preface on, of which HTTP/1 has read the beginning.
+
+    server_seen: bytes of the server were read before.
+    """
+    cdef Http2 application = Http2.__new__(Http2)
+    cdef Piece piece
+    memset(&piece, 0, sizeof(Piece))
+    piece.data = b"PRI * HTTP/2.0\r\n\r\n"
+    piece.length = PREFACE_HEAD
+    piece.offset = preface.start
+    piece.ts_ns = preface.first_ns
+    piece.peer_ack = preface.peer_ack
+    piece.has_ack = preface.peer_ack >= 0
+    transport.unsettled = False
+    transport.become(application)
+    application.begin(client, False, server_seen, cx)
+    application.begun[1 - client] = server_seen
+    return transport.pass_data(client, &piece, cx)
 
 
 cdef list fields_of(Message request):

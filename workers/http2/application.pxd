@@ -4,12 +4,14 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from workers.core.context cimport Context
 from workers.http2.session cimport Session
+from workers.http2.tunnels cimport Tunnels
 from workers.tcp.application cimport Application, Transport
 from workers.tcp.stream cimport Piece
 
 
 cdef class Http2(Application):
     cdef Session session        # None: no byte has come yet
+    cdef Tunnels tunnels
     cdef int client             # the side that sends requests
     cdef int kind               # of HTTP/2, a place in stats.NOT_HTTP
     cdef bint[2] begun          # by side: its first bytes were HTTP/2

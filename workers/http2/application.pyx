@@ -10,7 +10,6 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from workers.core.context cimport Context
 from workers.core.counters cimport JOINED_CONNECTIONS, SPEAKS_OTHER
 from workers.detect.detector cimport Protocols
-from workers.http2.anomalies cimport OVERLAP_CONFLICT
 from workers.http2.connection cimport Http2Connection
 from workers.http2.detection cimport begins_preface
 from workers.http2.exchange cimport CLIENT, SERVER, section_of
@@ -18,6 +17,7 @@ from workers.http2.frames cimport FRAME_HEADER, SETTINGS
 from workers.http2.header_list cimport REQUEST_SECTION, HeaderList
 from workers.http2.hpack cimport HpackDecoder
 from workers.http2.session cimport Session
+from workers.http2.tunnels cimport Tunnels
 from workers.tcp.application cimport LOW, Application, Transport
 from workers.tcp.stream cimport Piece
 
@@ -108,8 +108,9 @@ cdef class Http2(Application):
         self.session = Session(Http2Connection(
             client_joined, server_joined, stream_limit=cx.limits.max_streams, block_limit=cx.limits.max_head_bytes,
             held_limit=cx.limits.max_streams_bytes), cx.tally)
-        self.session.flow = transport.flow_of(client == LOW)
-        self.session.first_index = self.session.flow.transactions
+        self.session.connection.flow = transport.flow_of(client == LOW)
+        self.tunnels = Tunnels.__new__(Tunnels, cx, self.session, transport, client)
+        self.session.connection.readers = self.tunnels
         cx.tally.http2[JOINED_CONNECTIONS] += client_joined or server_joined
         cx.tally.spoke(&transport.spoken, SPEAKS_OTHER + self.kind)
         return 0
@@ -151,10 +152,12 @@ cdef class Http2(Application):
 
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
         self.lost[side] = self.lost[side] or not self.begun[side]
-        return self.session.skip(self.speaker(side), count, cx)
+        self.session.skip(self.speaker(side), count, cx)
+        (<Transport>self.transport).unsettled = self.waits()
+        return 0
 
     cdef int on_conflict(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
-        return self.session.mark(self.speaker(side), start, stop, OVERLAP_CONFLICT * <uint64_t>marks)
+        return self.session.mark(self.speaker(side), start, stop, marks)
 
     cdef int yield_to_fallback(self, int side, Context cx) except -1:
         """Give the connection to the fallback: this side begins unlike HTTP/2, which the other one has spoken in vain."""
@@ -173,10 +176,11 @@ cdef class Http2(Application):
         return self.session.close(self.speaker(side), cx)
 
     cdef bint waits(self) noexcept:
-        return self.session.connection.resets.done < self.session.connection.resets.count
+        return self.session.connection.resets.done < self.session.connection.resets.count or self.tunnels.waiting != 0
 
     cdef int on_time(self, Context cx) except -1:
         self.session.connection.on_time(cx.now - cx.skew)
+        self.tunnels.on_time()
         return self.session.settle(cx)
 
     cdef int on_close(self, Context cx) except -1:

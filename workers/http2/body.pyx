@@ -2,11 +2,13 @@
 """The bodies of an HTTP/2 exchange: the bytes of DATA go to a BodyReader if events describe the content of bodies."""
 from cpython.buffer cimport PyBUF_READ
 from cpython.memoryview cimport PyMemoryView_FromMemory
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from workers.core.counters cimport Tally
 from workers.http2.anomalies cimport BODY_CODING_FAILED, BODY_CODING_UNKNOWN, BODY_LIMIT
-from workers.http2.exchange cimport CLIENT, Exchange, HeaderSection
+from workers.http2.exchange cimport CLIENT, Exchange, Half, HeaderSection
+from workers.http2.frames cimport FrameReader
+from workers.http2.grpc cimport lose_messages, take_messages
 from workers.http2.header_list cimport CONTENT_ENCODING, CONTENT_TYPE
 
 cdef enum:                      # places in stats.BODY_OUTCOMES
@@ -33,19 +35,34 @@ cdef int begin_body(Exchange exchange, int side, HeaderSection section, bodies, 
     return 0
 
 
-cdef int take_body(Exchange exchange, int side, const uint8_t* p, uint64_t count) except -1:
-    """Give bytes of DATA to the BodyReader; they stay valid until its take() returns."""
-    reader = reader_of(exchange, side)
-    if reader is not None:
-        reader.take(PyMemoryView_FromMemory(<char*>p, <Py_ssize_t>count, PyBUF_READ))
-    return 0
+cdef int take_data(Exchange exchange, int side, FrameReader reader, uint64_t ts_ns) except -1:
+    """Give the part of DATA that a reader has read to whatever reads the body: its BodyReader, a tunnel, the count of gRPC.
 
-
-cdef int gap_in_body(Exchange exchange, int side) except -1:
-    """Report to the BodyReader that bytes were not captured."""
-    reader = reader_of(exchange, side)
-    if reader is not None:
-        reader.gap()
+    It may be missing. Its bytes stay valid until they have been read. Return the bytes of memory that the exchange keeps.
+    """
+    cdef Half* half = &exchange.halves[side]
+    half.body_bytes += reader.body_bytes
+    half.missing += reader.missing
+    if reader.body_inexact:
+        half.loss = True
+    if exchange.tunnel is not None:
+        if reader.missing:
+            exchange.tunnel.lose(side, reader.missing)
+        elif reader.body_bytes:
+            exchange.tunnel.take(side, reader.body, reader.body_bytes, ts_ns)
+        if reader.body_inexact:
+            exchange.tunnel.lose_place(side)
+        return 0
+    content = reader_of(exchange, side)
+    if content is not None and reader.missing:
+        content.gap()
+    elif content is not None and reader.body_bytes:
+        content.take(PyMemoryView_FromMemory(<char*>reader.body, <Py_ssize_t>reader.body_bytes, PyBUF_READ))
+    if not exchange.grpc:
+        return 0
+    if not reader.missing:
+        return take_messages(exchange, side, reader.body, reader.body_bytes)
+    lose_messages(&exchange.messages[side], reader.missing)
     return 0
 
 

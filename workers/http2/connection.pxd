@@ -3,11 +3,13 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.core.counters cimport HTTP2_COUNTS
+from workers.core.flow cimport Flow
 from workers.http2.exchange cimport Exchange, HeaderSection
 from workers.http2.frames cimport FrameReader, FrameStep
 from workers.http2.header_list cimport HeaderList, Section
 from workers.http2.hpack cimport HpackDecoder
 from workers.http2.recent_resets cimport RecentResets
+from workers.http2.stream_reader cimport StreamReaders
 
 cdef class Http2Connection:
     cdef FrameReader client_reader
@@ -34,10 +36,16 @@ cdef class Http2Connection:
     cdef uint64_t begun         # halves that count as messages
     cdef uint64_t[2] violations  # of the readers, when they were last counted
     cdef uint32_t opened        # exchanges begun
+    cdef Flow flow              # which numbers them
+    cdef StreamReaders readers  # make the readers of tunnels; None: nothing reads them
+    cdef uint32_t tunnels       # streams that have one
     cdef uint64_t anomalies     # of the connection, for the exchange that ends next
     cdef uint64_t marks         # anomalies of the bytes being read
     cdef int64_t offset         # of these bytes in their stream, and behind them
     cdef int64_t offset_end
+    cdef const uint8_t* bytes   # … and these bytes themselves
+    cdef int64_t peer_ack       # offset in the other stream that their frame acknowledged; -1: not known
+    cdef int marks_of_piece     # as in their Piece
     cdef object bodies          # Bodies, if options ask for the contents of bodies; else None
     cdef uint32_t bombs         # bodies that reached a limit of their own
     cdef int64_t goaway         # last stream id of the newest GOAWAY; -1: none was seen
@@ -47,8 +55,6 @@ cdef class Http2Connection:
     cdef int on_data(self, int side, const uint8_t* p, size_t size, uint64_t ts_ns) except -1
     cdef int upgraded(self, HeaderSection request, uint64_t first_ns, uint64_t last_ns) except -1
     cdef int note_violations(self, int side, FrameReader reader) noexcept
-    cdef int forget_partial(self, uint64_t ts_ns) except -1
-    cdef int empty_tables(self) noexcept
     cdef int on_gap(self, int side, uint64_t count, uint64_t ts_ns) except -1
     cdef int note_loss(self, int side) except -1
     cdef int on_close(self, int side, uint64_t ts_ns) except -1
@@ -71,5 +77,3 @@ cdef class Http2Connection:
     cdef int begin_half(self, int side, Exchange exchange) except -1
     cdef int end_half(self, int side, Exchange exchange) except -1
     cdef int finish(self, Exchange exchange) except -1
-    cdef size_t partial_bytes(self) noexcept
-    cdef size_t table_bytes(self) noexcept

@@ -12,19 +12,20 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.core.counters cimport (
-    BLOCKS, BLOCK_FAULTS, CUT_BLOCKS, FRAMING_LOSSES, RESETS, STRAY_FRAMES, STREAMS, STREAMS_ENDED,
+    BLOCKS, BLOCK_FAULTS, CUT_BLOCKS, FRAMING_LOSSES, RESETS, STRAY_FRAMES, STREAMS,
     STREAMS_GIVEN_UP, VIOLATIONS,
 )
+from workers.core.flow cimport Flow
 from workers.http2.anomalies cimport (
     BAD_HEADER_BLOCK, EARLY_RESPONSE, FRAME_ON_STREAM_0, HEADER_BLOCK_SPLIT, HEAD_TOO_LONG, HPACK_UNKNOWN_INDEX, RAPID_RESET,
     field_anomalies, length_differs,
 )
-from workers.http2.body cimport begin_body, end_body, gap_in_body, take_body
+from workers.http2.body cimport begin_body, end_body, take_data
 from workers.http2.exchange cimport CLIENT, NOT_RESET, SERVER, Exchange, Half, HeaderSection, section_of
 from workers.http2.frames cimport (
     BLOCK, BLOCK_LOST, BODY, CONTROL, GOAWAY, NEED_MORE, PASSED, RESUMED, SEARCHING, SETTINGS, FrameReader, FrameStep, Input,
 )
-from workers.http2.grpc cimport decide, recognize, skip_messages, take_messages
+from workers.http2.grpc cimport decide, recognize
 from workers.http2.header_list cimport (
     BAD_INDEX, FROM_CLIENT, FROM_SERVER, REQUEST_SECTION, RESPONSE_SECTION, SOUND, TRAILER_SECTION, Fault, HeaderList, Section,
 )
@@ -76,6 +77,8 @@ cdef class Http2Connection:
         self.searches[CLIENT] = self.client_reader.searches
         self.searches[SERVER] = self.server_reader.searches
         self.resets = RecentResets()
+        self.flow = Flow.__new__(Flow)
+        self.peer_ack = -1
         self.streams = {}
         self.out = []
         self.max_streams = max(stream_limit, <uint32_t>1)
@@ -103,6 +106,7 @@ cdef class Http2Connection:
         source.end = p + size
         source.ts_ns = ts_ns
         self.offset_end = self.offset + <int64_t>size
+        self.bytes = p
         while True:
             step = reader.step(&source)
             if reader.searches != self.searches[side]:
@@ -141,6 +145,10 @@ cdef class Http2Connection:
         self.searches[side] = self.reader(side).searches
         self.losses[side] += 1
         self.totals[FRAMING_LOSSES] += 1
+        if self.tunnels:
+            for exchange in list(self.streams.values()):
+                if (<Exchange>exchange).tunnel is not None:
+                    (<Exchange>exchange).tunnel.lose_place(side)
         # The lost bytes may have held SETTINGS that allow the other side a larger table.
         self.decoder(1 - side).announced = max(self.decoder(1 - side).announced, <size_t>MAX_TABLE_BYTES)
         return 0
@@ -162,7 +170,6 @@ cdef class Http2Connection:
         """Handle a step of a reader."""
         cdef FrameReader reader = self.reader(side)
         cdef Exchange exchange
-        cdef Half* half
         if step == BODY:
             exchange = self.streams.get(reader.stream)
             if exchange is None:
@@ -170,22 +177,9 @@ cdef class Http2Connection:
                 reader.wire_bytes = 0
                 return 0
             self.count(side, exchange, ts_ns)
-            half = &exchange.halves[side]
-            half.body_bytes += reader.body_bytes
-            half.missing += reader.missing
-            if reader.missing:
-                gap_in_body(exchange, side)
-            elif reader.body_bytes:
-                take_body(exchange, side, reader.body, reader.body_bytes)
-            if exchange.grpc:
-                if reader.missing:
-                    skip_messages(exchange, side, reader.missing)
-                else:
-                    self.keep(exchange, take_messages(exchange, side, reader.body, reader.body_bytes))
-            if reader.body_inexact:
-                half.loss = True
+            self.keep(exchange, take_data(exchange, side, reader, ts_ns))
             if reader.stream_ends:
-                half.whole = True
+                exchange.halves[side].whole = True
                 self.end_half(side, exchange)
         elif step == BLOCK:
             self.read_block(side, ts_ns)
@@ -257,6 +251,8 @@ cdef class Http2Connection:
             return 0
         exchange.anomalies |= anomalies | field_anomalies(scratch)
         self.count(side, exchange, ts_ns)
+        if exchange.connects and side == SERVER and not exchange.granted and self.readers is not None:
+            self.readers.grant(exchange)
         if reader.stream_ends:
             exchange.halves[side].whole = True
             self.end_half(side, exchange)
@@ -270,10 +266,13 @@ cdef class Http2Connection:
         if not half.begun:
             half.begun = True
             self.begun += 1
-        if side == SERVER and exchange.halves[CLIENT].begun and not exchange.halves[CLIENT].ended:
+        if side == SERVER and exchange.halves[CLIENT].begun and not exchange.halves[CLIENT].ended and not exchange.connects:
             exchange.anomalies |= EARLY_RESPONSE
         recognize(exchange, fields)
-        if self.bodies is not None and not fields.unknown and not fields.left_out and not self.reader(side).block_ends_stream:
+        if side == CLIENT:
+            exchange.connects = section.is_connect()
+        if self.bodies is not None and not exchange.connects and not fields.unknown and not fields.left_out \
+                and not self.reader(side).block_ends_stream:
             begin_body(exchange, side, section, self.bodies, self.bombs)
         return 0
 
@@ -477,7 +476,9 @@ cdef class Http2Connection:
         exchange.losses[CLIENT] = self.losses[CLIENT] - (self.client_reader.state == SEARCHING)
         exchange.losses[SERVER] = self.losses[SERVER] - (self.server_reader.state == SEARCHING)
         self.streams[stream_id] = exchange
-        exchange.index = self.opened
+        exchange.flow = self.flow
+        exchange.index = self.flow.transactions
+        self.flow.transactions += 1
         self.opened += 1
         self.totals[STREAMS] += 1
         return exchange
@@ -495,6 +496,8 @@ cdef class Http2Connection:
             exchange.halves[side].ended = True
             if exchange.losses[side] != self.losses[side]:
                 exchange.halves[side].loss = True
+            if exchange.tunnel is not None:
+                exchange.tunnel.end(side, exchange.halves[side].whole)
         if exchange.halves[1 - side].ended:
             self.finish(exchange)
         return 0
@@ -508,11 +511,14 @@ cdef class Http2Connection:
             if not exchange.halves[side].ended and exchange.losses[side] != self.losses[side]:
                 exchange.halves[side].loss = True
             end_body(exchange, side, &self.bombs)
+        if exchange.tunnel is not None:
+            exchange.tunnel.close()
+            exchange.tunnel = None
+            self.tunnels -= 1
         decide(exchange)
         exchange.anomalies |= self.anomalies | length_differs(exchange)
         self.anomalies = 0
         self.held -= exchange.weight
-        self.totals[STREAMS_ENDED] += 1
         self.out.append(exchange)
         return 0
 
@@ -526,29 +532,6 @@ cdef class Http2Connection:
         exchange.halves[CLIENT].ended = exchange.halves[CLIENT].whole = True
         self.highest_request = 1
         return 0
-
-    cdef int forget_partial(self, uint64_t ts_ns) except -1:
-        """Drop the bytes of unfinished header blocks and searches."""
-        cdef int side
-        for side in range(2):
-            step = self.reader(side).forget()
-            if step != NEED_MORE:
-                self.handle(side, step, ts_ns)
-        return 0
-
-    cdef int empty_tables(self) noexcept:
-        """Drop the header tables; references to their entries are unknown from now on."""
-        self.client_decoder.empty()
-        self.server_decoder.empty()
-        return 0
-
-    cdef size_t partial_bytes(self) noexcept:
-        """Return the bytes of unfinished header blocks and searches in memory."""
-        return self.client_reader.allocated() + self.server_reader.allocated()
-
-    cdef size_t table_bytes(self) noexcept:
-        """Return the bytes of header tables in memory."""
-        return self.client_decoder.allocated() + self.server_decoder.allocated()
 
     # For tests and tools: the same from Python.
 
@@ -586,7 +569,8 @@ cdef class Http2Connection:
             "opened": self.opened, "open": len(self.streams), "evicted": self.totals[STREAMS_GIVEN_UP],
             "reset": self.totals[RESETS] + self.totals[RESETS + SERVER], "strays": self.totals[STRAY_FRAMES],
             "faults": self.totals[BLOCK_FAULTS], "cut_blocks": self.totals[CUT_BLOCKS], "held_bytes": self.held,
-            "memory": self.partial_bytes() + self.table_bytes() + self.held, "goaway": self.goaway,
+            "memory": self.held + self.client_reader.allocated() + self.server_reader.allocated()
+            + self.client_decoder.allocated() + self.server_decoder.allocated(), "goaway": self.goaway,
         }
         for place, name in enumerate(_CERTAINTIES):
             made[f"blocks.{name}"] = self.totals[BLOCKS + place]

@@ -18,13 +18,15 @@ from workers.events.event_body cimport EventBody
 from workers.events.http_json cimport HeaderChoice, put_bool, put_mime_type, told_body, topic_of_status
 from workers.events.json_text cimport put, put_bytes, put_number, put_text
 from workers.events.record_encoder cimport RecordEncoder, put_capture
+from workers.events.rpc_json cimport CallSide, put_grpc, put_rpc
 from workers.events.url_json cimport Text, put_url
 from workers.http2.exchange cimport CLIENT, IS_GRPC, NOT_RESET, SERVER, Exchange, Half, HeaderSection
-from workers.http2.grpc cimport message_of, status_name, status_of
+from workers.http2.grpc cimport message_of, status_of
 from workers.http2.header_list cimport (
     AUTHORITY, CONTENT_TYPE, HOST, METHOD, NO_ENTRY, PATH, REFERER, SCHEME, USER_AGENT, Certainty, Field,
 )
 from workers.http2.header_table cimport NAME_UNKNOWN, VALUE_UNKNOWN
+from workers.http2.tunnels cimport tunnel_name
 
 from appliance.stats.names import HTTP2_CERTAINTIES, HTTP2_SIDES, PAIRINGS
 from workers.events.http_json import anomalies_json
@@ -189,6 +191,8 @@ cdef class ExchangeEncoder(RecordEncoder):
         """Write the fields outside ECS: how certain the event is, and its timing."""
         cdef Half* request = &exchange.halves[CLIENT]
         cdef Half* response = &exchange.halves[SERVER]
+        cdef bytes name
+        cdef CallSide request_side, response_side
         cdef bint sent = exchange.request is not None and request.whole and not request.loss and request.first_ns != 0
         out = put_number(put(put_connection(out, exchange.flow), b'"transaction":'), exchange.index)
         out = put_bytes(put(out, b',"pairing":"'), <bytes>PAIRING_TEXT[exchange.pairing])
@@ -207,8 +211,15 @@ cdef class ExchangeEncoder(RecordEncoder):
             out = put_number(out, response.last_ns - min(response.first_ns, response.last_ns))
         out = put_capture(put(out, b"},"), exchange.flow)
         out = self.http2(out, exchange)
+        if exchange.granted:
+            name = tunnel_name(exchange) or b"unknown"
+            out = put(out, b',"tunnel":{"protocol":"')
+            out = put_text(out, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+            out = put(out, b'"}')
         if exchange.grpc == IS_GRPC:
-            out = put_grpc(out, exchange)
+            request_side = side_of(exchange, CLIENT)
+            response_side = side_of(exchange, SERVER)
+            out = put_grpc(out, &request_side, &response_side, message_of(exchange))
         if exchange.anomalies:
             out = put_bytes(put(out, b',"anomalies":'), <bytes>anomalies_json(exchange.anomalies))
         if exchange.informational is not None:
@@ -217,29 +228,12 @@ cdef class ExchangeEncoder(RecordEncoder):
         return put(out, b"}")
 
     cdef uint8_t* rpc(self, uint8_t* out, Exchange exchange) except NULL:
-        """Write rpc: the method is the last part of :path, its service the one before."""
-        cdef Text path, service
-        cdef bytes status = status_of(exchange)
-        out = put(out, b'"rpc":{"system":"grpc"')
+        """Write rpc."""
+        cdef Text path
         path.p = NULL
         if exchange.request is not None:
             path = self.text(exchange.request, PATH)
-        if path.p != NULL and path.size > 2 and path.p[0] == 47:
-            service.p = path.p + 1
-            service.size = path.size - 2
-            while service.size and service.p[service.size] != 47:
-                service.size -= 1
-            if service.size:
-                out = put_text(put(out, b',"service":"'), service.p, service.size)
-                out = put(out, b'","method":"')
-                out = put_text(out, service.p + service.size + 1, path.size - service.size - 2)
-                out = put(out, b'"')
-        if status is not None:
-            status = status_name(status)
-            out = put(out, b',"response":{"status_code":"')
-            out = put_text(out, <const uint8_t*>PyBytes_AS_STRING(status), PyBytes_GET_SIZE(status))
-            out = put(out, b'"}')
-        return put(out, b"},")
+        return put_rpc(out, path, status_of(exchange))
 
     cdef uint8_t* http2(self, uint8_t* out, Exchange exchange) except NULL:
         """Write appliance.http2."""
@@ -279,25 +273,14 @@ cdef const char* outcome_of(Exchange exchange, int status) except NULL:
     return b"success" if status < 400 else b"failure"
 
 
-cdef uint8_t* put_grpc(uint8_t* out, Exchange exchange) except NULL:
-    """Write appliance.grpc. A side whose messages a gap may hide is absent."""
-    cdef bytes message = message_of(exchange)
-    cdef int side
-    out = put(out, b',"grpc":{')
-    for side in range(2):
-        if (exchange.request if side == CLIENT else exchange.response) is None or exchange.halves[side].loss \
-                or exchange.messages[side].lost:
-            continue
-        out = put(out, b'"request":{"messages":' if side == CLIENT else b'"response":{"messages":')
-        out = put_number(out, exchange.messages[side].count)
-        out = put_number(put(out, b',"bytes":'), exchange.messages[side].bytes)
-        out = put(out, b"},")
-    if message is not None:
-        out = put_text(put(out, b'"message":"'), <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
-        out = put(out, b'",')
-    if out[-1] == 44:
-        out -= 1
-    return put(out, b"}")
+cdef CallSide side_of(Exchange exchange, int side) noexcept:
+    """Return what is known of the messages of a side."""
+    cdef CallSide found
+    cdef HeaderSection section = exchange.request if side == CLIENT else exchange.response
+    found.known = section is not None and not exchange.halves[side].loss and not exchange.messages[side].lost
+    found.messages = exchange.messages[side].count
+    found.bytes = exchange.messages[side].bytes
+    return found
 
 
 cdef bytes error_name(uint32_t code):

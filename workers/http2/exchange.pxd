@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.core.flow cimport Flow
 from workers.http2.header_list cimport Certainty, Field, HeaderList
+from workers.http2.stream_reader cimport StreamReader
 
 cdef enum:                      # a side of a connection, and the half of an exchange that it sends
     CLIENT = 0
@@ -27,6 +28,7 @@ cdef class HeaderSection:
     cdef const Field* find(self, uint8_t token) noexcept
     cdef object value(self, uint8_t token)
     cdef int status(self) noexcept
+    cdef bint is_connect(self) noexcept
 
 
 cdef HeaderSection section_of(HeaderList fields)
@@ -81,6 +83,9 @@ cdef class Exchange:
     cdef bint pushed                # it was promised by the server
     cdef bint upgraded              # its request was HTTP/1.1 (RFC 7540 section 3.2)
     cdef bint evicted               # it was ended by a limit
+    cdef bint connects              # the method is CONNECT
+    cdef bint granted               # … and the status 2xx: DATA is a tunnel
+    cdef StreamReader tunnel        # reads that; None: nothing does
     cdef uint32_t[2] losses         # of its connection, by CLIENT and SERVER, when it began
     cdef uint32_t weight            # bytes of its header sections
     cdef object request_body        # the BodyReader of the body; None: nothing reads it

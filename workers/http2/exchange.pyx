@@ -3,9 +3,9 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
-from workers.http2.header_list cimport STATUS, Field, HeaderList
+from workers.http2.header_list cimport METHOD, STATUS, Field, HeaderList
 from workers.http2.header_table cimport NAME_UNKNOWN, VALUE_UNKNOWN
 from workers.http2.static_table cimport token_by_name
 
@@ -45,6 +45,12 @@ cdef class HeaderSection:
         if not (c"1" <= p[0] <= c"9" and c"0" <= p[1] <= c"9" and c"0" <= p[2] <= c"9"):
             return 0
         return 100 * (p[0] - c"0") + 10 * (p[1] - c"0") + p[2] - c"0"
+
+    cdef bint is_connect(self) noexcept:
+        """Return whether :method is known to be CONNECT."""
+        cdef const Field* field = self.find(METHOD)
+        return field != NULL and not field.flags & VALUE_UNKNOWN and field.value_length == 7 \
+            and memcmp(self.data + field.value_at, b"CONNECT", 7) == 0
 
     def get(self, bytes name not None):
         """Return the value of the first field of this name; None: there is none, or it is unknown."""

@@ -16,12 +16,6 @@ cdef enum:
     TRAILERS = 0x80             # flag of gRPC-Web
     MOST_TRAILERS = 4096        # bytes kept of these
 
-STATUSES = (                    # github.com/grpc/grpc, doc/statuscodes.md, by number
-    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
-    "DATA_LOSS", "UNAUTHENTICATED",
-)
-
 
 cdef int recognize(Exchange exchange, HeaderList fields) noexcept:
     """Note what the header fields of a request or response say about gRPC."""
@@ -42,8 +36,16 @@ cdef int recognize(Exchange exchange, HeaderList fields) noexcept:
 
 cdef int take_messages(Exchange exchange, int side, const uint8_t* p, uint64_t count) except -1:
     """Count the messages in the next bytes of DATA; return the bytes of memory that the exchange keeps from now on."""
-    cdef Messages* messages = &exchange.messages[side]
-    cdef int kept = 0
+    cdef bytearray before = exchange.web_trailers
+    exchange.web_trailers = read_messages(&exchange.messages[side], p, count, before, side == SERVER)
+    return MOST_TRAILERS if before is None and exchange.web_trailers is not None else 0
+
+
+cdef bytearray read_messages(Messages* messages, const uint8_t* p, uint64_t count, bytearray trailers, bint web):
+    """Count the messages in the next bytes; return the trailers of gRPC-Web so far, or None.
+
+    trailers: those before; None: there were none. web: a message with the flag TRAILERS has them.
+    """
     cdef uint64_t take
     while count and not messages.lost:
         if messages.prefix_size < PREFIX:
@@ -57,16 +59,15 @@ cdef int take_messages(Exchange exchange, int side, const uint8_t* p, uint64_t c
             messages.left = (<uint64_t>messages.prefix[1] << 24 | <uint64_t>messages.prefix[2] << 16
                              | <uint64_t>messages.prefix[3] << 8 | messages.prefix[4])
         take = min(count, messages.left)
-        if messages.prefix[0] & TRAILERS and side == SERVER and take:
-            if exchange.web_trailers is None:
-                exchange.web_trailers = bytearray()
-                kept = MOST_TRAILERS
-            exchange.web_trailers += p[:min(take, <uint64_t>(MOST_TRAILERS - len(exchange.web_trailers)))]
+        if messages.prefix[0] & TRAILERS and web and take:
+            if trailers is None:
+                trailers = bytearray()
+            trailers += p[:min(take, <uint64_t>(MOST_TRAILERS - len(trailers)))]
         p += take
         count -= take
         messages.left -= take
         end_message(messages)
-    return kept
+    return trailers
 
 
 cdef inline int end_message(Messages* messages) noexcept nogil:
@@ -80,9 +81,8 @@ cdef inline int end_message(Messages* messages) noexcept nogil:
     return 0
 
 
-cdef int skip_messages(Exchange exchange, int side, uint64_t count) noexcept:
-    """Skip lost bytes of DATA, exactly if they are of one message."""
-    cdef Messages* messages = &exchange.messages[side]
+cdef int lose_messages(Messages* messages, uint64_t count) noexcept:
+    """Skip lost bytes, exactly if they are of one message."""
     if count == 0:
         return 0
     if messages.prefix_size < PREFIX or count > messages.left:
@@ -108,11 +108,15 @@ cdef object trailer(Exchange exchange, uint8_t token, bytes name):
             value = section.value(token)
             if value is not None:
                 return value
-    if exchange.web_trailers is not None:
-        for line in bytes(exchange.web_trailers).split(b"\r\n"):
-            found, colon, value = line.partition(b":")
-            if colon and found.strip().lower() == name:
-                return value.strip()
+    return None if exchange.web_trailers is None else trailer_in(exchange.web_trailers, name)
+
+
+cdef bytes trailer_in(bytearray trailers, bytes name):
+    """Return a field of the trailers in a body of gRPC-Web; None: it is not among them."""
+    for line in bytes(trailers).split(b"\r\n"):
+        found, colon, value = line.partition(b":")
+        if colon and found.strip().lower() == name:
+            return value.strip()
     return None
 
 
@@ -124,10 +128,3 @@ cdef object status_of(Exchange exchange):
 cdef bytes message_of(Exchange exchange):
     """Return grpc-message as sent; None: there is none, or it is not known."""
     return trailer(exchange, GRPC_MESSAGE, b"grpc-message")
-
-
-cdef bytes status_name(bytes status):
-    """Return the name of a status; of an unknown one what was sent."""
-    if status.isdigit() and len(status) < 3 and int(status) < len(STATUSES):
-        return STATUSES[int(status)].encode()
-    return status

@@ -8,12 +8,13 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 from workers.core.context cimport Context
-from workers.core.counters cimport CLASSES_END, METHODS_END, TABLES_EMPTIED, Tally
+from workers.core.counters cimport CLASSES_END, METHODS_END, STREAMS_DROPPED, STREAMS_REPORTED, TABLES_EMPTIED, Tally
 from workers.core.waiting_budget cimport Holder
 from workers.http2.anomalies cimport OVERLAP_CONFLICT
 from workers.http2.body cimport count_body
 from workers.http2.connection cimport Http2Connection
 from workers.http2.exchange cimport CLIENT, SERVER, Exchange, Half
+from workers.http2.frames cimport NEED_MORE
 from workers.http2.header_list cimport METHOD
 from workers.tcp.stream cimport Piece
 
@@ -52,13 +53,16 @@ cdef class Session(Holder):
         cdef uint64_t first, last
         self.connection.bodies = cx.bodies
         self.seen_ns[side] = piece.ts_ns
+        self.connection.peer_ack = piece.peer_ack
         if piece.marks:
             first = <uint64_t>min(max(piece.marked_from - piece.offset, 0), <int64_t>piece.length)
             last = <uint64_t>min(max(piece.marked_to - piece.offset, <int64_t>first), <int64_t>piece.length)
             self.take_part(side, piece, 0, first)
             self.connection.marks = OVERLAP_CONFLICT * <uint64_t>piece.marks
+            self.connection.marks_of_piece = piece.marks
             self.take_part(side, piece, first, last)
             self.connection.marks = 0
+            self.connection.marks_of_piece = 0
             self.take_part(side, piece, last, piece.length)
         else:
             self.take_part(side, piece, 0, piece.length)
@@ -82,19 +86,21 @@ cdef class Session(Holder):
         self.connection.on_close(side, self.seen_ns[side])
         return self.settle(cx)
 
-    cdef int mark(self, int side, int64_t start, int64_t stop, uint64_t anomalies) except -1:
-        """Mark the open exchanges whose frames of a side lie around these bytes."""
+    cdef int mark(self, int side, int64_t start, int64_t stop, int marks) except -1:
+        """Mark the open exchanges whose frames of a side lie around these bytes. marks: as in a Piece."""
         cdef Exchange exchange
         cdef Half* half
-        for exchange in self.connection.streams.values():
+        for exchange in list(self.connection.streams.values()):
             half = &exchange.halves[side]
             if half.first_ns and half.first_at < stop and start < half.last_at:
-                exchange.anomalies |= anomalies
+                exchange.anomalies |= OVERLAP_CONFLICT * <uint64_t>marks
+                if exchange.tunnel is not None:
+                    exchange.tunnel.mark(side, start, stop, marks)
         return 0
 
     cdef bint give_up(self, Tally tally, list out) except -1:
-        """End the oldest exchange. Return False if there is only one."""
-        if len(self.connection.streams) < 2 or not self.connection.evict(None):
+        """End the oldest exchange. Return False if there is only one, or a tunnel in one of them is reading."""
+        if self.inside or len(self.connection.streams) < 2 or not self.connection.evict(None):
             return False
         tally.given_up += 1
         self.count(tally)
@@ -108,10 +114,11 @@ cdef class Session(Holder):
             self.hand_out(tally, cx.out)
         self.count(tally)
         if tally.head_bytes > cx.limits.max_total_head_bytes and self.partial:
-            self.connection.forget_partial(max(self.seen_ns[CLIENT], self.seen_ns[SERVER]))
+            self.forget_partial(max(self.seen_ns[CLIENT], self.seen_ns[SERVER]))
             self.count(tally)
         if tally.table_bytes > cx.limits.max_total_table_bytes and self.tables:
-            self.connection.empty_tables()
+            self.connection.client_decoder.empty()  # references to their entries are unknown from now on
+            self.connection.server_decoder.empty()
             tally.http2[TABLES_EMPTIED] += 1
             self.count(tally)
         if self.held >= self.file_at:
@@ -120,14 +127,27 @@ cdef class Session(Holder):
             cx.in_flight.make_room(cx.limits.max_total_waiting_bytes, tally, cx.out)
         return 0
 
+    cdef int forget_partial(self, uint64_t ts_ns) except -1:
+        """Drop the bytes of unfinished header blocks and searches."""
+        cdef int side
+        for side in range(2):
+            step = self.connection.reader(side).forget()
+            if step != NEED_MORE:
+                self.connection.handle(side, step, ts_ns)
+        return 0
+
     cdef int count(self, Tally tally) except -1:
         """Count what has changed since the last call."""
         cdef Http2Connection connection = self.connection
+        cdef uint64_t streams = <uint64_t>(len(connection.streams) + len(connection.out))
         cdef uint64_t held = connection.held + OBJECTS * <uint64_t>len(connection.streams)
         cdef uint64_t skipped = connection.client_reader.skipped_bytes + connection.server_reader.skipped_bytes
-        cdef uint64_t partial = connection.partial_bytes(), tables = connection.table_bytes()
+        cdef uint64_t partial = connection.client_reader.allocated() + connection.server_reader.allocated()
+        cdef uint64_t tables = connection.client_decoder.allocated() + connection.server_decoder.allocated()
         tally.started += connection.begun - self.begun
         self.begun = connection.begun
+        tally.streams_open += streams - self.streams
+        self.streams = streams
         tally.waiting_bytes += held - self.held
         self.held = held
         tally.skipped_bytes += skipped - self.skipped
@@ -146,13 +166,12 @@ cdef class Session(Holder):
         for exchange in ended:
             self.count_exchange(exchange, tally)
             if exchange.request is None and exchange.response is None:
-                continue                        # informational responses alone
-            exchange.flow = self.flow
-            exchange.index += self.first_index
+                tally.http2[STREAMS_DROPPED] += 1   # informational responses alone
+                continue
+            tally.http2[STREAMS_REPORTED] += 1
             exchange.pairing = pairing_of(exchange)
             tally.pairings[exchange.pairing] += 1
             out.append(exchange)
-        self.flow.transactions = self.first_index + self.connection.opened
         return 0
 
     cdef int count_exchange(self, Exchange exchange, Tally tally) except -1:
@@ -199,6 +218,7 @@ cdef class Session(Holder):
         for exchange in self.connection.out:
             for side in range(2):
                 cx.tally.failed += exchange.halves[side].begun
+        cx.tally.http2[STREAMS_DROPPED] += <uint64_t>len(self.connection.out)
         self.connection.out = []
         self.count(cx.tally)
         cx.in_flight.leave(self)
@@ -206,8 +226,10 @@ cdef class Session(Holder):
 
     cdef int leave(self, Tally tally) noexcept:
         """Take the memory of the connection out of the gauges."""
+        tally.streams_open -= self.streams
         tally.waiting_bytes -= self.held
         tally.head_bytes -= self.partial
         tally.table_bytes -= self.tables
-        self.held = self.partial = self.tables = 0
+        self.held = self.partial = self.tables = self.streams = 0
+        self.connection.readers = None          # they refer to the session
         return 0

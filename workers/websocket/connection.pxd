@@ -31,6 +31,7 @@ cdef class WebSocket:
     cdef uint32_t events        # so far
     cdef bytes target           # of its upgrade; None: not known, or too long to keep
     cdef bytes authority
+    cdef bytes scheme           # … None: not known
     cdef uint64_t start_ns      # time of the frame with the end of the response
     cdef uint64_t last_ns       # … with its last bytes
     cdef uint64_t told_ns       # … where the last event was, or the start
@@ -40,6 +41,7 @@ cdef class WebSocket:
 
     cdef int take(self, int peer, const uint8_t* p, size_t size, uint64_t ts_ns, Context cx) except -1
     cdef int lose(self, int peer, int64_t count, Context cx) except -1
+    cdef int lose_place(self, int peer, Context cx) except -1
     cdef int ignore(self, int peer, int64_t missing, Context cx) except -1
     cdef int close(self, Context cx) except -1
     cdef int emit(self, bint final, Context cx) except -1

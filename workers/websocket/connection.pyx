@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.core.context cimport Context
 from workers.core.flow cimport Flow
-from workers.websocket.frames cimport FrameReader, frame_reader
+from workers.websocket.frames cimport BROKEN, FrameReader, frame_reader
 
 
 @cython.final
@@ -44,6 +44,7 @@ cdef WebSocket open_websocket(Flow flow, uint32_t transaction, bytes target, byt
     if target is not None and len(target) + len(authority) <= cx.limits.max_url_bytes:
         made.target = target
         made.authority = authority
+    made.scheme = b"http"
     made.start_ns = made.last_ns = made.told_ns = start_ns
     made.closed_by = -1
     cx.tally.websockets += 1
@@ -77,6 +78,11 @@ cdef class WebSocket:
         if self.closed_by < 0 and reader.counts.closed:
             self.closed_by = peer
         return 0
+
+    cdef int lose_place(self, int peer, Context cx) except -1:
+        """Note that bytes of a side may be missing, and that it is unknown how many."""
+        cdef FrameReader reader = self.client if peer == CLIENT else self.server
+        return 0 if reader.state == BROKEN else reader.desync(cx.tally)
 
     cdef int ignore(self, int peer, int64_t missing, Context cx) except -1:
         """Read no byte of a side, because its first frame is not known to begin with the next byte. missing: bytes before it."""

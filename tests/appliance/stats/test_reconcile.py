@@ -94,6 +94,14 @@ def test_open_messages_and_pending_bytes_of_a_killed_worker_are_closed(run: Run)
     assert run.worker["pending_bytes"] == 0
 
 
+def test_open_streams_of_a_killed_worker_are_closed(run: Run) -> None:
+    run.worker.update({"http2_streams": 9, "http2_streams_ended.reported": 5, "http2_streams_open": 3})
+    run.worker.update({"http2_streams_ended.dropped": 1})
+    assert ledger.unaccounted(run.settle()) == 0
+    assert run.worker["http2_streams_ended.crash"] == 3
+    assert run.worker["http2_streams_open"] == 0
+
+
 def test_connections_of_a_killed_worker_keep_their_kind(run: Run) -> None:
     run.worker.update({"flows_opened": 9, "flows_ended.fin": 2, "connections.http": 2, "flows": 7})
     run.worker.update({"connections_open.http": 1, "connections_open.tls": 4})
