@@ -1,6 +1,6 @@
 """The benchmark: from a capture file to events, beside libpcap, dpkt and the peers that are installed.
 
-    python ops/bench/bench.py [--rounds 5] [--quick] [--shapes web,api,bulk,tls] [--json OUT.json] …
+    python ops/bench/bench.py [--rounds 5] [--quick] [--shapes web,api,bulk,tls,h2,grpc] [--json OUT.json] …
 
 Files are made once and read from the page cache. All programs take turns in every round, so that a machine that drifts
 drifts for all. Timed runs throw their output away; one more run of each, not timed, counts its events, and for the

@@ -15,7 +15,9 @@ PEERS = Path.home() / ".cache" / "appliance-peers"
 _SURICATA_READS = {  # settings beside suricata.yaml, by dataset: that protocol and no other
     "http": (),
     "tls": ("app-layer.protocols.http.enabled=no", "app-layer.protocols.tls.enabled=yes"),
+    "http2": ("app-layer.protocols.http.enabled=no", "app-layer.protocols.http2.enabled=yes"),
 }
+_SURICATA_MARKS = {"http2": b'"version":"2"'}  # of its events, where it is not their type
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _suricata(program: str, mode: str, events: str) -> Contender:
         f"suricata {mode}",
         timed=lambda file, scratch: command(file, scratch, os.devnull),
         counted=lambda file, scratch: command(file, scratch, str(scratch / "events")),
-        mark=f'"event_type":"{events}"'.encode(),
+        mark=_SURICATA_MARKS.get(events, f'"event_type":"{events}"'.encode()),
         peer=True,
     )
 

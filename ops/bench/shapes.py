@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import h2_text
 import tls_text
 from conversation import START_NS
 from pcapfile import PcapWriter
@@ -200,6 +201,44 @@ def tls_session(rng: random.Random, tally: Tally, pool: Pool, requests: int) -> 
     yield from peer.close()
 
 
+def _streams(rng: random.Random, tally: Tally, requests: int, *, calls: bool) -> Session:
+    """One connection of HTTP/2: up to eight streams at a time, whose frames share segments."""
+    peer = Peer(rng, tally, 12, port=50051 if calls else 8080)
+    asks, answers = h2_text.Encoder(), h2_text.Encoder()
+    settings = h2_text.frame(h2_text.SETTINGS, 0, 0)
+    yield from peer.open()
+    yield from peer.request(h2_text.PREFACE + settings)
+    yield from peer.download(settings, None, 0, 0)
+    stream = 1
+    while requests:
+        together = min(requests, 1 + int(8 * rng.random()))
+        requests -= together
+        asked, said = [], []
+        for _ in range(together):
+            tally.transactions += 1
+            number = tally.transactions
+            if calls:
+                asked.append(h2_text.call(asks, rng, stream, number))
+                said.append(h2_text.outcome(answers, rng, stream))
+            else:
+                asked.append(h2_text.web_request(asks, rng, stream, number))
+                said.append(h2_text.web_response(answers, rng, stream, number))
+            stream += 2
+        yield from peer.request(b"".join(asked))
+        yield from peer.download(b"".join(said), None, 0, 0)
+    yield from peer.close()
+
+
+def h2_session(rng: random.Random, tally: Tally, pool: Pool, requests: int) -> Session:
+    """HTTP/2 in clear text: many requests on a connection, answers of up to 12 kB."""
+    return _streams(rng, tally, requests, calls=False)
+
+
+def grpc_session(rng: random.Random, tally: Tally, pool: Pool, requests: int) -> Session:
+    """A service calling a service: unary gRPC calls, small messages, the status in trailers."""
+    return _streams(rng, tally, requests, calls=True)
+
+
 _SITES = tls_text.make_sites(40)
 
 
@@ -223,6 +262,8 @@ SHAPES = {
     "api": Shape(api_session, 467_000, 60, 140, 600, 12, 1 << 12, 12_000),
     "bulk": Shape(bulk_session, 462, 2, 3, 24, 13, 1 << 23, 8_000),
     "tls": Shape(tls_session, 31_000, 2, 8, 400, 14, 1 << 21, 24_000, "tls"),
+    "h2": Shape(h2_session, 120_000, 40, 160, 300, 15, 1 << 12, 24_000, "http2"),
+    "grpc": Shape(grpc_session, 280_000, 100, 400, 300, 16, 1 << 12, 12_000, "http2"),
 }
 
 
@@ -253,7 +294,7 @@ def weave(shape: Shape, scale: float, tally: Tally) -> Iterator[Burst]:
 def builder() -> str:
     """A digest of everything that decides the bytes of a shape: with another one, a kept file is out of date."""
     digest = hashlib.sha256()
-    for name in ("shapes", "text", "tls_text", "wire", "pcapfile", "conversation"):
+    for name in ("shapes", "text", "h2_text", "tls_text", "wire", "pcapfile", "conversation"):
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return digest.hexdigest()[:16]
 
