@@ -75,7 +75,7 @@ def run(case: Case) -> int:
 
 def alone(outcome: Outcome) -> bool:
     """Return whether both sides began with TLS, so that nothing was searched for."""
-    return outcome.counts["not_http.tls"] == 2 and outcome.counts["skipped_bytes"] == 0
+    return outcome.counts["not_http_streams.tls"] == 2 and outcome.counts["skipped_bytes"] == 0
 
 
 # direction, what happens to it, bytes in a segment (0: all), added to the acknowledgement, µs since the one before

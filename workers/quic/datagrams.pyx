@@ -63,6 +63,8 @@ cdef class Datagrams:
         cdef bytes name = PyBytes_FromStringAndSize(<const char*>&key, sizeof(FlowKey))
         size = size - UDP_BYTES if size > UDP_BYTES else 0
         self.table.cx.advance(self.cx.now)
+        if self.waiting:
+            self.expire_early(self.cx.now - min(self.cx.now, <uint64_t>SECOND))
         waiting = <list>self.early.get(name) if self.waiting else None
         if waiting is not None:
             first = <EarlyDatagram>waiting[0]

@@ -49,7 +49,9 @@ cdef class QuicTable:
         """
         cdef QuicConnection connection
         cdef Reported before = None
-        cdef object found = self.connections.get(key)
+        cdef object found
+        self.expire()                   # at each datagram: no time between two frames may depend on the batch that they are in
+        found = self.connections.get(key)
         self.latest = None
         if type(found) is QuicConnection:
             connection = <QuicConnection>found
@@ -65,7 +67,6 @@ cdef class QuicTable:
             connection.heard[1 - side] = self.answered
             if not connection.datagram(side, p, size, ts_ns):
                 return NOT_QUIC if before is None else OF_CONNECTION
-            self.expire()
             if before is not None:
                 if before.since_ns == connection.since_ns:
                     connection.again = before.again + 1

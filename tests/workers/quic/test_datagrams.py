@@ -134,6 +134,14 @@ def test_a_hello_without_an_answer_is_an_event_when_its_time_is_over():
     assert differences(outcome) == {}
 
 
+def test_an_answer_after_the_time_of_its_hello_is_none_in_the_same_batch_too():
+    sent = [(START_NS, frame(0, hello())), (START_NS + 31 * SECOND, frame(1, answer()))]
+    outcome = outcome_of(sent)
+    assert "cipher" not in outcome.only["tls"]
+    assert datagrams(outcome.counts) == {"opened": 1, "unopened": 1}
+    assert differences(outcome) == {}
+
+
 def test_time_passes_without_datagrams():
     pipeline = Pipeline(config())
     (messages,), _ = batches_of(timed(frame(0, hello())))
