@@ -111,11 +111,12 @@ cdef class Http2Connection:
             step = reader.step(&source)
             if reader.searches != self.searches[side]:
                 self.note_loss(side)
+            # Ahead of handle(), so that a frame on stream 0 marks the same exchange however the bytes are split.
+            if reader.violations != self.violations[side]:
+                self.note_violations(side, reader)
             if step == NEED_MORE:
                 break
             self.handle(side, step, ts_ns)
-        if reader.violations != self.violations[side]:
-            self.note_violations(side, reader)
         return 0
 
     cdef int note_violations(self, int side, FrameReader reader) noexcept:

@@ -326,3 +326,10 @@ def test_times_behind_a_loss_do_not_depend_on_the_connections_of_the_same_worker
     assert sum("http" in event for event in one.events) == 6
     assert one.counts["gaps"]
     assert sorted(map(json.dumps, one.events)) == sorted(map(json.dumps, many.events))
+
+
+@CUTS
+def test_a_frame_on_stream_0_marks_the_same_exchange_in_any_split(cut):
+    """In one piece with the end of an exchange, it marked the next one."""
+    events = outcome_of(turns(ONE, frame(DATA, 0, 0, b"x") + OK, cut=cut).frames).events
+    assert ["frame_on_stream_0" in event["appliance"].get("anomalies", []) for event in events] == [True]
