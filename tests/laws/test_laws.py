@@ -21,6 +21,7 @@ from builders import (
     whole,
 )
 from conversation import Conversation
+from early_clients import early, early_frames, wrong
 from exchange import exchange
 from hypothesis import given
 from hypothesis import strategies as st
@@ -376,6 +377,16 @@ def test_law_8_a_pair_that_is_not_marked_uncertain_is_right_whatever_was_lost(dr
         if event["appliance"]["pairing"] in ("ordered", "verified"):
             asked, answered = numbers(event)
             assert asked == answered
+
+
+@given(early)
+def test_law_8_a_pair_of_a_client_that_does_not_wait_is_right_unless_it_is_marked_uncertain(frames):
+    assert wrong(events_of(frames)) == []
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_law_8_holds_for_many_clients_that_do_not_wait(seed):
+    assert wrong(events_of(early_frames(seed, 250))) == []
 
 
 @st.composite

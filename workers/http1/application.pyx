@@ -331,16 +331,16 @@ cdef class Http1(Application):
     cdef int head(self, int side, MessageReader reader, Context cx) except -1:
         """Handle a head: decide the roles, pair the message, and set the framing of its body."""
         cdef Transport transport = <Transport>self.transport
-        cdef Message message = reader.message
+        cdef Message message = reader.message, request = None
         cdef Transaction transaction
-        cdef Message request = None
         cdef bint after_loss = message.anomalies & RESYNCHRONISED != 0 or (
             message.anomalies & EXTRA_BYTES and (self.begun[side] or (      # before the first message it hides none
                 not message.is_request and self.pairer is not None and self.pairer.passed_over())))
         cdef bint tunnel = False, no_body = False, early = False, in_turn
         if self.client < 0 and message.major == 2 and is_preface(message):
             return self.find_http2(side, reader, cx)
-        if message.is_request and transport.joined(side) and not self.begun[side]:
+        if transport.joined(side) and not self.begun[side] and (
+                message.is_request or (self.pairer is not None and not self.pairer.expects(message.start))):
             after_loss = True                       # requests sent before the capture began may still wait for a response
         self.begun[side] = True
         reader.lost_bytes = reader.cut              # the gap that cuts a head off lies behind it

@@ -21,6 +21,7 @@ cdef class Pairer(Waiting):
     cdef Transaction tentative          # the last pair, if it waits for the client's next message as a proof; None: there is none
     cdef bint midstream                 # the client's first bytes were not captured
     cdef bint in_order                  # no response can be lost since the last paired one
+    cdef bint proven                    # the oldest waiting request is the oldest one that the server has yet to answer
     cdef uint32_t dropped               # requests given up earlier, which the server answers before those in `waiting`
     cdef bint requests_given_up         # … before the next request, while order did not decide
     cdef int64_t acked_by_responses     # highest offset of the client's bytes that a response acknowledges; -1: none yet
@@ -30,7 +31,6 @@ cdef class Pairer(Waiting):
     cdef uint32_t burst_size            # requests since the client last waited
     cdef uint64_t retracted             # rejected messages that the tally does not yet count
     cdef bint saw_pipelining            # the client has sent a request without waiting for a response
-    cdef bint saw_turn_taking           # … and has once received the response to its only outstanding request
     cdef bint sends_on                  # … and that request was no text in a body
     cdef uint32_t batch_evidence        # … evidence that it does so, and then waits for all responses
     cdef bint saw_sliding               # … and does not wait for all responses
@@ -42,6 +42,7 @@ cdef class Pairer(Waiting):
     cdef int forsake(self, Tally tally, list out) except -1
     cdef int observe_client(self, Message message, bint after_loss, int64_t answers_lost, Tally tally, list out) except -1
     cdef bint order_in_doubt(self) except -1
+    cdef bint expects(self, int64_t start) except -1
     cdef bint passed_over(self) except -1
     cdef int run_ahead(self, Transaction transaction, bint kept) except -1
     cdef bint join(self, Message message, bint after_loss, Tally tally, list out) except -1
@@ -54,7 +55,8 @@ cdef class Pairer(Waiting):
     cdef int separate_tentative(self) except -1
     cdef int confirm_tentative(self, uint64_t before_ns, Tally tally, list out) except -1
     cdef Transaction hold_response(self, Message message, bint after_loss, bint final)
-    cdef bint looks_like_turns(self, Message message) except -1
+    cdef int follow_turns(self, Message message) except -1
+    cdef bint looks_like_turns(self) except -1
     cdef int adopt_turns(self, int64_t until, Tally tally, list out) except -1
     cdef int pair_by_counting(
         self, int64_t until, bint requests_lost, bint responses_lost, bint last, Tally tally, list out) except -1

@@ -4,7 +4,8 @@
 While no bytes that may hold messages are lost, order decides, and the numbers only confirm it. A response's frame
 acknowledges the request that it answers. If it acknowledges no further bytes, the response answers no later request.
 
-After a loss order decides nothing. Then the observed behaviour of the client decides:
+After a loss order decides nothing, unless the server had only one request to answer. Then the observed behaviour of the
+client decides:
 
 - It takes turns (it sent no request while a response was outstanding). Then a response answers the newest request that its
   frame acknowledges. If the frame acknowledges more bytes, the response answers a request that was not captured.
@@ -14,8 +15,9 @@ After a loss order decides nothing. Then the observed behaviour of the client de
 - It keeps several requests outstanding all the time (sliding). Then only the end of the connection is a base for counting.
 
 The pairer relies on a behaviour only after it has observed it: a client that pipelines counts as pipelining in batches after
-some batches came whole. UNCERTAIN are pairs by counting, those whose turn follows an unexplained loss, and those behind a
-loss of a client that has not yet been observed to take turns.
+some batches came whole. No past behaviour proves the next one: a lost request may have been sent early, and from then on
+each response looks like the answer to the next request. So all pairs behind such a loss are UNCERTAIN. They are again sure
+once the client was so much slower than its server, several times in a row, that no response can have been outstanding.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
@@ -25,15 +27,15 @@ from workers.core.counters cimport Tally
 from workers.core.flow cimport Flow
 from workers.http1.transaction cimport (
     BLANK, METHOD_CONNECT, METHOD_HEAD, ORDERED, REQUEST_ONLY, RESPONSE_ONLY, UNCERTAIN, VERIFIED, PipelineBatch, Transaction,
-    Turns, alone, batches_of, begin, known_end, batch_evidence_of,
+    Turns, alone, batches_of, begin, hold, known_end, batch_evidence_of, separate, with_status,
 )
 from workers.http1.waiting_messages cimport Waiting
 
 cdef enum:
-    MOST_INFORMATIONAL = 16     # the most informational responses that an event lists
     SHORTEST = 30               # least bytes of a response: a status line and a field line
     ENOUGH_TURNS = 2            # exchanges after which a client counts as taking turns
     UNLIKELY = 1000             # one in this many
+    PROOF = 100000000           # … and this counts as certain
     ENOUGH = 4                  # evidence of batches: one batch of three requests, or four of two
 
 cdef uint64_t FOUND = RESYNCHRONISED | EXTRA_BYTES      # of a message that a search has found
@@ -50,7 +52,7 @@ cdef class Pairer(Waiting):
         self.flow = flow
         self.tally = tally
         self.waiting = []
-        self.in_order = True
+        self.in_order = self.proven = True
         self.acked_by_responses = self.newest_request_ack = self.settled_to = self.ahead_to = self.unpaired_to = -1
 
     cdef int request_head(self, Message message, bint after_loss, int64_t answers_lost, Tally tally, list out) except -1:
@@ -64,6 +66,8 @@ cdef class Pairer(Waiting):
             return 0
         if self.tentative is not None:
             self.review_tentative(message, tally, out)
+        if not self.proven:
+            self.follow_turns(message)
         idle = not self.waiting and self.answering is None and self.in_order    # no request is outstanding
         if fresh and idle and self.burst_size > 1 and (not after_loss or self.acked_by_responses <= self.requests_end + BLANK):
             self.batch_evidence += (self.burst_size - 1) ** 2
@@ -89,8 +93,8 @@ cdef class Pairer(Waiting):
         self.early = None
         transaction.request = message
         transaction.after_loss = after_loss
-        transaction.pairing = UNCERTAIN if after_loss or not self.in_order else VERIFIED
-        self.saw_turn_taking = self.saw_turn_taking or transaction.pairing == VERIFIED
+        self.proven = self.proven and self.in_order and not after_loss
+        transaction.pairing = VERIFIED if self.proven else UNCERTAIN
         self.burst_size = 1
         self.newest_request_ack = message.peer_ack
         self.asking = transaction
@@ -159,7 +163,7 @@ cdef class Pairer(Waiting):
                 and not (self.midstream and self.flow.transactions == 0):
             self.saw_pipelining = self.pipelining_proven = True     # the lost requests had no response when the client sent this
         if fresh and self.saw_pipelining and self.order_in_doubt():
-            if self.looks_like_turns(message):
+            if self.looks_like_turns():
                 self.adopt_turns(message.peer_ack, tally, out)
             elif not self.saw_sliding:
                 self.pair_by_counting(message.peer_ack, after_loss, answers_lost > 0, False, tally, out)
@@ -168,6 +172,10 @@ cdef class Pairer(Waiting):
     cdef bint order_in_doubt(self) except -1:
         """Return whether order does not decide the request of the next response."""
         return not self.in_order or self.held_responses is not None or (len(self.waiting) != 0 and self.oldest().after_loss)
+
+    cdef bint expects(self, int64_t start) except -1:
+        """Return whether the oldest waiting request acknowledges all bytes of the server before this offset, and no more."""
+        return len(self.waiting) != 0 and self.oldest().request.peer_ack == start
 
     cdef bint passed_over(self) except -1:
         """Return whether the client took bytes for a response that were none, because it sent another request."""
@@ -207,14 +215,15 @@ cdef class Pairer(Waiting):
             else:
                 if self.tentative is not None:
                     self.review_tentative(message, tally, out)
-                transaction.pairing = UNCERTAIN if not ordered else VERIFIED if exact else ORDERED
+                self.proven = self.proven and ordered
+                transaction.pairing = UNCERTAIN if not self.proven else VERIFIED if exact else ORDERED
                 if not ordered:
                     self.tentative = transaction
                 self.drop_kept(False)
         if transaction is None:
             if message.peer_ack > self.ahead_from:
                 return False
-            self.in_order = False
+            self.in_order = self.proven = False
             transaction = begin(self.flow, REQUEST_ONLY)
             transaction.response_done = True
         transaction.request = message
@@ -259,11 +268,10 @@ cdef class Pairer(Waiting):
         101 is final (RFC 9110 section 15.2).
         """
         cdef Transaction transaction = None
-        cdef bint final = message.status < 100 or message.status >= 200 or message.status == 101
+        cdef bint final = message.status < 100 or message.status >= 200 or message.status == 101, guess = False
         if self.tentative is not None:
             self.review_tentative(message, tally, out)
-        if after_loss and not (message.start == self.settled_to and self.waiting
-                               and self.oldest().request.peer_ack == message.start):
+        if after_loss and not (message.start == self.settled_to and self.expects(message.start)):
             self.in_order = False
         if 1 <= message.status // 100 <= 5:
             tally.responses[message.status // 100 - 1] += 1
@@ -271,14 +279,12 @@ cdef class Pairer(Waiting):
             transaction = self.next_in_order(message)
         elif not self.saw_pipelining:
             transaction = self.pair_by_turn(message, tally, out)
+            guess = transaction is not None and not self.proven
         else:
             return self.hold_response(message, after_loss, final)
         if not final:
             if transaction is not None:
-                if transaction.informational is None:
-                    transaction.informational = []
-                if len(transaction.informational) < MOST_INFORMATIONAL:
-                    transaction.informational.append(message.status)
+                transaction.informational = with_status(transaction.informational, message)
             self.answering = None
             return transaction
         self.acked_by_responses = max(self.acked_by_responses, message.peer_ack)
@@ -292,7 +298,7 @@ cdef class Pairer(Waiting):
                 self.early_start = unfinished
         else:
             self.pop()
-            if transaction.pairing == UNCERTAIN:
+            if guess:
                 self.tentative = transaction
         transaction.response = message
         self.answering = transaction
@@ -310,11 +316,7 @@ cdef class Pairer(Waiting):
         if response.peer_ack >= 0 and response.peer_ack <= first.request.start:
             return None
         second = self.waiting[self.first + 1] if len(self.waiting) > self.first + 1 else None
-        if alone(first, second, response):
-            first.pairing = VERIFIED
-            self.saw_turn_taking = True
-        else:
-            first.pairing = ORDERED
+        first.pairing = UNCERTAIN if not self.proven else VERIFIED if alone(first, second, response) else ORDERED
         if first.request.complete and response.peer_ack > known_end(first.request) + BLANK:
             self.saw_pipelining = self.sends_on = self.pipelining_proven = True     # the server had more requests before
         return first
@@ -327,7 +329,7 @@ cdef class Pairer(Waiting):
         cdef Py_ssize_t at = self.newest(response.peer_ack, response.start)
         cdef Transaction transaction
         cdef Message request
-        cdef bint exact, opening, explained
+        cdef bint within, exact, opening, explained
         if at < 0:
             return None
         transaction = self.waiting[at]
@@ -335,10 +337,13 @@ cdef class Pairer(Waiting):
         explained = not transaction.after_loss or self.acked_by_responses >= request.start - BLANK \
             or (transaction.index == 0 and self.acked_by_responses < 0 and not request.complete)    # it begins with a cut head
         opening = response.start == request.peer_ack    # it is the first response behind this request
-        exact = response.peer_ack <= known_end(request) + BLANK and (opening or transaction.informational is not None)
+        within = response.peer_ack <= known_end(request) + BLANK            # it had no newer request
+        exact = within and (opening or transaction.informational is not None)
+        self.proven = self.proven and within and self.oldest() is transaction and (not transaction.after_loss or (
+            opening and explained and not (request.anomalies | response.anomalies) & RESYNCHRONISED and not self.flow.midstream))
         while self.oldest() is not transaction:
             self.emit(self.pop(), tally, out)           # its response was lost
-        if not exact and not (opening and explained):
+        if not self.proven and not exact and not (opening and explained):
             self.emit(self.pop(), tally, out)           # the response of this request was lost, too
             return None
         self.saw_pipelining = not exact and request.complete
@@ -346,7 +351,7 @@ cdef class Pairer(Waiting):
         self.in_order = True
         self.dropped = 0
         transaction.after_loss = False
-        transaction.pairing = VERIFIED if exact and explained and self.saw_turn_taking else UNCERTAIN
+        transaction.pairing = VERIFIED if self.proven else UNCERTAIN
         return transaction
 
     cdef int review_tentative(self, Message message, Tally tally, list out) except -1:
@@ -366,18 +371,8 @@ cdef class Pairer(Waiting):
 
     cdef int separate_tentative(self) except -1:
         """Separate the last pair, a guess that its client or its server has contradicted."""
-        cdef Transaction request_side = self.tentative, response_side = Transaction.__new__(Transaction)
+        cdef Transaction request_side = self.tentative, response_side = separate(self.tentative)
         self.tentative = None
-        response_side.flow = self.flow
-        response_side.pairing = RESPONSE_ONLY
-        response_side.request_done = response_side.held = response_side.after_loss = True
-        response_side.response = request_side.response
-        response_side.informational = request_side.informational
-        response_side.response_done = request_side.response_done
-        request_side.response = None
-        request_side.informational = None
-        request_side.response_done = False
-        request_side.after_loss = True
         if self.answering is request_side:
             self.answering = response_side
         self.wait_again(request_side)
@@ -401,39 +396,45 @@ cdef class Pairer(Waiting):
     cdef Transaction hold_response(self, Message message, bint after_loss, bint final):
         """Hold a response to a client that pipelines, behind a loss; pair_by_counting() decides its request later."""
         cdef Transaction transaction = None
-        self.in_order = False
+        self.in_order = self.proven = False
         self.answering = None
         if self.dropped and self.waiting:
             self.oldest().after_loss = True         # requests before it are still without a response
         self.dropped = 0
         if final:
             self.acked_by_responses = max(self.acked_by_responses, message.peer_ack)
-            transaction = Transaction.__new__(Transaction)
-            transaction.flow = self.flow
-            transaction.pairing = RESPONSE_ONLY
-            transaction.request_done = True
-            transaction.held = True
-            transaction.after_loss = after_loss
+            transaction = hold(self.flow, after_loss)
             transaction.response = message
             transaction.informational = self.informational
             self.informational = None
             self.hold_back(transaction)
             self.answering = transaction
-        elif self.informational is None:
-            self.informational = [message.status]
-        elif len(self.informational) < MOST_INFORMATIONAL:
-            self.informational.append(message.status)
+        else:
+            self.informational = with_status(self.informational, message)
         return transaction
 
-    cdef bint looks_like_turns(self, Message message) except -1:
-        """Return whether the last exchanges of a client that counts as pipelining look like taking turns."""
-        if self.held_responses is None or not self.waiting or self.burst_size != 1:
-            self.turns = None
-            return False
+    cdef int follow_turns(self, Message message) except -1:
+        """Add the last exchange to the turns if it was one, because another request begins.
+
+        After enough turns of a slow client, no response is outstanding. Then the counts of both sides prove pairs again.
+        """
+        cdef bint held = self.held_responses is not None
         if self.turns is None:
             self.turns = Turns.__new__(Turns)
-        self.turns.add(self.waiting[-1], self.held_responses[-1], message)
-        return self.turns.count >= ENOUGH_TURNS and (not self.pipelining_proven or self.turns.odds >= UNLIKELY)
+        if held and self.waiting and self.burst_size == 1:
+            self.turns.note(self.waiting[-1], self.held_responses[-1])
+        elif held or self.waiting or self.answering is not None:
+            self.turns.whole = False
+        self.turns.add(message)
+        if not held and self.turns.odds >= PROOF:
+            self.proven = True
+            self.turns = None
+        return 0
+
+    cdef bint looks_like_turns(self) except -1:
+        """Return whether the last exchanges of a client that counts as pipelining look like taking turns."""
+        return self.turns is not None and self.held_responses is not None and self.turns.count >= ENOUGH_TURNS \
+            and (not self.pipelining_proven or self.turns.odds >= UNLIKELY)
 
     cdef int adopt_turns(self, int64_t until, Tally tally, list out) except -1:
         """Match the last exchanges, because the client takes turns; from here on order decides."""
@@ -447,7 +448,6 @@ cdef class Pairer(Waiting):
         self.settled_to = until
         self.saw_pipelining = self.sends_on = self.saw_sliding = self.pipelining_proven = False
         self.batch_evidence = 0
-        self.turns = None
         return 0
 
     cdef int pair_by_counting(self, int64_t until, bint requests_lost, bint responses_lost, bint last, Tally tally,
@@ -536,7 +536,7 @@ cdef class Pairer(Waiting):
             self.drop_held()
         elif transaction.request is not None:
             transaction.response = None
-            self.in_order = False
+            self.in_order = self.proven = False
             if transaction is self.tentative:
                 self.tentative = None
             self.wait_again(transaction)
@@ -549,6 +549,8 @@ cdef class Pairer(Waiting):
         if transaction is None:
             return 0
         transaction.response_done = True
+        if not self.proven and not transaction.held and self.turns is not None:
+            self.turns.note(transaction, transaction)
         tally.body_response += transaction.response.body_bytes
         if transaction.request_done and not transaction.held and transaction is not self.tentative:
             self.emit(transaction, tally, out)

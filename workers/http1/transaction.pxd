@@ -56,8 +56,17 @@ cdef class Turns:
     cdef int64_t end            # where the response of the last one ends
     cdef uint64_t ended_ns      # time when it ended
     cdef double odds            # one in this many: the chance of their times if a response was outstanding throughout
+    cdef bint whole             # an exchange is noted, and its numbers are those of a turn:
+    cdef int64_t from_ack       # … the server's bytes that its client had before
+    cdef int64_t asked_to       # … where its request ends
+    cdef int64_t answered_to    # … where its response ends
+    cdef uint64_t began_ns      # … time when the request began
+    cdef uint64_t asked_ns      # … when it ended
+    cdef uint64_t answer_ns     # … when the response began
+    cdef uint64_t done_ns       # … when it ended
 
-    cdef int add(self, Transaction of_request, Transaction of_response, Message following) except -1
+    cdef int note(self, Transaction of_request, Transaction of_response) except -1
+    cdef int add(self, Message following) except -1
 
 
 cdef int64_t known_end(Message message) noexcept
@@ -66,6 +75,9 @@ cdef list batches_of(list requests, list responses, int64_t until, bint requests
 cdef uint32_t batch_evidence_of(
     list waiting, Py_ssize_t first, uint32_t burst_size, list held_responses, bint requests_lost, bint responses_lost) except? 0
 cdef Transaction begin(Flow flow, Pairing pairing)
+cdef Transaction hold(Flow flow, bint after_loss)
+cdef Transaction separate(Transaction pair)
+cdef list with_status(list informational, Message message)
 cdef bint opens_tunnel(Message response, Message request) noexcept
 cdef bytes field_of(Message message, bytes name)
 cdef bytes tunnel_protocol(Message request, Message response)

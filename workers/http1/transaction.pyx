@@ -15,7 +15,10 @@ cdef class Transaction:
 
 
 cdef enum:
+    MOST_INFORMATIONAL = 16     # the most informational responses that an event lists
     SLOWER = 2                  # least ratio of the client's wait to its server's response time that counts as evidence
+    MOST = 1000                 # … and the ratio beyond which it counts for no more
+    RESOLUTION_NS = 1000000     # a time stamp may be wrong by this much
 
 
 cdef int64_t known_end(Message message) noexcept:
@@ -125,6 +128,35 @@ cdef Transaction begin(Flow flow, Pairing pairing):
     return transaction
 
 
+cdef Transaction hold(Flow flow, bint after_loss):
+    """Return the transaction of a response whose request is decided later."""
+    cdef Transaction transaction = Transaction.__new__(Transaction)
+    transaction.flow = flow
+    transaction.pairing = RESPONSE_ONLY
+    transaction.request_done = transaction.held = True
+    transaction.after_loss = after_loss
+    return transaction
+
+
+cdef Transaction separate(Transaction pair):
+    """Take the response out of a pair that was a guess; return the transaction of the response."""
+    cdef Transaction other = hold(pair.flow, True)
+    other.response, pair.response = pair.response, None
+    other.informational, pair.informational = pair.informational, None
+    other.response_done, pair.response_done = pair.response_done, False
+    pair.after_loss = True
+    return other
+
+
+cdef list with_status(list informational, Message message):
+    """Return the list of informational responses with one more; None stands for an empty list."""
+    if informational is None:
+        return [message.status]
+    if len(informational) < MOST_INFORMATIONAL:
+        informational.append(message.status)
+    return informational
+
+
 @cython.final
 cdef class PipelineBatch:
     """Requests that their client sent burst_size, and the responses before its next requests."""
@@ -210,25 +242,43 @@ cdef class Turns:
     acknowledges exactly the request. The next request acknowledges exactly that response. A client that sends on with one
     response outstanding looks the same if its server is slow. So a client that has pipelined must also be much slower than
     its server, because an outstanding response would have arrived in between. If both delays are random, no response
-    arrives in between with a chance of 1 / (1 + the client's time / the server's).
+    arrives in between with a chance of 1 / (1 + the client's time / the server's). A time stamp may be wrong, so no exchange
+    counts for more than 1 in MOST.
     """
 
-    cdef int add(self, Transaction of_request, Transaction of_response, Message following) except -1:
-        """Add the newest exchange, which is over because another request begins."""
+    cdef int note(self, Transaction of_request, Transaction of_response) except -1:
+        """Note an exchange; whether it was a turn depends on the next request."""
         cdef Message request = of_request.request, response = of_response.response
-        cdef int64_t end = known_end(request)
+        self.whole = False
+        if request is None or not request.complete or not response.complete or of_request.after_loss \
+                or request.peer_ack != response.start \
+                or not known_end(request) <= response.peer_ack <= known_end(request) + BLANK:
+            return 0
+        self.whole = True
+        self.from_ack = request.peer_ack
+        self.asked_to = known_end(request)
+        self.answered_to = response.start + <int64_t>response.bytes
+        self.began_ns = request.first_ns
+        self.asked_ns = request.last_ns
+        self.answer_ns = response.first_ns
+        self.done_ns = response.last_ns
+        return 0
+
+    cdef int add(self, Message following) except -1:
+        """Add the noted exchange, which is over because another request begins."""
         cdef double slower = 0
         cdef bint follows
-        if not request.complete or not response.complete or of_request.after_loss or request.peer_ack != response.start \
-                or not end <= response.peer_ack <= end + BLANK or following.start > end + BLANK \
-                or following.peer_ack != response.start + <int64_t>response.bytes:
+        if not self.whole or following.start > self.asked_to + BLANK or following.peer_ack != self.answered_to:
+            self.whole = False
             self.count = 0
+            self.odds = 1
             return 0
-        follows = self.count != 0 and request.peer_ack == self.end
-        if follows and request.first_ns > self.ended_ns and response.first_ns >= request.last_ns:
-            slower = <double>(request.first_ns - self.ended_ns) / (response.first_ns - request.last_ns + 1)
-        self.odds = self.odds * (1 + slower) if slower >= SLOWER else 1
+        self.whole = False
+        follows = self.count != 0 and self.from_ack == self.end
+        if follows and self.began_ns > self.ended_ns and self.answer_ns >= self.asked_ns:
+            slower = <double>(self.began_ns - self.ended_ns) / (self.answer_ns - self.asked_ns + RESOLUTION_NS)
+        self.odds = self.odds * (1 + min(slower, MOST)) if slower >= SLOWER else 1
         self.count = self.count + 1 if follows else 1
-        self.end = following.peer_ack
-        self.ended_ns = response.last_ns
+        self.end = self.answered_to
+        self.ended_ns = self.done_ns
         return 0

@@ -145,7 +145,7 @@ def test_ports_that_are_used_again_while_the_syn_is_lost(lost):
         start_ns=first.now + SECOND,
     )
     outcome = outcome_of(first.frames + without(again.frames, *lost))
-    assert summaries(outcome.events)[-1] == ("/5", 200, "verified")
+    assert summaries(outcome.events)[-1] == ("/5", 200, "uncertain")
 
 
 def test_two_forged_segments_do_not_replace_a_connection():

@@ -171,5 +171,5 @@ def test_a_side_that_appears_later_is_paired_from_then_on(where, late):
     frames = [frame for frame in said.frames if frame[0] >= cut or frame not in theirs]
     outcome = outcome_of(frames)
     assert [told(event)[0] for event in outcome.events if told(event)[0]] == ["/0", "/1", "/2"]
-    assert ("/2", 200, "verified") in summaries(outcome.events)
+    assert ("/2", 200, "uncertain") in summaries(outcome.events)
     assert differences(outcome) == {}
