@@ -17,6 +17,7 @@ cdef struct Slot:               # one worker's: its open batch, and what is left
     uint32_t used
     uint32_t capacity
     uint32_t frames
+    uint32_t flags              # FLAG_REASSEMBLED or 0
     uint32_t shed               # share of the new flows of this worker that is left out, in 256ths
     uint32_t shed_most          # the highest that it was since it was 0: below it, flows may be in the set
     uint64_t last_ts_ns
@@ -28,6 +29,7 @@ cdef class Sharder(FrameSink):
     cdef readonly int workers
     cdef Settings settings
     cdef bint checksums
+    cdef bint one_link          # every batch has frames of one link type
     cdef HashKey key
     cdef Defragmenter defragmenter
     cdef uint32_t batch_bytes

@@ -17,8 +17,8 @@ from libc.string cimport memcpy, memset
 
 from appliance.native.clock cimport monotonic_ns
 from appliance.ipc.frame_batch cimport (
-    FLAG_END, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM, RECORD_SHED, RECORD_TURNS, Header,
-    Record,
+    FLAG_END, FLAG_REASSEMBLED, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM,
+    RECORD_REASSEMBLED, RECORD_SHED, RECORD_TURNS, Header, Record,
 )
 from appliance.native.prefetch cimport LINE, claim
 from appliance.wire.checksum cimport verify
@@ -69,6 +69,7 @@ cdef class Sharder(FrameSink):
         self.settings.quic = config.opens_quic
         use_ports(&self.settings.ports, options.tunnel_ports)
         self.checksums = config.tcp.checksums != "off"
+        self.one_link = bool(config.record.path)
         self.defragmenter = Defragmenter(
             key, options.max_fragmented_datagrams, options.max_fragment_bytes, round(options.fragment_timeout_s * 1e9))
         self.salt = <uint32_t>self.key.k0 | 0x80000001      # high, or a small range of ports would have few places
@@ -79,6 +80,11 @@ cdef class Sharder(FrameSink):
         self.sealed = []
 
     cdef int use_link_type(self, int link_type) except -1:
+        cdef int worker
+        if self.one_link and link_type != self.settings.link_type:
+            for worker in range(self.workers):
+                if self.slots[worker].data != NULL:
+                    self.seal_slot(worker, 0)
         self.settings.link_type = link_type
         return 0
 
@@ -111,7 +117,7 @@ cdef class Sharder(FrameSink):
                 return 0
             frame = whole.data
             wirelen = whole.length
-            marks = RECORD_AMBIGUOUS if whole.ambiguous else 0
+            marks = RECORD_REASSEMBLED | (RECORD_AMBIGUOUS if whole.ambiguous else 0)
         caplen = place.caplen                   # without what stands behind a tunnel
         flow_key(frame + place.net, frame + place.tcp, place.vlans, &flow)
         hash = flow_hash(&self.key, &flow)
@@ -140,6 +146,8 @@ cdef class Sharder(FrameSink):
         memcpy(slot.data + slot.used + RECORD_BYTES, frame, caplen)
         slot.used += need
         slot.frames += 1
+        if marks & RECORD_REASSEMBLED:
+            slot.flags = FLAG_REASSEMBLED
         slot.last_ts_ns = ts_ns
         self.offered[worker] += 1
         return 0
@@ -206,7 +214,7 @@ cdef class Sharder(FrameSink):
         self.buffers[worker] = buffer
         slot.capacity = <uint32_t>len(buffer)
         slot.used = HEADER_BYTES
-        slot.frames = 0
+        slot.frames = slot.flags = 0
         slot.last_ts_ns = 0
         slot.opened_ns = monotonic_ns()
         slot.turns = self.turns
@@ -218,13 +226,14 @@ cdef class Sharder(FrameSink):
         memset(&header, 0, sizeof(Header))
         memcpy(header.magic, <const char*>b"HCB1", 4)
         header.capture = <uint16_t>self.capture
-        header.flags = <uint16_t>flags
+        header.flags = <uint16_t>(flags | <int>slot.flags)
         header.epoch = self.epoch
         header.frames = slot.frames
         header.length = slot.used
         header.sealed_ns = monotonic_ns()
         header.last_ts_ns = slot.last_ts_ns
-        header.turns = slot.turns
+        header.turns = <uint32_t>slot.turns
+        header.link_type = <uint32_t>self.settings.link_type
         memcpy(slot.data, &header, HEADER_BYTES)
         self.sealed.append((worker, slot.frames, memoryview(self.buffers[worker])[:slot.used]))
         self.buffers[worker] = None

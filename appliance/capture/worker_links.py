@@ -13,7 +13,7 @@ from pathlib import Path
 
 from appliance.capture.sharder import Sharder
 from appliance.config.schema import Config
-from appliance.ipc.channel import MAKE_ROOM, FrameSender
+from appliance.ipc.channel import MAKE_ROOM, ROOM_CHECK_INTERVAL_S, FrameSender
 from appliance.ipc.frame_batch import stamp
 from appliance.ipc.sockets import Bus, BusError
 from appliance.runtime.child import ChildRuntime
@@ -58,6 +58,7 @@ class Links:
         self.backlogs: list[deque[tuple[int, bytearray]]] = [deque() for _ in self.sequences]  # (frames, message)
         self.backlog_bytes = [0] * config.worker_count
         self.backlog_limit = config.link_bytes // 2 // config.capture_count
+        self.records = bool(config.record.path)
 
     def connect(self) -> None:
         """Open them. Raises BusError."""
@@ -159,6 +160,22 @@ class Links:
         self.page.add(f"sent_bytes.{worker}", len(message))
         if not self.sender.send(worker, message):
             raise RuntimeError(f"the link to worker {worker} had room and took nothing")
+        if self.records and frames:
+            self._record(frames, message)
+
+    def _record(self, frames: int, message: memoryview | bytearray) -> None:
+        """Grant the recorder the batch that was sent. Live, a recorder that is behind does without."""
+        if not self.live:
+            while not self.sender.record_room() and self.runtime.heartbeat_until(self._wait_deadline()):
+                time.sleep(ROOM_CHECK_INTERVAL_S)
+        before = self.page["to_recorder"]
+        if not self.sender.record_room():
+            self.page.add("past_recorder", frames)
+            return
+        self.page.add("to_recorder", frames)  # first, as for a worker
+        self.page.add("to_recorder_batches", 1)
+        if not self.sender.record(message, before):
+            raise RuntimeError("the link to the recorder had room and took nothing")
 
     def send_end_marks(self) -> bool:
         """Return whether every worker has received its end mark. Each call repeats the marks, as a worker may
@@ -166,13 +183,20 @@ class Links:
         """
         paths = [Paths(self.run_dir).worker_page(worker) for worker in range(len(self.sequences))]
         received = [ReceivedCounters(Page.open(path, writable=False), self.index) for path in paths]
+        if self.records:
+            received.append(ReceivedCounters(Page.open(Paths(self.run_dir).recorder_page, writable=False), self.index))
+        recorder = len(paths)  # its place behind the workers
         repeat_at = [0.0] * len(received)
         while missing := [worker for worker, counters in enumerate(received) if not counters.ended]:
             if not self.runtime.heartbeat_until(self._wait_deadline()):
                 return False
             now = time.monotonic()
-            due = [worker for worker in missing if now >= repeat_at[worker] and self.sender.wait(worker, 0)]
+            due = [worker for worker in missing if now >= repeat_at[worker] and self._takes_end(worker, recorder)]
             for worker, frames, message in self.sharder.end() if due else ():
+                if worker == 0 and recorder in due:
+                    self.sender.sent_slot = -1
+                    if self.sender.record(bytes(message), self.page["to_recorder"]):
+                        repeat_at[recorder] = now + END_RETRY_INTERVAL_S
                 if worker in due:
                     self._send(worker, frames, message)
                     repeat_at[worker] = now + END_RETRY_INTERVAL_S
@@ -180,6 +204,9 @@ class Links:
                     self._return_memory(message)
             time.sleep(0.002)
         return True
+
+    def _takes_end(self, receiver: int, recorder: int) -> bool:
+        return self.sender.record_room() if receiver == recorder else self.sender.wait(receiver, 0)
 
     def _wait_deadline(self) -> float | None:
         """Return the deadline of all waiting; a stop sets it unless it is set."""

@@ -28,6 +28,10 @@ from appliance.config.defaults import LONGEST_FRAME
     metavar="ID",
     help="Write the frames of this event's connection, or of all in a file of events; repeatable.",
 )
+@click.option("--record", default="", metavar="DIR", help="Take frames of events from the ring of a recorder, too.")
+@click.option("--where", metavar="EXPR", help="Only events that match; without --event, all of them.")
+@click.option("--since", metavar="WHEN", help="Only events that end later: 90s, 10m, 2h, 1d ago, or an ISO 8601 time.")
+@click.option("--until", metavar="WHEN", help="Only events that begin earlier.")
 @click.option("-f", "--filter", default="", metavar="BPF", help="Show only frames that match this tcpdump filter.")
 @click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="Stop after N frames.")
 @click.option(
@@ -49,6 +53,10 @@ def packets(
     interface: str,
     files: tuple[str, ...],
     events: tuple[str, ...],
+    record: str,
+    where: str | None,
+    since: str | None,
+    until: str | None,
     filter: str,
     limit: int | None,
     output: str,
@@ -62,10 +70,12 @@ def packets(
     error has the number of frames captured and dropped by the kernel.
 
     With --event, an ID is the event.id of an event or the appliance.connection of a connection, and OUT.pcap becomes a
-    pcapng file with a comment for each event. A run over it gives the same events.
+    pcapng file with a comment for each event. A run over it gives the same events. --record DIR searches the ring that
+    record.path of a run names, with or without captures; --where, --since and --until choose events.
     """
-    if events:
-        _packets_of_events(files, events, output, others=bool(interface or filter or limit or view))
+    if events or record or where or since or until:
+        others = bool(interface or filter or limit or view)
+        _packets_of_events(files, events, output, record, (where, since, until), others=others)
     if bool(interface) == bool(files):
         stop("give either -i IFACE or -r FILE" if not files else "-i and -r exclude each other")
     if len(files) > 1:
@@ -86,14 +96,39 @@ def packets(
     sys.exit(code)
 
 
-def _packets_of_events(files: tuple[str, ...], events: tuple[str, ...], output: str, *, others: bool) -> NoReturn:
+def _packets_of_events(
+    files: tuple[str, ...],
+    events: tuple[str, ...],
+    output: str,
+    record: str,
+    choice: tuple[str | None, str | None, str | None],
+    *,
+    others: bool,
+) -> NoReturn:
+    from datetime import UTC, datetime
+
+    from appliance.cli.event_filter import WhereError, compile_where
+    from appliance.cli.events import since as start_time
     from appliance.cli.packets_of_events import EventPacketsArgs, packets_of_events
     from appliance.native.safe_files import Unusable
 
-    if not files or output in ("", "-") or others:
-        stop("--event takes -r FILE and -w OUT.pcapng, and no other option")
+    where, since, until = choice
+    if not (files or record) or output in ("", "-") or others:
+        stop("--event takes -r FILE or --record DIR, and -w OUT.pcapng, and no other option")
+    if not (events or where or since or until):
+        stop("--record needs --event, or --where, --since or --until, to choose events")
     try:
-        code = packets_of_events(EventPacketsArgs(files, events, output))
+        test = compile_where(where) if where else None
+    except WhereError as error:
+        stop(f"--where: {error}")
+    times = []
+    for option, text in (("--since", since), ("--until", until)):
+        try:
+            times.append(start_time(text, datetime.now(UTC)) if text else "")
+        except (ValueError, OverflowError):
+            stop(f"{option} {text}: give 90s, 10m, 2h or 1d ago, or an ISO 8601 time")
+    try:
+        code = packets_of_events(EventPacketsArgs(files, events, output, record, test, *times))
     except Unusable as error:
         stop(str(error))
     sys.exit(code)

@@ -1,22 +1,26 @@
-"""`appliance packets --event`: the frames behind events, out of captures into one pcapng file."""
+"""`appliance packets --event`: the frames behind events, out of captures and a ring into one pcapng file."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from appliance.cli.event_filter import Test, decode_fields
 from appliance.cli.event_sources import EventsOfCapture, lines_of_file
-from appliance.extract.connections import Connections
+from appliance.extract.connections import Connections, nanoseconds
 from appliance.extract.extract import Extract
-from appliance.extract.pcapng import PcapngWriter
+from appliance.extract.sources import CaptureFiles, RecordedFrames
 from appliance.native.file_identity import clashes
 from appliance.native.safe_files import Unusable, whole_file
 from appliance.pcap.errors import PcapError
+from appliance.ring.pcapng import PcapngWriter
+from appliance.ring.reader import LATEST_NS, Ring
 from appliance.text.terminal import safe, stderr_line
 
 ID = re.compile("[0-9a-f]{32}")
@@ -25,11 +29,18 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class EventPacketsArgs(NamedTuple):
-    """The arguments of the command. events: ids of events or connections, or files of events."""
+    """The arguments of the command. events: ids of events or connections, or files of events.
+
+    record: the folder of a ring. where, since, until: a test for events, and times as they have them.
+    """
 
     captures: Sequence[str]
     events: Sequence[str]
     output: str
+    record: str = ""
+    where: Test | None = None
+    since: str = ""
+    until: str = ""
 
 
 def packets_of_events(args: EventPacketsArgs) -> int:
@@ -43,10 +54,16 @@ def packets_of_events(args: EventPacketsArgs) -> int:
         if not os.path.isfile(path):
             why = "it is read twice, so it must be a file" if os.path.exists(path) else os.strerror(errno.ENOENT)
             raise Unusable(f"-r {path}: {why}")
+    if args.record and not os.path.isdir(args.record):
+        raise Unusable(f"--record {args.record}: no such folder")
     events = list(_events(args))
+    if not events:
+        raise Unusable("no event matches; there is nothing to write")
+    files, recorded = CaptureFiles(args.captures), None
     try:
         connections = Connections(events)
-        extract = Extract(args.captures, connections)
+        recorded = RecordedFrames(Path(args.record), connections) if args.record else None
+        extract = Extract([*([files] if args.captures else []), *([recorded] if recorded else [])], connections)
         extract.survey()
         with whole_file(args.output) as out:
             extract.write(PcapngWriter(out, f"{len(events)} events of {len(connections.all)} connections"))
@@ -55,9 +72,11 @@ def packets_of_events(args: EventPacketsArgs) -> int:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Unusable(f"--event: an event has no such field as a run writes it: {error}") from error
     except OSError as error:
-        raise Unusable(f"-w {args.output}: {error.strerror}") from error
-    for path in dict.fromkeys(extract.cut):
+        raise Unusable(f"{error.filename or args.output}: {error.strerror}") from error
+    for path in dict.fromkeys(files.cut):
         stderr_line(f"{safe(path)} ends within a frame")
+    if recorded and recorded.left_out:
+        stderr_line(f"{recorded.left_out:,} frames of any connections were left out of the same files")
     frames = sum(wanted.written for wanted in connections.all)
     many = "connection" if len(connections.all) == 1 else "connections"
     stderr_line(f"{frames:,} frames of {len(connections.all):,} {many} in {safe(args.output)}")
@@ -73,20 +92,53 @@ def _events(args: EventPacketsArgs) -> Iterator[dict[str, Any]]:
         if path != "-" and not os.path.exists(path):
             raise Unusable(f"--event {path}: {os.strerror(errno.ENOENT)}; it is neither an id of 32 hexadecimal digits")
         for number, line in enumerate(lines_of_file(path, "--event"), 1):
-            if line.strip():
-                yield _event(line, f"--event {path}, line {number}")
-    if not ids:
+            if line.strip() and (event := _wanted(args, line, f"--event {path}, line {number}")):
+                yield event
+    if args.events and not ids:
         return
     found: set[str] = set()
-    for path in args.captures:
-        for line in EventsOfCapture(path, ALL_EVENTS):
-            event = _event(line, f"-r {path}")
+    yielded: set[str] = set()
+    for where, lines in _runs(args):
+        for line in lines:
+            event = _wanted(args, line, where)
+            if event is None:
+                continue
             names = {event["event"]["id"], event["appliance"].get("connection", "")} & set(ids)
-            if names:
-                found |= names
+            found |= names
+            if (names or not args.events) and event["event"]["id"] not in yielded:  # ring and capture may both have it
+                yielded.add(event["event"]["id"])
                 yield event
     if missing := [name for name in ids if name not in found]:
-        raise Unusable(f"--event {missing[0]}: no such event or connection in {', '.join(args.captures)}")
+        searched = ", ".join([*args.captures, *([args.record] if args.record else [])])
+        raise Unusable(f"--event {missing[0]}: no such event or connection in {searched}")
+
+
+def _runs(args: EventPacketsArgs) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """Yield the runs over captures and ring, each with its name and its events. Raises Unusable."""
+    for path in args.captures:
+        yield f"-r {path}", EventsOfCapture(path, ALL_EVENTS)
+    if not args.record:
+        return
+    try:
+        ring = Ring(Path(args.record))
+    except OSError as error:
+        raise Unusable(f"--record {args.record}: {error.strerror}") from error
+    since = nanoseconds(args.since) if args.since else 0
+    until = nanoseconds(args.until) if args.until else LATEST_NS
+    if ring.files:
+        yield f"--record {args.record}", EventsOfCapture("-", ALL_EVENTS, pieces=ring.capture(since, until))
+    ring.close()
+
+
+def _wanted(args: EventPacketsArgs, line: bytes, where: str) -> dict[str, Any] | None:
+    """Return the event of a line; None if the arguments exclude it. Raises Unusable."""
+    event = _event(line, where)
+    times = event["event"]
+    if (args.since and times["end"] < args.since) or (args.until and times["start"] > args.until):
+        return None
+    if args.where and not args.where(decode_fields(line)):
+        return None
+    return event
 
 
 def _event(line: bytes, where: str) -> dict[str, Any]:

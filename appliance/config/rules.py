@@ -13,6 +13,7 @@ from appliance.native.file_identity import clashes
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a field name, RFC 9110 section 5.6.2
 OWN = "the configuration file (-c)"
+LEAST_RECORD_BATCHES = 32
 STDOUT_NAME = "standard output"
 _WITHOUT_SOURCE = "source.interfaces or source.file: nothing to capture from; name an interface or a capture file"
 
@@ -26,6 +27,7 @@ def contradictions(config: Config, source_required: bool) -> Iterator[tuple[list
     """Yield the contradictions between valid values: the suspected keys, and the fault."""
     yield from _source_faults(config, source_required)
     yield from _limit_faults(config)
+    yield from _record_faults(config)
     yield from _output_faults(config)
     yield from _header_faults(config)
     yield from _address_faults(config)
@@ -79,6 +81,16 @@ def _limit_faults(config: Config) -> Iterator[tuple[list[str], str]]:
         text = f"tls.max_total_bytes = {config.tls.max_total_bytes}: less than one hello may have"
         keys = ["tls.max_total_bytes", "tls.max_hello_bytes"]
         yield keys, f"{text} (tls.max_hello_bytes = {config.tls.max_hello_bytes})"
+
+
+def _record_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    least = LEAST_RECORD_BATCHES * config.shard.batch_bytes
+    if config.record.path and config.record.bytes < least:
+        yield (
+            ["record.bytes", "shard.batch_bytes"],
+            f"record.bytes = {config.record.bytes}: must hold {LEAST_RECORD_BATCHES} batches of shard.batch_bytes = "
+            f"{config.shard.batch_bytes}, which are {least}",
+        )
 
 
 def _output_faults(config: Config) -> Iterator[tuple[list[str], str]]:

@@ -16,6 +16,7 @@ from appliance.config.section_capture import Capture as Capture
 from appliance.config.section_events import Events as Events
 from appliance.config.section_output import Output as Output  # other packages import it from here
 from appliance.config.section_quic import Quic as Quic
+from appliance.config.section_record import Record as Record
 from appliance.config.section_run import Run as Run
 from appliance.config.section_shedding import Shedding
 from appliance.config.section_tcp import Tcp as Tcp
@@ -398,6 +399,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     events: Events = Events()
     websocket: WebSocket = WebSocket()
     output: Output = Output()
+    record: Record = Record()
     feed: Feed = Feed()
     metrics: Metrics = Metrics()
     run: Run = Run()

@@ -1,4 +1,4 @@
-"""Two passes over captures: where the wanted connections begin and end, and then their frames into one file."""
+"""Two passes over sources of frames: where the wanted connections begin and end, then their frames into one file."""
 
 from __future__ import annotations
 
@@ -6,55 +6,55 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from appliance.extract.connections import Connections
-from appliance.extract.pcapng import PcapngWriter
-from appliance.packet.packet import Packet
-from appliance.pcap.errors import TruncatedCapture
-from appliance.pcap.opening import open_offline
+from appliance.extract.sources import Seen, Source
+from appliance.ring.pcapng import PcapngWriter
 
 
 class Extract:
-    """The frames of some connections in captures, in the order of the captures.
+    """The frames of some connections in several sources, in the order of the sources. A frame in two of them is one."""
 
-    cut: the names of captures that end within a frame.
-    """
-
-    def __init__(self, captures: Sequence[str], connections: Connections) -> None:
-        self._captures = captures
+    def __init__(self, sources: Sequence[Source], connections: Connections) -> None:
+        self._sources = sources
         self._connections = connections
-        self.cut: list[str] = []
 
     def survey(self) -> None:
-        """Find where the connections begin and end. Raises PcapError."""
-        for number, packet in self._frames():
-            found, syn = self._connections.of(packet.link_type, packet.data, packet.metadata.wirelen)
+        """Find where the connections begin and end. Raises PcapError and OSError."""
+        for number, seen in self._frames():
+            found, syn = self._connections.of(seen.link_type, seen.data, seen.wirelen)
             if syn:
                 for wanted in found:
-                    wanted.pass_syn(number, packet.metadata.ts_ns, syn)
-        self.cut.clear()
+                    wanted.pass_syn(number, seen.ts_ns, syn)
 
     def write(self, writer: PcapngWriter) -> None:
         """Write their frames; the frame with which an event begins has its comment. Raises PcapError and OSError."""
-        for number, packet in self._frames():
-            about = packet.metadata
-            found, _ = self._connections.of(packet.link_type, packet.data, about.wirelen)
+        written: set[tuple[int, int]] = set()
+        for number, seen in self._frames():
+            found, _ = self._connections.of(seen.link_type, seen.data, seen.wirelen)
             mine = [wanted for wanted in found if wanted.has(number)]
-            if mine:
-                begun = [event for wanted in mine for event in wanted.begun.get(about.ts_ns, ())]
-                comment = "; ".join(map(comment_of, begun))
-                writer.write(packet.data, about.ts_ns, about.wirelen, packet.link_type, about.interface, comment)
-                for wanted in mine:
-                    wanted.written += 1
+            if not mine or self._repeats(written, seen):
+                continue
+            begun = [event for wanted in mine for event in wanted.begun.get(seen.ts_ns, ())]
+            comment = "; ".join(map(comment_of, begun))
+            writer.write(seen.data, seen.ts_ns, seen.wirelen, seen.link_type, seen.interface, comment)
+            for wanted in mine:
+                wanted.written += 1
 
-    def _frames(self) -> Iterator[tuple[int, Packet]]:
+    def _repeats(self, written: set[tuple[int, int]], seen: Seen) -> bool:
+        """Return whether another source had the frame, at the same nanosecond. Within one source, copies are frames."""
+        if len(self._sources) == 1:
+            return False
+        known = seen.ts_ns, hash(seen.data)
+        if known in written:
+            return True
+        written.add(known)
+        return False
+
+    def _frames(self) -> Iterator[tuple[int, Seen]]:
         number = 0
-        for path in self._captures:
-            with open_offline(path) as handle:
-                try:
-                    for packet in handle.packets():
-                        yield number, packet
-                        number += 1
-                except TruncatedCapture:
-                    self.cut.append(path)
+        for source in self._sources:
+            for seen in source.frames():
+                yield number, seen
+                number += 1
 
 
 def comment_of(event: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """The links between the processes of a run.
 
     FrameSender -> FrameReceiver     batches, capture to worker      one pair of sockets per worker
+    FrameSender -> RecordReceiver    the same batches, to the recorder
     EventSender -> EventReceiver     encoded events, worker to feed
 
 Messages lie in shared memory (shared_memory.pyx), where their sender wrote them; ZeroMQ (ipc, PUSH/PULL) only carries
@@ -36,6 +37,7 @@ from appliance.ipc.sockets import Bus, BusError, bind, ipc_address, private_ipc_
 from appliance.native.safe_files import make_folder
 from appliance.runtime.paths import Paths, all_returns, epoch_of, returns
 
+LEAST_RECORD_SLOTS = 4  # of the recorder, in a run directory with little room
 MIN_QUEUE = 4  # messages: below, ZeroMQ's batched acknowledgements stall the sender
 LONGEST_FRAME = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
 LEAST_SLOTS = KEPT_BATCHES + 2  # of one worker; with fewer it would keep all slots, and the link would stall
@@ -64,7 +66,14 @@ def slots(config: Config) -> tuple[int, int]:
     """Return the slots of one worker of one capture, and all slots of that capture's shared memory."""
     shard, workers = config.shard, config.worker_count
     quota = KEPT_BATCHES + queue_length(config.link_bytes, shard.batch_bytes, config.capture_count)
-    return quota, workers * (quota + 2) + SPARE_SLOTS
+    return quota, workers * (quota + 2) + SPARE_SLOTS + record_quota(config)
+
+
+def record_quota(config: Config) -> int:
+    """Return the slots of one capture that the recorder may keep back; 0 without one."""
+    if not config.record.path:
+        return 0
+    return queue_length(config.link_bytes, config.shard.batch_bytes, config.capture_count)
 
 
 def arena_bytes(config: Config) -> int:
@@ -100,8 +109,10 @@ class MessageSender:
         quota: int,
         slots: int,
         slot_bytes: int,
+        shared: bool = False,
     ) -> None:
         self.quota = quota
+        self.sent_slot = -1  # of the last message; -1: none
         self.slot_bytes = slot_bytes
         self.path = path = Paths(run_dir).arena(kind, sender, epoch)
         try:
@@ -109,7 +120,7 @@ class MessageSender:
             for old in Paths(run_dir).arenas(kind, sender):
                 old.unlink()
             return_files = [returns(receiver, kind, sender, epoch) for receiver in receivers]
-            self._slots = SlotWriter(path, return_files, slots, slot_bytes)
+            self._slots = SlotWriter(path, return_files, slots, slot_bytes, shared=shared)
             first = self._slots.acquire()
         except (OSError, SharedMemoryError) as error:
             raise BusError(f"no memory for {kind}: {error}; {MAKE_ROOM}") from error
@@ -133,7 +144,7 @@ class MessageSender:
         return self._slots.refusal != 0 and self._slots.in_use(receiver) < self.quota
 
     def send(self, receiver: int, *parts: Body) -> bool:
-        """Send a message, or return False at once if there is no room.
+        """Send a message, or return False at once if there is no room. `sent_slot` is then its slot.
 
         A message in a slot then belongs to the receiver. Any other is copied into a slot, its parts behind each other.
         """
@@ -147,10 +158,13 @@ class MessageSender:
             for part in parts:
                 acquired[length : length + len(part)] = part
                 length += len(part)
-        turn, number = self._slots.grant(slot, receiver, length)
+        self._announce(receiver, slot, length, *self._slots.grant(slot, receiver, length))
+        self.sent_slot = slot
+        return True
+
+    def _announce(self, receiver: int, slot: int, length: int, turn: int, number: int) -> None:
         announcement = HANDLE.pack(HANDLE_MAGIC, self._sender, slot, self._epoch, number, turn, length)
         self._sockets[receiver].send(announcement, zmq.DONTWAIT)
-        return True
 
     def wait(self, receiver: int, timeout_s: float) -> bool:
         """Wait until the receiver's quota has room, at most timeout_s; return whether it has."""
@@ -174,7 +188,7 @@ class MessageReceiver:
 
     receiver: the index of this one among the senders' receivers. begin(sender, epoch): the number of the first message
     to read from this memory of a sender. max_bytes: of a message that comes through the socket itself, and has no
-    number. copies: see SlotReader.
+    number. copies, shared: see SlotReader.
     """
 
     def __init__(
@@ -189,12 +203,13 @@ class MessageReceiver:
         max_bytes: int,
         *,
         copies: bool = False,
+        shared: bool = False,
     ) -> None:
         self.socket = bus.socket(zmq.PULL, rcvhwm=0, maxmsgsize=max_bytes)
         make_folder(path.parent)
         bind(self.socket, private_ipc_address(path), "the run directory")
         self._paths, self._path, self._kind = Paths(run_dir), path, kind
-        self._receiver, self._begin, self._copies = receiver, begin, copies
+        self._receiver, self._begin, self._copies, self._shared = receiver, begin, copies, shared
         self._readers: dict[int, tuple[int, SlotReader]] = {}  # by sender: epoch and arena of the one that lives
         self._next: dict[int, int] = {}  # by sender: the number of the next message
         self._stuck: dict[int, int] = {}  # by sender: the number that the last search found waiting
@@ -244,7 +259,8 @@ class MessageReceiver:
             return reader
         mine = returns(self._path, self._kind, sender, epoch)
         try:
-            reader = SlotReader(self._paths.arena(self._kind, sender, epoch), mine, copies=self._copies)
+            arena = self._paths.arena(self._kind, sender, epoch)
+            reader = SlotReader(arena, mine, copies=self._copies, shared=self._shared)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -303,26 +319,59 @@ class MessageReceiver:
 
 
 class FrameSender(MessageSender):
-    """Batches from one capture to every worker, which keeps the last few to compare retransmissions with."""
+    """Batches from one capture to every worker, which keeps the last few to compare retransmissions with.
+
+    The recorder, if there is one, reads the same batches where they lie. It is the last receiver, and can only keep as
+    many from the capture as `record_quota` says.
+    """
 
     def __init__(self, bus: Bus, config: Config, run_dir: Path, capture: int, epoch: int) -> None:
         shard, workers = config.shard, config.worker_count
         quota, count = slots(config)
+        recorders = [Paths(run_dir).inbox("recorder")] if config.record.path else []
         super().__init__(
             bus,
             run_dir,
             "frames",
             capture,
             epoch,
-            [Paths(run_dir).inbox("worker", worker) for worker in range(workers)],
+            [Paths(run_dir).inbox("worker", worker) for worker in range(workers)] + recorders,
             quota=quota,
             slots=count,
             slot_bytes=max(shard.batch_bytes, LONGEST_FRAME),
+            shared=bool(recorders),
         )
         self.batch_bytes = shard.batch_bytes
+        self._recorder = workers
+        self._record_quota = record_quota(config)
         about = os.statvfs(run_dir)
         if about.f_bavail * about.f_frsize < arena_bytes(config):  # neither frames nor events may take all
-            self._slots.limit(workers * LEAST_SLOTS + FILLED_SLOTS)
+            self._slots.limit(workers * LEAST_SLOTS + FILLED_SLOTS + min(self._record_quota, LEAST_RECORD_SLOTS))
+            self._record_quota = min(self._record_quota, LEAST_RECORD_SLOTS)
+
+    def record_room(self) -> bool:
+        """Return whether the recorder may have another batch now."""
+        if self._slots.in_use(self._recorder) >= self._record_quota:
+            self._slots.reclaim()
+        return self._slots.in_use(self._recorder) < self._record_quota
+
+    def record(self, message: Buffer, before: int) -> bool:
+        """Grant the recorder a batch, or return False at once if it has no room.
+
+        message: the batch that `send` has taken last, or if `sent_slot` is -1 one for the recorder alone, which is
+        copied. before: the frames that the recorder got before it.
+        """
+        if not self.record_room():
+            return False
+        slot, length = self.sent_slot, len(message)
+        if slot < 0:
+            acquired = self._slots.acquire()
+            if acquired is None:
+                return False
+            acquired[:length] = message
+            slot = self._slots.slot_of(acquired)
+        self._announce(self._recorder, slot, length, *self._slots.share(slot, self._recorder, length, before))
+        return True
 
     def acquire(self) -> memoryview | None:
         """Return a slot of batch_bytes to write a batch into, None if there is none."""
@@ -350,6 +399,20 @@ class FrameReceiver(MessageReceiver):
         """Return the next batch, or None if there is none now."""
         message = self.next_message()
         return None if message is None else memoryview(message)
+
+
+class RecordReceiver(MessageReceiver):
+    """Batches from every capture, in the recorder."""
+
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, begin: Begin | None = None) -> None:
+        captures, place = config.capture_count, config.worker_count
+        inbox = Paths(run_dir).inbox("recorder")
+        super().__init__(bus, run_dir, inbox, "frames", captures, place, begin, HANDLE.size, shared=True)
+
+    def receive(self) -> tuple[memoryview, int] | None:
+        """Return the next batch, and how many frames the recorder was given before it; None if there is none now."""
+        message = self.next_message()
+        return (memoryview(message), message.beside()) if isinstance(message, SlotLease) else None
 
 
 class EventSender(MessageSender):

@@ -15,18 +15,21 @@ cdef enum:
     VERSION = 1
     KEPT = 16                   # batches that a worker keeps behind the one it reads: workers/core/delivered_bytes.pyx
     FLAG_END = 1                # the capture is done: nothing follows on this link
+    FLAG_REASSEMBLED = 2        # a frame of the batch has RECORD_REASSEMBLED
     MOST_TURNS = 31             # of the capture's time stamps within a batch
 
 
 cdef extern from *:
     """
-    #define VLAN_BITS (((uint64_t)1 << 48) - 1)
+    #define RECORD_REASSEMBLED ((uint64_t)1 << 46)
+    #define VLAN_BITS ((((uint64_t)1 << 48) - 1) ^ RECORD_REASSEMBLED)
     #define RECORD_AMBIGUOUS ((uint64_t)1 << 48)
     #define RECORD_CHECKSUM 49
     #define RECORD_TURNS 51
     #define RECORD_SHED 56
     """
     const uint64_t VLAN_BITS            # of Record.vlans: the tags
+    const uint64_t RECORD_REASSEMBLED   # of Record.vlans, where an id has no bit: a datagram put together from fragments
     const uint64_t RECORD_AMBIGUOUS     # of Record.vlans: a datagram put together from fragments that contradict each other
     const int RECORD_CHECKSUM           # bits below two that are a Checksum (checksum.pxd)
     const int RECORD_TURNS              # bits below five: how often the time stamps have turned back since the batch began
@@ -44,7 +47,8 @@ cdef struct Header:
     uint32_t length             # bytes of the whole message
     uint64_t sealed_ns          # CLOCK_MONOTONIC when the batch was closed
     uint64_t last_ts_ns         # time stamp of its last frame; with FLAG_END the highest one of the capture
-    uint64_t turns              # how often the capture's time stamps had turned back when the batch began
+    uint32_t turns              # how often the capture's time stamps had turned back when the batch began
+    uint32_t link_type          # of the frames, in libpcap's numbers; where frames are recorded, all have the same
 
 
 cdef struct Record:

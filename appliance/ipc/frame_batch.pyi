@@ -13,6 +13,8 @@ class BatchHeader(NamedTuple):
     end: bool
     sealed_ns: int
     length: int
+    link_type: int
+    reassembled: bool
 
 class BadBatch(ValueError): ...
 

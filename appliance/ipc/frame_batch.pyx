@@ -28,6 +28,8 @@ class BatchHeader(NamedTuple):
     end: bool
     sealed_ns: int
     length: int
+    link_type: int
+    reassembled: bool
 
 
 class BadBatch(ValueError):
@@ -40,7 +42,7 @@ def header(message not None):
     reader.open(message)
     return BatchHeader(reader.header.epoch, reader.header.sequence, reader.header.frames, reader.header.cumulative,
                        reader.header.capture, bool(reader.header.flags & FLAG_END), reader.header.sealed_ns,
-                       reader.header.length)
+                       reader.header.length, reader.header.link_type, bool(reader.header.flags & FLAG_REASSEMBLED))
 
 
 def stamp(message not None, sequence, cumulative):

@@ -1,15 +1,17 @@
 # cython: language_level=3
 """The shared memory of batches between a capture and its workers: written once, read in place.
 
-    the sender's file   = control (magic, receivers, slots, slot_bytes, a SlotGrant per slot), padded   slot 0  slot 1 …
+    the sender's file   = control (magic, receivers, slots, slot_bytes, tables, a SlotGrant per table and slot), padded
+                          slot 0  slot 1 …
     a receiver's returns = its floor, a word per slot
 
 SlotWriter is the sender's side, SlotReader a receiver's. A slot belongs to the sender until it is granted, then to the
 receiver until the receiver drops its SlotLease. The receiver then writes the number of the turn into the slot's word,
 and the sender finds it there. Every file has one writer, and neither side waits. A receiver opens the sender's file for reading
-only, and can return no slot but its own. The sender reads the returns without mapping them: a receiver that truncates
-its file harms only itself. The slots of a killed receiver stay in use. Its successor finds them by the SlotGrant that the
-sender wrote, and returns those below its floor.
+only, and can return no slot but its own. A slot may be shared with one more receiver, the last, which has a table of
+grants for itself; then the slot is free again when both have returned it. The sender reads the returns without mapping
+them: a receiver that truncates its file harms only itself. The slots of a killed receiver stay in use. Its successor finds
+them by the SlotGrant that the sender wrote, and returns those below its floor.
 """
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
@@ -45,15 +47,15 @@ cdef extern from *:
 
 ctypedef struct SlotGrant:          # the last receiver of a slot; written from `key` = 0 to the new key
     uint64_t key                    # serial + 1; 0: being written, or never granted
-    uint64_t worker
+    uint64_t worker             # in the table of shared slots: a number of the sender's, beside the batch
     uint64_t turn
     uint64_t length
 
 cdef enum:
     MOST_SPARES = 4             # copies of batches whose memory is kept for the next ones
 
-CONTROL = struct.Struct("<8sQQQ")   # magic, receivers, slots, slot_bytes
-MAGIC = b"APPAREN2"
+CONTROL = struct.Struct("<8sQQQQ")  # magic, receivers, slots, slot_bytes, tables
+MAGIC = b"APPAREN3"
 GRANT = struct.Struct("<QQQQ")
 MOST_SLOTS, MOST_BYTES = 1 << 20, 1 << 40   # of an arena that is one
 PAGE = 4096
@@ -64,9 +66,9 @@ class SharedMemoryError(Exception):
     """There is no room for the arena, or the file is none. The text is for a person."""
 
 
-def control_bytes(int slots):
+def control_bytes(int slots, int tables=1):
     """Return the bytes in front of the first slot."""
-    return -(-(CONTROL.size + <int>sizeof(SlotGrant) * slots) // PAGE) * PAGE
+    return -(-(CONTROL.size + <int>sizeof(SlotGrant) * slots * tables) // PAGE) * PAGE
 
 
 def returns_bytes(int slots):
@@ -84,7 +86,7 @@ cdef class SlotWriter:
     """The sender's side.
 
     path: a new file. returns: the file of each receiver, which the receiver makes. slots: the most batches of slot_bytes;
-    a slot gets its memory at its first use.
+    a slot gets its memory at its first use. shared: the last receiver gets batches of the others, by share().
     """
 
     cdef object memory
@@ -104,14 +106,16 @@ cdef class SlotWriter:
     cdef list free                  # slots without a reader
     cdef list granted               # (slot, turn, worker, serial) that a worker has
     cdef list turns                 # by slot
+    cdef list holders               # by slot: how many receivers have it
     cdef list serials               # of the next batch, by worker
     cdef list counts                # batches that a worker has
 
-    def __init__(self, path, returns, int slots, Py_ssize_t slot_bytes):
+    def __init__(self, path, returns, int slots, Py_ssize_t slot_bytes, *, bint shared=False):
         cdef int workers = len(returns)
+        cdef int tables = 2 if shared else 1
         self.slots = self.most = slots
         self.slot_bytes = -(-slot_bytes // PAGE) * PAGE
-        self.first = control_bytes(slots)
+        self.first = control_bytes(slots, tables)
         self.descriptor = -1
         self.readers = [-1] * workers
         self.returns = list(returns)
@@ -126,11 +130,12 @@ cdef class SlotWriter:
         except OSError as error:
             raise SharedMemoryError(f"{path}: {error.strerror}") from error
         self.base = start_of(self.memory, &self.held, PyBUF_WRITABLE)
-        self.memory[:CONTROL.size] = CONTROL.pack(MAGIC, workers, slots, self.slot_bytes)
+        self.memory[:CONTROL.size] = CONTROL.pack(MAGIC, workers, slots, self.slot_bytes, tables)
         self.grants = <SlotGrant*>(self.base + <Py_ssize_t>CONTROL.size)
         self.free = []
         self.granted = []
         self.turns = [0] * slots
+        self.holders = [0] * slots
         self.serials = [0] * workers
         self.counts = [0] * workers
 
@@ -193,14 +198,26 @@ cdef class SlotWriter:
 
     def grant(self, int slot, int worker, uint64_t length):
         """Grant a slot with a batch of `length` bytes to a worker; return its (turn, serial)."""
-        cdef SlotGrant* grant = &self.grants[slot]
-        cdef uint64_t serial = self.serials[worker]
         self.turns[slot] += 1
-        self.serials[worker] += 1
-        self.granted.append((slot, self.turns[slot], worker, serial))
-        self.counts[worker] += 1
+        return self.note(&self.grants[slot], slot, worker, worker, length)
+
+    def share(self, int slot, int receiver, uint64_t length, uint64_t beside):
+        """Grant a slot to the last receiver as well, or to it alone; return its (turn, serial).
+
+        beside: a number that it finds with the batch.
+        """
+        if not self.holders[slot]:
+            self.turns[slot] += 1
+        return self.note(&self.grants[self.slots + slot], slot, receiver, beside, length)
+
+    cdef note(self, SlotGrant* grant, int slot, int receiver, uint64_t beside, uint64_t length):
+        cdef uint64_t serial = self.serials[receiver]
+        self.serials[receiver] += 1
+        self.granted.append((slot, self.turns[slot], receiver, serial))
+        self.counts[receiver] += 1
+        self.holders[slot] += 1
         store_word(&grant.key, 0)
-        store_word(&grant.worker, <uint64_t>worker)
+        store_word(&grant.worker, beside)
         store_word(&grant.turn, self.turns[slot])
         store_word(&grant.length, length)
         store_word(&grant.key, serial + 1)
@@ -236,8 +253,10 @@ cdef class SlotWriter:
             slot, turn, worker, serial = one
             returned = self.returned + worker * (self.slots + 1)
             if returned[1 + slot] == turn or serial < returned[0]:
-                self.free.append(slot)
                 self.counts[worker] -= 1
+                self.holders[slot] -= 1
+                if not self.holders[slot]:
+                    self.free.append(slot)
             else:
                 kept.append(one)
         self.granted = kept
@@ -250,7 +269,8 @@ cdef class SlotWriter:
 cdef class SlotReader:
     """A receiver's side of an arena. returns: its own file, which is made unless a predecessor did. copies: batches are
     copied when they are read, so that a sender that cuts its file short harms only itself; the kernel alone may read
-    them where they lie (LeaseTail.in_place). Raises OSError, or SharedMemoryError if the file is no arena."""
+    them where they lie (LeaseTail.in_place). shared: it is the receiver of shared slots. Raises OSError, or SharedMemoryError if
+    the file is no arena."""
 
     cdef object control
     cdef object memory              # the sender's file, mapped; with copies, this process touches no byte of it
@@ -261,13 +281,15 @@ cdef class SlotReader:
     cdef uint64_t* words
     cdef const uint8_t* base
     cdef uint64_t workers
+    cdef bint shared                # it reads the table of shared slots
     cdef uint64_t slots
     cdef uint64_t slot_bytes
     cdef uint64_t first
     cdef uint8_t* spare[MOST_SPARES]    # memory of released copies
     cdef int spares
 
-    def __init__(self, path, returns, *, bint copies=False):
+    def __init__(self, path, returns, *, bint copies=False, bint shared=False):
+        self.shared = shared
         try:
             self.descriptor = os.open(path, os.O_RDONLY | RETURNS)
         except FileNotFoundError:
@@ -275,10 +297,10 @@ cdef class SlotReader:
         except OSError as error:
             raise SharedMemoryError(f"{path}: {error.strerror}") from error
         header = os.pread(self.descriptor, CONTROL.size, 0).ljust(CONTROL.size)
-        magic, self.workers, self.slots, self.slot_bytes = CONTROL.unpack(header)
-        if magic != MAGIC or self.slots > MOST_SLOTS or self.slot_bytes > MOST_BYTES:
+        magic, self.workers, self.slots, self.slot_bytes, tables = CONTROL.unpack(header)
+        if magic != MAGIC or self.slots > MOST_SLOTS or self.slot_bytes > MOST_BYTES or not shared < tables <= 2:
             raise SharedMemoryError(f"{path}: not an arena of this version")
-        self.first = control_bytes(self.slots)
+        self.first = control_bytes(self.slots, tables)
         if os.fstat(self.descriptor).st_size != self.first + self.slots * self.slot_bytes:
             raise SharedMemoryError(f"{path}: not as long as it says")
         try:
@@ -310,7 +332,8 @@ cdef class SlotReader:
 
     def grants(self):
         """Return the SlotGrant of each slot, as a tuple. One that is granted at this moment may be half written."""
-        data = os.pread(self.descriptor, <int>self.slots * GRANT.size, CONTROL.size)
+        size = <int>self.slots * GRANT.size
+        data = os.pread(self.descriptor, size, CONTROL.size + (size if self.shared else 0))
         return list(GRANT.iter_unpack(data[:len(data) // GRANT.size * GRANT.size]))
 
     def resume(self, uint64_t worker, uint64_t serial):
@@ -327,15 +350,21 @@ cdef class SlotReader:
         """
         first, second, third = self.grants(), self.grants(), self.grants()
         # One that was granted before the search began: all before it were, too.
-        last = max((key for (key, to, *_), again in zip(first, second) if to == worker and again[0] == key), default=0)
+        last = max((key for (key, to, *_), again in zip(first, second)
+                    if (self.shared or to == worker) and again[0] == key), default=0)
         found = []
         for slot, (one, again) in enumerate(zip(second, third)):
             key, to, turn, length = one
             if one != again:
                 continue            # it is granted at this moment
-            if serial < key <= last and to == worker and load_word(&self.words[<int>slot]) != turn:
+            if serial < key <= last and (self.shared or to == worker) and load_word(&self.words[<int>slot]) != turn:
                 found.append((key - 1, slot, turn, length))
         return sorted(found)
+
+    def beside(self, uint64_t slot):
+        """Return the number beside the batch in a slot that this process has."""
+        at = CONTROL.size + <int>(self.slots + slot) * GRANT.size
+        return GRANT.unpack(os.pread(self.descriptor, GRANT.size, at).ljust(GRANT.size, b"\0"))[1]
 
     def lease(self, uint64_t slot, uint64_t turn, uint64_t length):
         """Return the lease of a slot. Its bytes stay as they are until it is released."""
@@ -410,6 +439,10 @@ cdef class SlotLease:
         if len(start) != count:
             raise SharedMemoryError("a batch was truncated")
         return start
+
+    def beside(self):
+        """Return the number beside a batch that was shared."""
+        return self.reader.beside(<uint64_t>(self.word - self.reader.words))
 
     def tail(self, Py_ssize_t at):
         """Return the LeaseTail from this byte on."""

@@ -44,6 +44,8 @@ class Collector:
         named += [(f"capture-{c}", dict(page)) for c, page in enumerate(pages.captures)]
         named += [(f"worker-{w}", dict(page)) for w, page in enumerate(pages.workers)]
         named.append(("feed", dict(pages.feed)))
+        if pages.recorder:
+            named.append(("recorder", dict(pages.recorder)))
         processes = [self._process(name, page) for name, page in named]
         view = MetricsInput(self.config, pages, processes, self._version, platform.python_version())
         return (_metric(family, view) for family in FAMILIES)

@@ -20,6 +20,7 @@ from appliance.stats.names import (
     LOG_REASONS,
     QUIC_OUTCOMES,
     READY,
+    RECORD_LEFT_OUT,
     REFUSALS,
     RELOADS,
     REPLAY_RESULTS,
@@ -240,7 +241,8 @@ def _sandbox(view: MetricsInput) -> Rows:
     pages = view.pages
     named = [(f"capture-{c}", page) for c, page in enumerate(pages.captures)]
     named += [(f"worker-{w}", page) for w, page in enumerate(pages.workers)]
-    for name, page in [("supervisor", pages.supervisor), *named, ("feed", pages.feed)]:
+    named += [("feed", pages.feed), *([("recorder", pages.recorder)] if pages.recorder else [])]
+    for name, page in [("supervisor", pages.supervisor), *named]:
         for fence in FENCES_OF[name.partition("-")[0]]:
             yield [name, fence], page[f"sandbox.{fence}"]
 
@@ -270,11 +272,29 @@ def _restarts(view: MetricsInput) -> Rows:
             yield [child.replace(".", "-"), "hung"], hung
 
 
+def _children(view: MetricsInput) -> list[Counts]:
+    pages = view.pages
+    return [*pages.captures, *pages.workers, pages.feed, *([pages.recorder] if pages.recorder else [])]
+
+
+def _record(slot: str, scale: float = 1) -> Callable[[MetricsInput], Rows]:
+    """Return a slot of the recorder; 0 without one."""
+    return lambda view: [([], view.pages.recorder.get(slot, 0) * scale)]
+
+
+def _not_recorded(view: MetricsInput) -> Rows:
+    recorder, captures = view.pages.recorder, view.pages.captures
+    for reason in RECORD_LEFT_OUT:
+        yield [reason], recorder.get(f"left_out.{reason}", 0)
+    yield ["link"], sum(page.get("past_recorder", 0) for page in captures)
+    yield ["crash"], recorder.get("crash_lost", 0) + sum(recorder.get(f"lost.{c}", 0) for c in range(len(captures)))
+
+
 def _log(slot: str) -> Callable[[MetricsInput], Rows]:
     """Sum a slot over all processes."""
 
     def rows(view: MetricsInput) -> Rows:
-        pages = [*view.pages.captures, *view.pages.workers, view.pages.feed, view.pages.supervisor]
+        pages = [*_children(view), view.pages.supervisor]
         return [([reason], sum(page[f"{slot}.{reason}"] for page in pages)) for reason in LOG_REASONS]
 
     return rows
@@ -282,8 +302,8 @@ def _log(slot: str) -> Callable[[MetricsInput], Rows]:
 
 def _generation(view: MetricsInput) -> float:
     """Return the generation in force everywhere; children apply a new one within a turn of their loops."""
-    children = (*view.pages.captures, *view.pages.workers, view.pages.feed)
-    return min(page["generation"] for page in (view.pages.supervisor, *(one for one in children if one["starts"])))
+    started = (page for page in _children(view) if page["starts"])
+    return min(page["generation"] for page in (view.pages.supervisor, *started))
 
 
 def _reloads(view: MetricsInput) -> Rows:
@@ -291,8 +311,7 @@ def _reloads(view: MetricsInput) -> Rows:
 
 
 def _reloaded_well(view: MetricsInput) -> float:
-    pages = (view.pages.supervisor, *view.pages.captures, *view.pages.workers, view.pages.feed)
-    return float(not any(page["config_error"] for page in pages))
+    return float(not any(page["config_error"] for page in (view.pages.supervisor, *_children(view))))
 
 
 def _limit(value: Callable[[Config], float]) -> Callable[[MetricsInput], Rows]:
@@ -459,6 +478,27 @@ FAMILIES = (
            (), _feed("output_opened")),
     Family("output_open_events", _G, "Events in an unfinished Parquet file, which a kill would lose.",
            (), _feed("open_events")),
+    # the recorder
+    Family("record_up", _G, "1 while the recorder runs and is ready; 0 if nothing is recorded.", (),
+           _one(lambda view: view.up("recorder", view.pages.recorder) if view.pages.recorder else 0)),
+    Family("record_frames", _C, "Frames recorded.", (), _record("recorded")),
+    Family("record_bytes", _C, "Captured bytes of those frames.", (), _record("recorded_bytes")),
+    Family("record_left_out_frames", _C, "Frames that workers got and the ring has not, by reason: connections left "
+           "out because the recorder was behind, a failed write (disk), no room for the batch (link), a killed "
+           "recorder (crash).", ("reason",), _not_recorded),
+    Family("record_left_out_ratio", _G, "Share of all connections that the recorder leaves out now.", (),
+           _record("left_out_share", 1 / 256)),
+    Family("record_write_errors", _C, "Failed writes to the ring.", (), _record("write_errors")),
+    Family("record_ring_bytes", _G, "Size of the ring.", (), _record("ring_bytes")),
+    Family("record_ring_limit_bytes", _G, "Maximum size of the ring; 0 if nothing is recorded.", (),
+           _one(lambda view: view.config.record.bytes if view.config.record.path else 0)),
+    Family("record_ring_files", _G, "Files of the ring, without their indexes.", (), _record("ring_files")),
+    Family("record_ring_oldest_timestamp_seconds", _G, "Time of the last frame in the oldest file; 0: no frames.", (),
+           _record("ring_oldest_ns", 1e-9)),
+    Family("record_removed_files", _C, "Files removed because of the ring's size or their age.", (),
+           _record("removed_files")),
+    Family("record_torn_bytes", _C, "Bytes of incomplete blocks of killed recorders, removed from the ring.", (),
+           _record("torn_bytes")),
     # the log
     Family("log_lines", _C, "Lines logged, by reason.", ("reason",), _log("log_lines")),
     Family("log_suppressed", _C, "Lines suppressed by the rate limit of their reason.",

@@ -161,6 +161,25 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
             "output",
             "output",
         )
+    if now.recorder:
+        add(
+            now.recorder["left_out.behind"] + now.total("past_recorder"),
+            "frames not recorded because the recorder was behind",
+            f"record on a faster disk (now {config.record.path}), or narrow --filter",
+            "record",
+        )
+        add(
+            now.recorder["left_out.disk"],
+            "frames not recorded because the disk did not take them",
+            f"make room in {config.record.path}, or lower [record] bytes (now {config.record.bytes})",
+            "record_disk",
+        )
+        add(
+            now.recorder["crash_lost"] + _matching([now.recorder], "lost."),
+            "frames not recorded because the recorder was killed",
+            "see the messages above",
+            "record_crash",
+        )
     return found
 
 

@@ -20,7 +20,7 @@ from appliance.native.safe_files import Unusable
 from appliance.runtime.paths import Paths, endpoint_in
 from appliance.runtime.resolved_config import load_resolved
 from appliance.stats.page import Page, PageError
-from appliance.stats.snapshot import Snapshots
+from appliance.stats.snapshot import NONE, Snapshots
 
 CHILDREN = (b"appliance.feed.process", b"appliance.capture.process")  # modules, followed by the run directory
 LAST_SERVICE = 999  # the highest user number of a service (login.defs(5), SYS_UID_MAX)
@@ -40,6 +40,7 @@ class RunningInstance:
             self._captures = [_page(paths.capture_page(c)) for c in range(captures)]
             self._workers = [_page(paths.worker_page(w)) for w in range(workers)]
             self._feed, self._supervisor = _page(paths.feed_page), _page(paths.supervisor_page)
+            self._recorder = _page(paths.recorder_page) if self.config.record.path else None
             self._since = paths.supervisor_page.stat(follow_symlinks=False).st_ctime
         except PermissionError as error:
             raise Unusable(
@@ -52,10 +53,11 @@ class RunningInstance:
 
     def snapshots(self) -> Snapshots:
         """Return every page as it is now, read downstream first (stats.Pages)."""
+        recorder = self._recorder.snapshot() if self._recorder else NONE
         feed = self._feed.snapshot()
         workers = [page.snapshot() for page in self._workers]
         captures = [page.snapshot() for page in self._captures]
-        return Snapshots(captures, workers, feed, self._supervisor.snapshot())
+        return Snapshots(captures, workers, feed, self._supervisor.snapshot(), recorder)
 
     @property
     def alive(self) -> bool:

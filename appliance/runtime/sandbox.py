@@ -8,6 +8,7 @@ may:
     capture     use its folder in the run directory and the file it reads; live: CAP_NET_RAW until the interface is
                 `opened`, packet sockets, and the system's files about interfaces and names
     worker      use its folder in the run directory; no other file, no network, no capability
+    recorder    use its folder in the run directory and that of the ring; no other file, no network, no capability
     feed        use its folder in the run directory, that of the output, its keys; IP sockets, but no connect
 
 If this kernel or the parent process does not allow a fence, the process runs without it. Its page shows the fences in
@@ -61,6 +62,8 @@ NAMES = (
 )
 INTERFACES = ("/sys/class/net", "/sys/devices", "/proc/net", "/proc/self/net")
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
+
+ISOLATED = ("worker", "recorder")  # roles without a network
 
 Rights = list[tuple[str | Path, int]]
 
@@ -151,7 +154,7 @@ def enter(role: Role, config: Config, run_dir: Path, page: Page, *, first: bool 
     make_folder(folder_beside(page.path))  # for a process without a supervisor
     live = not config.lossless
     fences = _Fences(role, page, tell=first and page["starts"] <= 1)
-    if role == "worker":
+    if role in ISOLATED:
         fences.put("network_namespace", _own_network, quiet=True)
     if uid != mine:
         confine.become(uid, gid)
@@ -165,7 +168,7 @@ def enter(role: Role, config: Config, run_dir: Path, page: Page, *, first: bool 
     fences.put_common()
     fences.put("landlock", lambda: _landlock(role, rights))
     fences.put_seccomp(live=live)
-    if role == "worker":
+    if role in ISOLATED:
         page["sandbox.network"] = int(page["sandbox.network_namespace"] or page["sandbox.seccomp"])
 
 
@@ -228,6 +231,8 @@ def _rights(role: Role, config: Config, run_dir: Path, page: Page) -> Rights:
     rights: Rights = [(run_dir, READ), (folder_beside(page.path), WORK), (page.path, READ_FILE | WRITE_FILE)]
     if role == "worker":
         return rights
+    if role == "recorder":
+        return [*rights, (config.record.path, MAKE)]
     names = [(f"/etc/{name}", READ) for name in NAMES]
     if role == "capture":
         about = [] if config.lossless else [(path, READ) for path in INTERFACES]

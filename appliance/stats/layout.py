@@ -11,6 +11,7 @@ from appliance.stats.names import (
     FRAGMENT_OUTCOMES,
     LINK_DROPS,
     LOG_REASONS,
+    RECORD_LEFT_OUT,
     REFUSALS,
     RELOADS,
     REPLAY_RESULTS,
@@ -27,14 +28,15 @@ _COMMON = (
 )
 
 
-def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
+def capture_layout(workers: int, verdicts: Sequence[str], *, recording: bool = False) -> list[str]:
     """Return the slots of a capture's page. verdicts: those of wire.tcp_locator.
 
     A slot counts frames unless its name says bytes. A fragment is a frame with the verdict "fragment" and one of the
     fragment outcomes, or the reassembler holds it. A reassembled datagram counts as reassembled, and as offered,
     rejected or shed like a frame. shed_steps is the share of new flows that this capture sheds now, in 256ths.
     kernel_shed_steps is the share of all flows that the kernel filter refuses, and kernel_shed_ns the time during which
-    it has refused any. opened counts how often the capture opened its source; interface_monitor defines blind_ns.
+    it has refused any. opened counts how often the capture opened its source; interface_monitor defines blind_ns. With
+    a recorder, to_recorder are the frames sent to workers that it was given, past_recorder the rest of them.
     """
     names = [*_COMMON, "kernel_received", "kernel_dropped", "kernel_if_dropped", "kernel_abandoned", "looped_frames"]
     names += ["frames", "bytes", "wire_bytes", "truncated_frames", "input_bytes_read", "input_bytes_total"]
@@ -43,6 +45,7 @@ def capture_layout(workers: int, verdicts: Sequence[str]) -> list[str]:
     names += ["reassembled", "fragment_conflicts", "shed_frames", "shed_bytes", "shed_flows", "shed_evicted"]
     names += ["kernel_shed_steps", "kernel_shed_ns", "opened", "link_down", *(f"blind_ns.{why}" for why in BLIND)]
     per_link = ("offered", "sent", "sent_batches", "sent_bytes", *LINK_DROPS, "shed_steps")
+    names += ["to_recorder", "to_recorder_batches", "past_recorder"] * recording
     return names + [f"{name}.{worker}" for worker in range(workers) for name in per_link]
 
 
@@ -73,9 +76,18 @@ def feed_layout(workers: int) -> list[str]:
     return [*names, "clients_allowed", "reloads", "output_closed", "subscribers", "heartbeats", "epoch"]
 
 
-def supervisor_layout(workers: int, captures: int) -> list[str]:
+def recorder_layout(captures: int) -> list[str]:
+    """Return the slots of the recorder's page: frames by capture and by what became of them, and its ring."""
+    per_link = ("received", "received_batches", "lost", "ended", "epoch", "taking")
+    names = [*_COMMON, *(f"{name}.{capture}" for capture in range(captures) for name in per_link)]
+    names += ["recorded", "recorded_bytes", *(f"left_out.{reason}" for reason in RECORD_LEFT_OUT), "crash_lost"]
+    names += ["left_out_share", "write_errors", "removed_files", "torn_bytes", "invalid_messages"]
+    return [*names, "ring_bytes", "ring_files", "ring_oldest_ns"]
+
+
+def supervisor_layout(workers: int, captures: int, *, recording: bool = False) -> list[str]:
     """Return the slots of the supervisor's page. A restart after a hang is in both groups."""
     children = [*(f"worker.{worker}" for worker in range(workers))]
-    children += [*(f"capture.{capture}" for capture in range(captures)), "feed"]
+    children += [*(f"capture.{capture}" for capture in range(captures)), "feed", *["recorder"] * recording]
     names = [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]
     return [*names, *(f"reloads.{result}" for result in RELOADS), "reloaded_ns"]

@@ -1,4 +1,4 @@
-"""Account for every frame, byte, message and event between the wire and the feed, by eight identities.
+"""Account for every frame, byte, message and event between the wire and the feed, by nine identities.
 
 The module is pure: it turns snapshots of the stats pages into differences. At rest every difference is 0. During a run
 a difference is the amount between its two counters (in the kernel's ring, a batch, a link or a pipeline). L1 may then
@@ -19,6 +19,7 @@ from appliance.stats.names import (
     LINK_DROPS,
     MESSAGE_OUTCOMES,
     PAYLOAD_OUTCOMES,
+    RECORD_LEFT_OUT,
     TOPICS,
 )
 from appliance.stats.snapshot import Counts, Pages, under
@@ -33,6 +34,7 @@ TITLES = {
     " HTTP/2 streams: opened = ended, by outcome + open",
     "L7": "feed: made = sent + dropped; sent = received + lost; received = published",
     "L8": "flows: payload = in flow events + of open connections + in none, by reason",
+    "L9": "record: sent to workers = to the recorder + past it; to it = recorded + left out, by reason + lost",
 }
 
 
@@ -47,7 +49,7 @@ Identities = dict[str, Identity]
 
 
 def identities(pages: Pages) -> Identities:
-    """Return the identities "L1" to "L8". The pages are final, or those of a running system."""
+    """Return the identities "L1" to "L9". The pages are final, or those of a running system."""
     return {
         "L1": _kernel(pages.captures),
         "L2": _capture(pages.captures),
@@ -57,6 +59,7 @@ def identities(pages: Pages) -> Identities:
         "L6": _messages(pages.workers),
         "L7": _feed(pages.workers, pages.feed),
         "L8": _flows(pages.workers),
+        "L9": _record(pages.captures, pages.recorder),
     }
 
 
@@ -156,6 +159,20 @@ def _flows(workers: Sequence[Counts]) -> Identity:
     """Compare the payload with what flow events report of it: the sum of their `since_last.payload_bytes`."""
     names = ["payload_bytes", *(f"flow_payload.{outcome}" for outcome in FLOW_PAYLOAD), "flow_open_bytes"]
     return _sums(workers, names)
+
+
+def _record(captures: Sequence[Counts], recorder: Counts) -> Identity:
+    """Compare the frames sent to workers with what the recorder did with them; nothing without a recorder."""
+    names = ("recorded", *(f"left_out.{reason}" for reason in RECORD_LEFT_OUT), "crash_lost")
+    if not recorder:
+        return _identity([], dict.fromkeys(("sent", "to_recorder", "past_recorder", "lost", *names), 0))
+    parts = [under(recorder, "received") - sum(recorder[name] for name in names)]
+    for c, page in enumerate(captures):
+        parts.append(under(page, "sent") - page["to_recorder"] - page["past_recorder"])
+        parts.append(page["to_recorder"] - recorder[f"received.{c}"] - recorder[f"lost.{c}"])
+    terms = {"sent": sum(under(page, "sent") for page in captures)}
+    terms |= {name: _total(captures, [name]) for name in ("to_recorder", "past_recorder")}
+    return _identity(parts, terms | {"lost": under(recorder, "lost")} | {name: recorder[name] for name in names})
 
 
 def _messages(workers: Sequence[Counts]) -> Identity:

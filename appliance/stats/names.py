@@ -35,6 +35,7 @@ FRAGMENT_OUTCOMES = (  # the order of appliance.wire.ip_fragment.Outcome; the la
 SEGMENT_VERDICTS = ("bad_header", "no_connection", "bad_checksum")
 QUIC_OUTCOMES = ("opened", "followed", "unopened", "over_limit")  # of a datagram that may open a QUIC connection
 LINK_DROPS = ("dropped_backlog", "dropped_memory", "dropped_stopping", "dropped_crash")
+RECORD_LEFT_OUT = ("behind", "disk")  # why frames that the recorder got are not in the ring
 EVENT_DROPS = ("dropped_backlog", "dropped_memory", "dropped_share", "dropped_crash")
 FLOW_ENDS = ("fin", "rst", "timeout", "evicted", "half_open", "reused", "shutdown")
 FLOW_STATES = ("open", "fin", "rst", "idle", "evicted", "reused", "shutdown")  # appliance.flow.state
@@ -155,4 +156,10 @@ LOG_REASONS = (
     "bug",
 )  # of log.py
 FENCES = ("capabilities", "no_new_privileges", "undumpable", "seccomp", "landlock", "network", "network_namespace")
-FENCES_OF = {"supervisor": FENCES[:4], "capture": FENCES[:5], "worker": FENCES, "feed": FENCES[:5]}
+FENCES_OF = {
+    "supervisor": FENCES[:4],
+    "capture": FENCES[:5],
+    "worker": FENCES,
+    "feed": FENCES[:5],
+    "recorder": FENCES,
+}

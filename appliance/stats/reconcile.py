@@ -6,7 +6,7 @@ discrepancy is booked as loss, so no frame or event disappears from the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from appliance.stats.names import DONE, EVENT_DROPS, LINK_DROPS, MESSAGE_OUTCOMES, SPOKEN, TOPICS
 from appliance.stats.page import Page
@@ -15,7 +15,7 @@ from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.snapshot import under
 
 
-def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page) -> None:
+def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page, recorder: Page | None = None) -> None:
     """Reconcile the pages of a whole run after its last process ended, along the data path.
 
     Pages without a discrepancy do not change.
@@ -28,6 +28,10 @@ def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page) -> Non
             for c, capture in enumerate(captures):
                 _close_link(capture[f"sent.{w}"], page, c)
             close_worker(page, len(captures))
+    if recorder is not None and recorder["state"] != DONE:
+        for c, capture in enumerate(captures):
+            _close_link(capture["to_recorder"], recorder, c)
+        close_recorder(recorder)
     if feed["state"] != DONE:
         for w, page in enumerate(workers):
             _close_link(page["events_sent"], feed, w)
@@ -40,6 +44,9 @@ def close_capture(page: Page, workers: int) -> None:
         seen = page.snapshot()
         kept = sum(seen[f"{name}.{worker}"] for name in ("sent", *LINK_DROPS))
         _close(page, f"offered.{worker}", kept, f"dropped_crash.{worker}")
+    if "to_recorder" in page.names:
+        seen = page.snapshot()
+        page.add("past_recorder", max(0, under(seen, "sent") - seen["to_recorder"] - seen["past_recorder"]))
     page["fragments.held"] = 0
     _close(page, "rejected.fragment", under(page.snapshot(), "fragments"), "fragments.crash")
     seen = page.snapshot()
@@ -83,6 +90,17 @@ def close_feed(page: Page, workers: int) -> None:
     seen = page.snapshot()
     received = sum(seen[f"received.{w}"] for w in range(workers))
     page.add("crash_lost", max(0, received - under(seen, "published") - seen["crash_lost"]))
+
+
+def close_recorder(page: Page) -> None:
+    """Book frames received and not recorded as losses."""
+    seen = page.snapshot()
+    page.add("crash_lost", max(0, under(seen, "received") - recorder_outcomes(seen)))
+
+
+def recorder_outcomes(seen: Mapping[str, int]) -> int:
+    """Return the frames that the recorder has accounted for."""
+    return seen["recorded"] + under(seen, "left_out") + seen["crash_lost"]
 
 
 def _close(page: Page, whole: str, parts: int, lost: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from appliance.stats.names import TOPICS
 
 Counts = Mapping[str, int]
+NONE: Counts = MappingProxyType({})
 
 
 class Pages(Protocol):
@@ -25,6 +27,8 @@ class Pages(Protocol):
     def feed(self) -> Counts: ...
     @property
     def supervisor(self) -> Counts: ...
+    @property
+    def recorder(self) -> Counts: ...
 
 
 class Snapshots(NamedTuple):
@@ -34,6 +38,7 @@ class Snapshots(NamedTuple):
     workers: Sequence[Counts]
     feed: Counts
     supervisor: Counts
+    recorder: Counts = NONE  # without slots if nothing is recorded
 
     def total(self, name: str) -> int:
         """Return the sum of one counter over all captures."""

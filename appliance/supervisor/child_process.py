@@ -112,7 +112,7 @@ class Child:
         self.kind = kind
         self.index = index
         self.page = page
-        self.name = kind if kind == "feed" else f"{kind} {index}"
+        self.name = f"{kind} {index}" if kind in ("capture", "worker") else kind
         self.pid = 0
         self.pidfd = -1
         self.started_at = 0.0
@@ -130,7 +130,7 @@ class Child:
         self._update: ConfigUpdate | None = None  # None: it gets no configuration
         self._sender: ConfigSender | None = None
         self._argv = [sys.executable, "-P", "-m", module, str(run_dir)]
-        if kind != "feed":
+        if kind in ("capture", "worker"):
             self._argv.append(str(index))
 
     @property

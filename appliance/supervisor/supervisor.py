@@ -34,11 +34,11 @@ from appliance.runtime.resolved_config import encoded, save_resolved
 from appliance.runtime.run_directory import RunDirectory, unusable
 from appliance.stats import ledger
 from appliance.stats import reconcile as books
-from appliance.stats.layout import capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import capture_layout, feed_layout, recorder_layout, supervisor_layout, worker_layout
 from appliance.stats.names import DONE, READY
 from appliance.stats.page import SharedPage
 from appliance.stats.received_counters import ReceivedCounters
-from appliance.stats.snapshot import Snapshots
+from appliance.stats.snapshot import NONE, Snapshots
 from appliance.supervisor import reload
 from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, load, signals_on_pipe
 from appliance.supervisor.systemd_notify import Manager
@@ -59,7 +59,13 @@ LAST_LINK_TYPE = 0xFFFF  # more is no link type
 SERVE_FILE_S = 1.0  # a shorter run over a file ends before a scrape
 
 # By name and not by import, because an import would cross the border between the two halves.
-MODULES = {"capture": "appliance.capture.process", "worker": "workers.process.worker", "feed": "appliance.feed.process"}
+MODULES = {
+    "capture": "appliance.capture.process",
+    "worker": "workers.process.worker",
+    "feed": "appliance.feed.process",
+    "recorder": "appliance.recorder.process",
+}
+RECORD_MODE = 0o750  # of the folder of the ring
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -87,6 +93,7 @@ class Supervisor:
         self.captures: list[Child] = []
         self.workers: list[Child] = []
         self.feed: Child
+        self.recorder: Child | None = None
         self.children: list[Child] = []  # all of them, in the order of the data path
         self.page: SharedPage
         self.manager = Manager()
@@ -154,6 +161,20 @@ class Supervisor:
         for path, option in ((config.output.opened, "-o"), (config.run.ledger, "--ledger")):
             if path and prepare_output(path, option, self._user):
                 self._made.append(path)
+        if config.record.path:
+            self._make_record_folder(config.record.path)
+
+    def _make_record_folder(self, path: str) -> None:
+        """Make the folder of the ring for its process, unless it is there. Raises Unusable."""
+        try:
+            os.makedirs(path, RECORD_MODE)
+            if self._user:
+                os.chown(path, *self._user)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise Unusable(f"record.path {path}: not a folder") from None
+        except OSError as error:
+            raise Unusable(f"record.path {path}: {error.strerror}") from error
 
     def _check_memory(self, free: int) -> None:
         """Warn if the run directory cannot hold all batches. free: bytes, before any process started.
@@ -192,7 +213,9 @@ class Supervisor:
         self._home = home
         paths = Paths(home.path)
         captures, workers = config.capture_count, config.worker_count
-        self.page = SharedPage.create(paths.supervisor_page, supervisor_layout(workers, captures))
+        self.page = SharedPage.create(
+            paths.supervisor_page, supervisor_layout(workers, captures, recording=bool(config.record.path))
+        )
         self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
         log.start(config, "supervisor", self.page)
         quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
@@ -208,11 +231,14 @@ class Supervisor:
             made.inform(update)
             return made
 
-        layout = capture_layout(workers, VERDICTS)
+        layout = capture_layout(workers, VERDICTS, recording=bool(config.record.path))
         self.captures = [child("capture", c, layout) for c in range(captures)]
         self.workers = [child("worker", w, worker_layout(captures)) for w in range(workers)]
         self.feed = child("feed", 0, feed_layout(workers))
         self.children = [*self.captures, *self.workers, self.feed]
+        if config.record.path:
+            self.recorder = child("recorder", 0, recorder_layout(captures))
+            self.children.append(self.recorder)
         folders = [process_name(child.kind, child.index) for child in self.children]
         home.furnish(folders, files=pages, shown=self.page.fileno(), user=self._user)
         save_resolved(config, home.path, gid=self._user and self._user[1])
@@ -324,6 +350,7 @@ class Supervisor:
         if self._end_marks_lost:
             self._signal_starved(self.captures, self.workers, now)
             self._signal_starved(self.workers, [self.feed], now)
+            self._signal_starved(self.captures, [self.recorder] if self.recorder else [], now)
         if self.feed.page["output_closed"] and not self._draining:
             output = "standard output" if self.config.output.path == "-" else self.config.output.path
             self.report.warn(f"{output} has no reader any more; stopping")
@@ -436,12 +463,12 @@ class Supervisor:
         A file cannot be resumed: its capture restarts only to reconcile its counters, and fails.
         """
         self._end_marks_lost = True
-        senders = [] if child.kind == "capture" else self.captures if child.kind == "worker" else self.workers
+        senders = {"capture": [], "feed": self.workers}.get(child.kind, self.captures)
         for sender in senders:
             if not sender.finished:
                 ReceivedCounters(child.page, sender.index).ended = False  # the end mark was for the process before it
         delay = child.schedule_restart(time.monotonic())
-        slot = "feed" if child.kind == "feed" else f"{child.kind}.{child.index}"
+        slot = f"{child.kind}.{child.index}" if child.kind in ("capture", "worker") else child.kind
         self.page.add(f"restarts.{slot}", 1)
         self.page.add(f"hung.{slot}", int(child.hung))
         when = f"in {delay:g} s" if delay else "now"
@@ -491,10 +518,11 @@ class Supervisor:
     def snapshots(self) -> Snapshots:
         """Return every page as it is now."""
         # Downstream first: frames moving meanwhile are counted at the sender only.
+        recorder = self.recorder.page.snapshot() if self.recorder else NONE
         feed = self.feed.page.snapshot()
         workers = [child.page.snapshot() for child in self.workers]
         captures = [child.page.snapshot() for child in self.captures]
-        return Snapshots(captures, workers, feed, self.page.snapshot())
+        return Snapshots(captures, workers, feed, self.page.snapshot(), recorder)
 
     def healthy(self) -> tuple[bool, str]:
         """Return whether every process makes progress, and the complaints. The thread of /healthz calls it."""
@@ -524,7 +552,12 @@ class Supervisor:
         self.report.clear()
         if self.table and not self.table.finish(stop):
             self._failed = True
-        books.settle([child.page for child in self.captures], [child.page for child in self.workers], self.feed.page)
+        books.settle(
+            [child.page for child in self.captures],
+            [child.page for child in self.workers],
+            self.feed.page,
+            self.recorder.page if self.recorder else None,
+        )
         last = self.snapshots()
         delivered = self.report.conclude(last, ledger.identities(last))
         if self._failed or (not delivered and not self._stopped_by):

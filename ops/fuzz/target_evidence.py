@@ -17,8 +17,8 @@ from targets import Target
 
 from appliance.extract.connections import Connections
 from appliance.extract.extract import comment_of
-from appliance.extract.pcapng import PcapngWriter
 from appliance.har.archive import Archive
+from appliance.ring.pcapng import PcapngWriter
 
 ETHERNET = 1
 CONFIG = config(http={"headers": ["all"], "redaction": False}, bodies={"excerpt_bytes": 200, "excerpt_types": ["*"]})

@@ -52,8 +52,8 @@ def strike(box: Box, dice: random.Random) -> str:
 def test_random_kills_under_load_leave_a_closed_ledger(scene: Scene) -> None:
     seed = int(os.environ.get("APPLIANCE_SEED") or time.time_ns() % 2**32)
     dice = random.Random(seed)
-    datasets = ("--dataset", "http", "--dataset", "flow")
-    box = scene.capture("--workers", 2, "--feed", "off", "--metrics", "off", "--set", "run.hung_s=3", *datasets)
+    options = ("--dataset", "http", "--dataset", "flow", "--set", f"record.path={scene.directory}/ring")
+    box = scene.capture("--workers", 2, "--feed", "off", "--metrics", "off", "--set", "run.hung_s=3", *options)
     load = Load(scene)
     done: Counter[str] = Counter()
     print(f"APPLIANCE_SEED={seed}")

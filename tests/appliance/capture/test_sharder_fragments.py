@@ -20,13 +20,14 @@ from appliance.wire.tcp_locator import VERDICTS, find
 RAW = 101
 AMBIGUOUS = 1 << 48
 CHECKSUM = 3 << 49
+REASSEMBLED = 1 << 46
 OUTER = address("203.0.113.1"), address("203.0.113.2")
 SEGMENT = Wire("192.0.2.1", "198.51.100.2", (40000, 80)).frame(1, 1, ACK, b"x" * 400)[14:]
 idents = itertools.count(100)
 
 
 def passed(packets, link_type=RAW, **how):
-    """(frames in the batch, vlans field of each record but for its checksums, what was counted and is not 0)."""
+    """(frames in the batch, vlans field of each record without checksums and mark, what was counted and is not 0)."""
     sharder = sharder_of(KEY, 1, link_type=link_type, **how)
     for number, packet in enumerate(packets):
         sharder.push(number, packet)
@@ -34,7 +35,7 @@ def passed(packets, link_type=RAW, **how):
     for _, _, message in sharder.end():
         at = 64
         for _, _, frame in frames(message):
-            marks.append(struct.unpack_from("<Q", message, at + 16)[0] & ~CHECKSUM)
+            marks.append(struct.unpack_from("<Q", message, at + 16)[0] & ~CHECKSUM & ~REASSEMBLED)
             at += 40 + (len(frame) + 7) // 8 * 8
             out.append(frame)
     counts = {name: count for name, count in sharder.counts().items() if count}

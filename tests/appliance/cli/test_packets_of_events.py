@@ -83,8 +83,8 @@ def test_other_events_than_before_are_reported(capture, events, tmp_path):
         (["--event", "CAPTURE", "-r", "CAPTURE"], "not an event, one JSON object a line"),
         (["--event", "0" * 32, "-r", "/nowhere"], "-r /nowhere: No such file or directory"),
         (["--event", "0" * 32, "-r", "/dev/null"], "it is read twice, so it must be a file"),
-        (["--event", "0" * 32, "-r", "CAPTURE", "-n", "1"], "--event takes -r FILE and -w OUT.pcapng"),
-        (["--event", "0" * 32], "--event takes -r FILE and -w OUT.pcapng"),
+        (["--event", "0" * 32, "-r", "CAPTURE", "-n", "1"], "--event takes -r FILE or --record DIR, and -w OUT.pcapng"),
+        (["--event", "0" * 32], "--event takes -r FILE or --record DIR, and -w OUT.pcapng"),
         (["-r", "CAPTURE", "-r", "CAPTURE"], "several -r FILE are for --event"),
     ],
 )

@@ -19,8 +19,9 @@ from wire import udp
 import appliance.extract.extract as extract_module
 from appliance.extract.connections import Connections, nanoseconds
 from appliance.extract.extract import Extract, comment_of
-from appliance.extract.pcapng import PcapngWriter
+from appliance.extract.sources import CaptureFiles
 from appliance.pcap.opening import open_offline
+from appliance.ring.pcapng import PcapngWriter
 
 SECOND = 1_000_000_000
 Frames = list[tuple[int, bytes]]
@@ -43,7 +44,7 @@ def capture(path: Path, frames: Frames) -> str:
 
 def extracted(path: Path, captures: list[str], events: list[Any]) -> Frames:
     """The frames of the connections of events, as another program reads the file that was written."""
-    extract = Extract(captures, Connections(events))
+    extract = Extract([CaptureFiles(captures)], Connections(events))
     extract.survey()
     with open(path, "wb") as out:
         extract.write(PcapngWriter(out, "test"))

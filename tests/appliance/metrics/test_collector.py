@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from eventually import PATIENCE_S, read_line
@@ -34,6 +34,7 @@ class Pages:
     workers: list[dict[str, int]]
     feed: dict[str, int]
     supervisor: dict[str, int]
+    recorder: dict[str, int] = field(default_factory=dict)
 
 
 @pytest.fixture

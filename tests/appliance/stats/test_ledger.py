@@ -1,7 +1,7 @@
 """The ledger: any consistent flow closes to 0, and one thing missing anywhere is seen."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ class Pages:
     workers: list[dict[str, int]]
     feed: dict[str, int]
     supervisor: dict[str, int]
+    recorder: dict[str, int] = field(default_factory=dict)
 
 
 def still(captures: int = 1, workers: int = 1) -> Pages:

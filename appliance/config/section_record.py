@@ -1,0 +1,39 @@
+"""The section [record] of the options."""
+
+from typing import Annotated
+
+from appliance.config.field import Section, note
+
+
+class Record(Section, frozen=True):
+    """Recording: the frames that the workers get, in a ring of capture files. Off by default."""
+
+    path: Annotated[
+        str,
+        note(
+            'Folder of the ring, which is made if it does not exist; "" records nothing. `appliance packets --record` '
+            "takes the frames of events from it, and Wireshark opens its files.",
+        ),
+    ] = ""
+    bytes: Annotated[
+        int,
+        note(
+            "Size of the ring with its indexes. It has 16 files or more, of at most 64 MiB.",
+            unit="bytes",
+            ge=1 << 20,
+            le=1 << 50,
+            reached="the oldest file is removed",
+            counter="appliance_record_removed_files_total",
+        ),
+    ] = 10737418240
+    seconds: Annotated[
+        int,
+        note(
+            "Age at which a file is removed, even if the ring has room. 0 keeps files until the ring is full.",
+            unit="seconds",
+            ge=0,
+            le=1 << 31,
+            reached="the file is removed, some time after its last frame: at most an eighth of this",
+            counter="appliance_record_removed_files_total",
+        ),
+    ] = 0
