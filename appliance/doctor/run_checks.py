@@ -14,7 +14,7 @@ from appliance.report import status_lines as summary
 from appliance.stats import ledger
 from appliance.stats.names import DRAINING, FENCES_OF, READY
 from appliance.stats.snapshot import Counts, Snapshots, under
-from appliance.text.units import duration
+from appliance.text.units import duration, size
 
 STALE_S = 10.0
 LATE_S = 1.0
@@ -57,7 +57,8 @@ class RunFacts(NamedTuple):
     def processes(self) -> list[tuple[str, Counts]]:
         now = self.now
         captures = [(f"capture {c}", page) for c, page in enumerate(now.captures)]
-        return [*captures, *((f"worker {w}", page) for w, page in enumerate(now.workers)), ("feed", now.feed)]
+        workers = [(f"worker {w}", page) for w, page in enumerate(now.workers)]
+        return [*captures, *workers, ("feed", now.feed), *([("recorder", now.recorder)] if now.recorder else [])]
 
 
 RUN = Checks[RunFacts]()
@@ -290,6 +291,21 @@ def feed(facts: RunFacts) -> Iterator[CheckResult]:
         yield warn(f"{seen}; {refused:,} peers were refused", why, "ss -tnp | grep 5556")
     else:
         yield ok(seen)
+
+
+@RUN.check("record")
+def record(facts: RunFacts) -> Iterator[CheckResult]:
+    """Check the recorder and its ring, if there is one."""
+    page, options = facts.now.recorder, facts.config.record
+    if not page:
+        return
+    left_out = under(page, "left_out") + sum(capture["past_recorder"] for capture in facts.now.captures)
+    ring = f"{page['ring_files']:,} files, {size(page['ring_bytes'])} of {size(options.bytes)}"
+    if page["left_out_share"] or page["write_errors"]:
+        why = "The disk is full, or slower than the traffic. Events are not affected."
+        yield warn(f"{left_out:,} frames are not in the ring ({ring})", why, f"df -h {options.path}; iostat -x 1 5")
+    else:
+        yield ok(f"{page['recorded']:,} frames recorded, {left_out:,} left out; {ring}")
 
 
 @RUN.check("sandbox")

@@ -61,7 +61,7 @@ def draw(sample: Sample, width: int, height: int) -> list[ScreenLine]:
     workers = list(_workers(sample, width, min(len(sample.now.workers), max(1, room - HOST_ROWS))))
     lines = [*_title(sample, width), *_traffic(sample, width), *_losses(sample, width), *workers]
     lines += [*_tcp(sample, width), *_http(sample, width), *_protocols(sample, width)]
-    lines += [*_reason(sample, width), *_feed(sample, width)]
+    lines += [*_reason(sample, width), *_feed(sample, width), *_record(sample, width)]
     lines += _hosts(sample, width, max(0, height - len(lines) - 1))
     return [ScreenLine(plain(line.text)[:width].rstrip(), line.tone) for line in lines[:height]]
 
@@ -226,6 +226,17 @@ def _feed(sample: Sample, width: int) -> Iterator[ScreenLine]:
     parts = [(f"feed   {number(rate(Snapshots.events))} events/s", 0), (size(octets, "B/s"), 3)]
     parts += [(f"{feed['subscribers']:,} readers", 1), (f"{number(refused)} refused", 2)]
     yield ScreenLine(fit([*parts, (f"{number(written)}/s saved", 4)], width, ", "), NOTE if refused else CALM)
+
+
+def _record(sample: Sample, width: int) -> Iterator[ScreenLine]:
+    page = sample.now.recorder
+    if not page:
+        return
+    octets = sample.rate(lambda pages: pages.recorder["recorded_bytes"])
+    left_out = sample.rate(lambda pages: under(pages.recorder, "left_out") + pages.total("past_recorder"))
+    parts = [(f"record {size(octets, 'B/s')}", 0), (f"{number(left_out)} frames/s left out", 1)]
+    parts.append((f"ring {size(page['ring_bytes'])} of {size(sample.config.record.bytes)}", 2))
+    yield ScreenLine(fit(parts, width, ", "), NOTE if left_out else CALM)
 
 
 def _hosts(sample: Sample, width: int, rows: int) -> Iterator[ScreenLine]:

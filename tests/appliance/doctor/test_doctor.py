@@ -20,7 +20,7 @@ from appliance.doctor.interface_checks import INTERFACE
 from appliance.doctor.nic_facts import Feature, Interface, Rings
 from appliance.doctor.run_checks import RUN
 from appliance.doctor.traffic_sample import Traffic
-from appliance.stats.layout import capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import capture_layout, feed_layout, recorder_layout, supervisor_layout, worker_layout
 from appliance.stats.names import FENCES, READY
 from appliance.stats.snapshot import Snapshots
 
@@ -229,3 +229,17 @@ def test_the_fix_has_its_former_name_in_json_too() -> None:
     finding = Finding(check="clock", subject="host", verdict="warn", seen="s", why="w", fix="timedatectl")
     (row,) = json.loads(to_json([finding]))["findings"]
     assert (row["fix"], row["mend"]) == ("timedatectl", "timedatectl")
+
+
+@pytest.mark.parametrize(
+    ("counters", "verdict"), [({}, "pass"), ({"write_errors": 1}, "warn"), ({"left_out_share": 9}, "warn")]
+)
+def test_a_recorder_that_leaves_frames_out_is_reported(counters: dict[str, int], verdict: str) -> None:
+    now = snapshots()
+    fences = {f"sandbox.{fence}": 1 for fence in FENCES}
+    page = {**dict.fromkeys(recorder_layout(1), 0), **fences, "state": READY, "recorded": 1000, **counters}
+    capture = {**now.captures[0], "to_recorder": 1000, "past_recorder": 7, "sent.0": 1007}
+    found = of_run(now._replace(captures=[capture], recorder=page), now._replace(captures=[capture], recorder=page))
+    (about,) = [one for one in found if one.check == "record"]
+    assert about.verdict == verdict
+    assert "7" in about.seen

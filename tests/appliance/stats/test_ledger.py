@@ -27,7 +27,7 @@ class Pages:
 def still(captures: int = 1, workers: int = 1) -> Pages:
     """A run in which nothing has happened."""
     return Pages(
-        [dict.fromkeys(layout.capture_layout(workers, VERDICTS), 0) for _ in range(captures)],
+        [dict.fromkeys(layout.capture_layout(workers, VERDICTS, recording=True), 0) for _ in range(captures)],
         [dict.fromkeys(layout.worker_layout(captures), 0) for _ in range(workers)],
         dict.fromkeys(layout.feed_layout(workers), 0),
         dict.fromkeys(layout.supervisor_layout(workers, captures), 0),
@@ -262,3 +262,17 @@ def test_the_file_holds_the_total_and_every_term(missing):
         "rejected.not_ip": 0, "rejected.fragment": 0, "rejected.not_tcp": 5,
         **{f"fragments.{name}": 0 for name in (*stats.FRAGMENT_OUTCOMES, "held")},
     }  # fmt: skip
+
+
+@given(*[COUNT] * 5)
+def test_recorded_frames_are_those_that_workers_got(recorded, behind, disk, past, lost):
+    pages = still()
+    capture = pages.captures[0]
+    pages.recorder = dict.fromkeys(layout.recorder_layout(1), 0)
+    pages.recorder |= {"recorded": recorded, "left_out.behind": behind, "left_out.disk": disk, "lost.0": lost}
+    pages.recorder["received.0"] = recorded + behind + disk
+    capture |= {"to_recorder": recorded + behind + disk + lost, "past_recorder": past}
+    capture["sent.0"] = recorded + behind + disk + lost + past
+    assert ledger.identities(pages)["L9"]["difference"] == 0
+    pages.recorder["recorded"] += 1
+    assert abs(ledger.identities(pages)["L9"]["difference"]) == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from appliance.config.load import resolve
-from appliance.stats.layout import capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import capture_layout, feed_layout, recorder_layout, supervisor_layout, worker_layout
 from appliance.stats.snapshot import Snapshots
 from appliance.top import view as board
 from appliance.top.host_latency import Host
@@ -63,6 +63,24 @@ def test_rates_are_those_of_the_interval_and_totals_those_of_the_run() -> None:
     lines = draw(sample(now), 80, 24)
     assert line(lines, "traffic").text.startswith("traffic   200 frames/s   4.00 Mbit/s")
     assert line(lines, "  kernel ring").text.split()[2:4] == ["10", "20"]
+
+
+def test_a_recorder_has_a_line() -> None:
+    assert not [one for one in draw(sample(snapshots()), 80, 24) if one.text.startswith("record")]
+    before = dict.fromkeys(recorder_layout(1), 0)
+    now = snapshots()
+    capture = {**now.captures[0], "to_recorder": 0, "past_recorder": 10}
+    page = {**before, "recorded_bytes": 2_000_000, "left_out.disk": 30, "ring_bytes": 5_000_000}
+    shown = draw(
+        sample(
+            now._replace(captures=[capture], recorder=page),
+            before=snapshots()._replace(captures=[{**capture, "past_recorder": 0}], recorder=before),
+        ),
+        80,
+        24,
+    )
+    assert line(shown, "record").text == "record 1.00 MB/s, 20 frames/s left out, ring 5.00 MB of 10.7 GB"
+    assert line(shown, "record").tone == NOTE
 
 
 def test_a_run_without_events_says_why() -> None:
