@@ -96,10 +96,13 @@ def _events(args: EventPacketsArgs) -> Iterator[dict[str, Any]]:
                 yield event
     if args.events and not ids:
         return
+    sought = [name.encode() for name in ids]
     found: set[str] = set()
     yielded: set[str] = set()
     for where, lines in _runs(args):
         for line in lines:
+            if args.events and not any(name in line for name in sought):
+                continue  # decoding every line would take longer than the run
             event = _wanted(args, line, where)
             if event is None:
                 continue
