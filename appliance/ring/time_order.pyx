@@ -41,7 +41,7 @@ cdef class TimeOrder:
     cdef size_t count
     cdef size_t room
 
-    def __init__(self):
+    def __cinit__(self):
         self.waiting = b""
         self.interfaces = {}
 
