@@ -8,7 +8,9 @@ import stat
 from pathlib import Path
 
 from appliance.capture.capture import TURN_FRAMES, Capture
+from appliance.capture.source_secrets import SourceSecrets
 from appliance.config.schema import Config
+from appliance.keylog.link import child_link
 from appliance.pcap import opening as pcap
 from appliance.runtime import log
 from appliance.runtime.child import ChildRuntime
@@ -42,12 +44,14 @@ class FileCapture(Capture):
         """Open and filter the file. Raises PcapError."""
         source = self.config.source
         self.input = self._open_file(source.file)
+        on_secrets = SourceSecrets(self.config, self.run_dir, self.runtime).pass_on if child_link() else None
         if stat.S_IFMT(os.stat(self.input).st_mode) in (stat.S_IFREG, stat.S_IFDIR):
-            handle = pcap.open_offline(source.file)
+            handle = pcap.open_offline(source.file, on_secrets)
         else:
             widen(self.input)
             self.connect()  # opening a stream waits for its first bytes, and passes on meanwhile
-            handle = pcap.open_stream(self.input, self._idle, self.config.shard.batch_age_ms, source.file)
+            age_ms = self.config.shard.batch_age_ms
+            handle = pcap.open_stream(self.input, self._idle, age_ms, source.file, on_secrets)
         return self._opened(handle)
 
     @staticmethod

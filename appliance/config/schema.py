@@ -423,6 +423,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return self.quic.max_initials_per_second > 0
 
     @property
+    def decrypts(self) -> bool:
+        """Return whether workers may get secrets of TLS sessions."""
+        return bool(self.tls.keylog) or (self.lossless and self.tls.capture_secrets)
+
+    @property
     def link_bytes(self) -> int:
         """Return the backlog of each worker."""
         return self.shard.link_bytes or (FILE_LINK_BYTES if self.lossless else LIVE_LINK_BYTES)

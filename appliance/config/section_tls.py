@@ -8,6 +8,73 @@ from appliance.config.field import Section, note
 class Tls(Section, frozen=True):
     """Limits of the TLS reader, and the content of its events."""
 
+    keylog: Annotated[
+        str,
+        note(
+            "File in the format of SSLKEYLOGFILE, whose secrets open TLS 1.0 to 1.3. It is followed while it grows, "
+            'and may be absent at first. "" is none.',
+            counter="appliance_tls_keylog_lines_total",
+        ),
+    ] = ""
+    capture_secrets: Annotated[
+        bool, note("Use the secrets that a pcapng capture itself contains, in its decryption secrets blocks.")
+    ] = True
+    max_keys: Annotated[
+        int,
+        note(
+            "Secrets that are kept for connections to come. TLS 1.3 has four or five for each connection, TLS 1.2 has "
+            "one.",
+            unit="secrets",
+            ge=16,
+            le=1 << 24,
+            reached="the secrets of the oldest session are dropped",
+            counter='appliance_tls_keys_gone_total{reason="limit"}',
+        ),
+    ] = 262144
+    max_key_age_s: Annotated[
+        float,
+        note(
+            "Age at which a live capture drops secrets that no connection uses.",
+            unit="seconds",
+            ge=1,
+            le=1e6,
+            reached="they are dropped",
+            counter='appliance_tls_keys_gone_total{reason="age"}',
+        ),
+    ] = 3600.0
+    max_pending_bytes: Annotated[
+        int,
+        note(
+            "Encrypted bytes of one connection that wait for secrets which come later.",
+            unit="bytes per connection",
+            ge=4096,
+            le=1 << 30,
+            reached="the connection is not decrypted",
+            counter='appliance_tls_limits_total{limit="pending_bytes"}',
+        ),
+    ] = 1048576
+    max_total_pending_bytes: Annotated[
+        int,
+        note(
+            "The same of all connections of a worker.",
+            unit="bytes per worker",
+            ge=65536,
+            le=1 << 40,
+            reached="the connection that would hold more is not decrypted",
+            counter='appliance_tls_limits_total{limit="pending_bytes"}',
+        ),
+    ] = 134217728
+    key_wait_s: Annotated[
+        float,
+        note(
+            "Time for which encrypted bytes wait for secrets; in a live capture also those of connections that ended.",
+            unit="seconds",
+            ge=0,
+            le=86400,
+            reached="the connection is not decrypted",
+            counter='appliance_tls_decrypted_total{outcome="no_key"}',
+        ),
+    ] = 10.0
     ja3: Annotated[bool, note("Put the older fingerprint JA3 into events, beside JA4.")] = False
     max_hello_bytes: Annotated[
         int,

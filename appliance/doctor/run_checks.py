@@ -149,6 +149,27 @@ def protocols(facts: RunFacts) -> Iterator[CheckResult]:
         yield ok(seen)
 
 
+@RUN.check("decryption")
+def decryption(facts: RunFacts) -> Iterator[CheckResult]:
+    """Report whether TLS is decrypted, and the share of connections that the secrets open."""
+    page, keylog = facts.now.supervisor, facts.config.tls.keylog
+    secrets, junk = page["keylog_lines.secret"], page["keylog_lines.junk"]
+    if not keylog and not secrets:
+        return
+    opened, closed = (of_workers(f"tls_decrypted.{name}")(facts.now) for name in ("key", "no_key"))
+    text = f"decryption is on: {secrets:,} secrets{f' from {keylog}' if keylog else ''}"
+    text += f"; {opened:,} TLS connections were opened, {closed:,} had no secret"
+    if not secrets:
+        why = (
+            "A connection without its secret stays closed. The endpoint may not write its key log, or to another file."
+        )
+        yield warn(text, why, f"tail -n 1 {keylog}")
+    elif junk > secrets:
+        yield warn(f"{text}; {junk:,} lines are junk", "A file that is no key log has such lines.", f"head {keylog}")
+    else:
+        yield ok(text)
+
+
 @RUN.check("both sides")
 def both_sides(facts: RunFacts) -> Iterator[CheckResult]:
     """Check that connections have two directions."""

@@ -16,6 +16,7 @@ from appliance.stats.names import (
     EVENT_DROPS,
     FENCES_OF,
     FRAGMENT_OUTCOMES,
+    KEYLOG_LINES,
     LINK_DROPS,
     LOG_REASONS,
     QUIC_OUTCOMES,
@@ -310,6 +311,10 @@ def _reloads(view: MetricsInput) -> Rows:
     return [([result], view.pages.supervisor[f"reloads.{result}"]) for result in RELOADS]
 
 
+def _keylog_lines(view: MetricsInput) -> Rows:
+    return [([kind], view.pages.supervisor[f"keylog_lines.{kind}"]) for kind in KEYLOG_LINES]
+
+
 def _reloaded_well(view: MetricsInput) -> float:
     return float(not any(page["config_error"] for page in (view.pages.supervisor, *_children(view))))
 
@@ -349,6 +354,13 @@ FAMILIES = (
            ("stage", "outcome", "worker"), _outcomes),
     Family("config_generation", _G, "Generation of the configuration that every process applies; a start has 1.",
            (), _one(_generation)),
+    Family("tls_keylog_lines", _C, "Lines of key logs, by what they are.", ("kind",), _keylog_lines),
+    Family("tls_keylog_bytes", _C, "Bytes read of tls.keylog.",
+           (), _one(lambda view: view.pages.supervisor["keylog_bytes"])),
+    Family("tls_keylog_restarts", _C, "Files that replaced the one before as tls.keylog, or began anew.",
+           (), _one(lambda view: view.pages.supervisor["keylog_restarts"])),
+    Family("tls_keylog_kept", _G, "Secrets that the supervisor keeps for its workers.",
+           (), _one(lambda view: view.pages.supervisor["keys_kept"])),
     Family("config_reloads", _C, "Requested reloads of the configuration, by result.", ("result",), _reloads),
     Family("config_last_reload_successful", _G, "0 if the last reload was refused, or a process could not apply it.",
            (), _one(_reloaded_well)),

@@ -125,11 +125,12 @@ cdef live_failure(Handle handle, int status):
     return PcapError(f"{device}: {reason}{': ' + detail if detail and detail != reason else ''}")
 
 
-def open_offline(path not None):
+def open_offline(path not None, on_secrets=None):
     """Open a capture file (pcap or pcapng, not compressed); "-" is standard input. Raises NotACapture.
 
     Time stamps are in nanoseconds for any unit of the file. The interfaces of a pcapng capture may differ in link type:
-    each packet has its own. Names and comments in pcapng captures are ignored.
+    each packet has its own. Names and comments in pcapng captures are ignored. on_secrets(text) is called with each TLS key log
+    of a pcapng capture before the frames behind it are read.
     """
     cdef Handle handle
     cdef FILE* file
@@ -141,13 +142,13 @@ def open_offline(path not None):
     except OSError as error:
         raise NotACapture(f"{os.fsdecode(name)}: {error.strerror}") from error
     if stat.S_IFMT(os.fstat(descriptor).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
-        return stream(descriptor, None, 0, os.fsdecode(name), True)
+        return stream(descriptor, None, 0, os.fsdecode(name), True, on_secrets)
     start = os.lseek(descriptor, 0, os.SEEK_CUR)     # the caller may have read part of standard input
     handle = Handle()
     handle.source = os.fsdecode(name)
     if is_pcapng(descriptor, start):
         handle.pipe, handle.pipe_is_ours = descriptor, True
-        return walked(handle, PcapngReader(handle.source, descriptor, start, None, handle.follow_link), b"")
+        return walked(handle, PcapngReader(handle.source, descriptor, start, None, handle.follow_link, on_secrets), b"")
     handle.buffer = <char*>malloc(FILE_BUFFER)
     file = fdopen(descriptor, "rb") if handle.buffer != NULL else NULL
     if file == NULL:
@@ -198,14 +199,14 @@ cdef Handle opened(Handle handle, FILE* file):
     return handle
 
 
-def open_stream(int descriptor, idle not None, int idle_ms=20, str name="-"):
+def open_stream(int descriptor, idle not None, int idle_ms=20, str name="-", on_secrets=None):
     """Open a capture that comes through a pipe, a terminal or a socket.
 
     name: its name in messages. idle() is called whenever the stream is empty for idle_ms, and at least at that interval
     otherwise; frames read before are then complete in the sharder. It returns whether to continue; False ends the
-    stream. Raises NotACapture, and any exception of idle(). The caller keeps the descriptor.
+    stream. on_secrets: as of open_offline(). Raises NotACapture, and any exception of idle(). The caller keeps the descriptor.
     """
-    return stream(descriptor, idle, <uint64_t>max(1, idle_ms) * 1000000, name, False)
+    return stream(descriptor, idle, <uint64_t>max(1, idle_ms) * 1000000, name, False, on_secrets)
 
 
 cdef ssize_t on_read(void* cookie, char* buffer, size_t size) noexcept:
@@ -222,7 +223,7 @@ cdef ssize_t on_read(void* cookie, char* buffer, size_t size) noexcept:
         return -1
 
 
-cdef Handle stream(int descriptor, idle, uint64_t idle_ns, str name, bint ours):
+cdef Handle stream(int descriptor, idle, uint64_t idle_ns, str name, bint ours, on_secrets):
     """Return a Handle that reads a descriptor in pieces, and closes it if it is `ours`."""
     cdef Handle handle = Handle()
     cdef FILE* file
@@ -241,7 +242,7 @@ cdef Handle stream(int descriptor, idle, uint64_t idle_ns, str name, bint ours):
         there += count
     handle.first = bytes(head[:there])
     if handle.first == SECTION:
-        return walked(handle, PcapngReader(name, -1, 0, handle.piece_into, handle.follow_link), handle.first)
+        return walked(handle, PcapngReader(name, -1, 0, handle.piece_into, handle.follow_link, on_secrets), handle.first)
     handle.buffer = <char*>malloc(FILE_BUFFER)
     file = open_pieces(<void*>handle, on_read, NULL, handle.buffer, FILE_BUFFER) if handle.buffer != NULL else NULL
     if file == NULL:

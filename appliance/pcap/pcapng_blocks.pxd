@@ -30,12 +30,14 @@ cdef class PcapngReader:
     cdef uint64_t discarding    # bytes of a long block that still have to be skipped
     cdef readonly int link_type         # of the frame that the callback has
     cdef object on_link         # called with the new link type before its first frame
+    cdef public object on_secrets       # called with the text of a TLS key log in the capture; None: it is skipped
     cdef readonly list seen     # link types of the interfaces, in the order of the file
     cdef int dispatch(self, int limit, frame_taker taker, u_char* user) except -2
     cdef bint more(self, size_t wanted) except -1
     cdef int discard(self, uint64_t size) except -1
     cdef int section(self, const u_char* block, uint32_t length) except -1
     cdef int interface(self, const u_char* block, uint32_t length) except -1
+    cdef int secrets(self, const u_char* block, uint32_t length) except -1
     cdef odd(self, reason)
     cdef int packet(self, uint32_t kind, u_char* block, uint32_t length, frame_taker taker, u_char* user) except -1
     cdef uint32_t u32(self, const u_char* at) noexcept

@@ -9,6 +9,7 @@ it before it reads. Format: draft-ietf-opsawg-pcapng, sections 3 and 4.
 """
 cimport cython
 from cpython.buffer cimport PyBUF_WRITE
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.errno cimport EINTR, errno
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -30,6 +31,9 @@ cdef enum:
     OLD_PACKET = 2
     SIMPLE_PACKET = 3
     ENHANCED_PACKET = 6
+    SECRETS = 10
+    SECRETS_BYTES = 20          # of a block with none
+    TLS_KEY_LOG = 0x544C534B
     BYTE_ORDER = 0x1A2B3C4D
     BYTE_ORDER_SWAPPED = 0x4D3C2B1A
     BLOCK = 12                  # bytes of a block without a body: type, length, length
@@ -59,15 +63,17 @@ cdef inline uint32_t swap(uint32_t value) noexcept nogil:
 @cython.final
 cdef class PcapngReader:
     """Read the blocks of one capture in order. descriptor: of a plain file, read from `offset` on; or -1 and
-    more_of(buffer), which reads a stream. on_link(link_type) is called before the first frame of another link type."""
+    more_of(buffer), which reads a stream. on_link(link_type) is called before the first frame of another link type.
+    on_secrets(text) is called with each TLS key log, before the frames behind it."""
 
-    def __init__(self, str source not None, int descriptor, uint64_t offset, more_of, on_link):
+    def __init__(self, str source not None, int descriptor, uint64_t offset, more_of, on_link, on_secrets=None):
         self.offset = offset
         self.source = source
         self.link_type = -1
         self.descriptor = descriptor
         self.more_of = more_of
         self.on_link = on_link
+        self.on_secrets = on_secrets
         self.seen = []
         self.size = PIECE
         self.buffer = <u_char*>malloc(self.size)
@@ -122,7 +128,8 @@ cdef class PcapngReader:
                 raise self.odd(f"a block of {length:,} bytes")
             if limit == 0 and kind in (OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET):
                 raise self.odd("a frame before the first interface")
-            if kind not in (SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET) and length > PIECE:
+            if kind not in (SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, ENHANCED_PACKET) and length > PIECE \
+                    and (kind != SECRETS or self.on_secrets is None or length > LONGEST):
                 self.discarding = length
                 self.offset += length
                 if limit == 0:
@@ -142,6 +149,8 @@ cdef class PcapngReader:
                 self.section(block, length)
             elif kind == INTERFACE:
                 self.interface(block, length)
+            elif kind == SECRETS and self.on_secrets is not None:
+                self.secrets(block, length)
             self.here += length
             self.offset += length
             if limit == 0:
@@ -158,6 +167,18 @@ cdef class PcapngReader:
             raise self.odd(f"version {major}.{minor} of pcapng is unknown")
         self.in_section = True
         self.count = 0
+        return 0
+
+    cdef int secrets(self, const u_char* block, uint32_t length) except -1:
+        """Pass on the TLS secrets of a block. Secrets of other protocols are skipped."""
+        cdef uint32_t size
+        if length < SECRETS_BYTES:
+            raise self.odd(f"a block of secrets of {length} bytes")
+        size = self.u32(block + 12)
+        if size > length - SECRETS_BYTES:
+            raise self.odd(f"{size:,} bytes of secrets in a block of {length:,}")
+        if self.u32(block + 8) == TLS_KEY_LOG:
+            self.on_secrets(PyBytes_FromStringAndSize(<const char*>block + 16, size))
         return 0
 
     cdef int interface(self, const u_char* block, uint32_t length) except -1:

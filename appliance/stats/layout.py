@@ -9,6 +9,7 @@ from appliance.stats.names import (
     EVENT_DROPS,
     FENCES,
     FRAGMENT_OUTCOMES,
+    KEYLOG_LINES,
     LINK_DROPS,
     LOG_REASONS,
     RECORD_LEFT_OUT,
@@ -57,7 +58,7 @@ def worker_layout(captures: int) -> list[str]:
     per_link = ("received", "received_batches", "received_bytes", "lost", "ended", "epoch", "taking", "taken", "begun")
     names = [*_COMMON, *(f"{name}.{capture}" for capture in range(captures) for name in per_link)]
     names += ["crash_lost", "quarantined", "quarantined_batches"]
-    names += ["events_sent", "events_end_sent", "lag_ns", *PIPELINE_COUNTERS]
+    names += ["events_sent", "events_end_sent", "lag_ns", "keys_taken", *PIPELINE_COUNTERS]
     return names + [f"{name}.{topic}" for topic in TOPICS for name in ("made", "sent", *EVENT_DROPS)]
 
 
@@ -90,4 +91,7 @@ def supervisor_layout(workers: int, captures: int, *, recording: bool = False) -
     children = [*(f"worker.{worker}" for worker in range(workers))]
     children += [*(f"capture.{capture}" for capture in range(captures)), "feed", *["recorder"] * recording]
     names = [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]
-    return [*names, *(f"reloads.{result}" for result in RELOADS), "reloaded_ns"]
+    names += [*(f"reloads.{result}" for result in RELOADS), "reloaded_ns"]
+    # Secrets of TLS sessions: keys_told is the number of a capture's last message, keys_added that of its last secret.
+    names += [f"keylog_lines.{kind}" for kind in KEYLOG_LINES]
+    return [*names, "keylog_bytes", "keylog_restarts", "keys_added", "keys_told", "keys_kept"]

@@ -20,6 +20,7 @@ from appliance.stats.names import (
     MESSAGE_OUTCOMES,
     PAYLOAD_OUTCOMES,
     RECORD_LEFT_OUT,
+    TLS_BYTES,
     TOPICS,
 )
 from appliance.stats.snapshot import Counts, Pages, under
@@ -35,6 +36,7 @@ TITLES = {
     "L7": "feed: made = sent + dropped; sent = received + lost; received = published",
     "L8": "flows: payload = in flow events + of open connections + in none, by reason",
     "L9": "record: sent to workers = to the recorder + past it; to it = recorded + left out, by reason + lost",
+    "L10": "decryption: bytes of TLS = in the clear + opened + not opened, by reason",
 }
 
 
@@ -60,6 +62,7 @@ def identities(pages: Pages) -> Identities:
         "L7": _feed(pages.workers, pages.feed),
         "L8": _flows(pages.workers),
         "L9": _record(pages.captures, pages.recorder),
+        "L10": _decryption(pages.workers),
     }
 
 
@@ -173,6 +176,13 @@ def _record(captures: Sequence[Counts], recorder: Counts) -> Identity:
     terms = {"sent": sum(under(page, "sent") for page in captures)}
     terms |= {name: _total(captures, [name]) for name in ("to_recorder", "past_recorder")}
     return _identity(parts, terms | {"lost": under(recorder, "lost")} | {name: recorder[name] for name in names})
+
+
+def _decryption(workers: Sequence[Counts]) -> Identity:
+    """Compare the bytes of TLS connections that might be decrypted with what became of them."""
+    return _sums(
+        workers, ["tls_seen_bytes", *(f"tls_bytes.{fate}" for fate in (*TLS_BYTES, "crash")), "tls_open_bytes"]
+    )
 
 
 def _messages(workers: Sequence[Counts]) -> Identity:

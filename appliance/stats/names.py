@@ -57,8 +57,20 @@ PAIRINGS = ("ordered", "verified", "uncertain", "request_only", "response_only")
 DIRECTIONS = ("request", "response")
 BODY_OUTCOMES = ("plain", "decoded", "incomplete", "failed", "unknown", "limit")
 TLS_HANDSHAKES = ("unknown", "not_established", "established")  # the order of workers.tls.handshake.Truth
+DECRYPTED = ("undecided", "no_key", "key", "unsupported")  # the order of workers.tls.decryption.Outcome
+TLS_BYTES = (  # outcomes of the bytes of a TLS connection, in the order of the fates of workers.tls.decryption
+    "clear",
+    "opened",
+    "no_key",
+    "unsupported",
+    "unverified",
+    "incomplete",
+    "abandoned",
+)
 TLS_CERTIFICATES = ("parsed", "cached", "failed", "skipped")
-TLS_LIMITS = ("hello_bytes", "certificate_bytes", "total_bytes", "values")
+TLS_LIMITS = ("hello_bytes", "certificate_bytes", "total_bytes", "values", "pending_bytes")
+KEYLOG_LINES = ("secret", "ignored", "junk")
+TLS_KEYS_GONE = ("used", "age", "limit")
 NOT_HTTP = ("other", "tls", "ssh", "smtp", "http2")
 SPOKEN = ("silent", "http", *NOT_HTTP)  # by a connection; silent: no byte of payload
 HTTP2_CERTAINTIES = ("exact", "joined", "inferred")  # of a header block

@@ -67,6 +67,7 @@ def close_worker(page: Page, captures: int) -> None:
     page.add("crash_lost", max(0, received - judged))
     _close(page, "payload_bytes", under(seen, "payload"), "payload.evicted")
     _close(page, "payload_bytes", under(seen, "flow_payload"), "flow_payload.crash")
+    _close(page, "tls_seen_bytes", under(seen, "tls_bytes"), "tls_bytes.crash")
     _close(page, "payload_bytes", under(page.snapshot(), "payload"), "payload.evicted")  # it may have grown
     ended = sum(seen[f"messages.{outcome}"] for outcome in MESSAGE_OUTCOMES)
     _close(page, "messages.started", ended, "messages.truncated")

@@ -21,6 +21,8 @@ from typing import NoReturn
 from appliance.config import handover
 from appliance.config.handover import ConfigSender, ConfigUpdate
 from appliance.config.schema import Config
+from appliance.keylog.link import VARIABLE, ChildSecretLink
+from appliance.keylog.ring import KeyRing
 from appliance.native import process_control as oneself
 from appliance.runtime import log
 from appliance.runtime.child import exit_now
@@ -37,7 +39,8 @@ STEADY_S = 10.0  # a process that ran this long has earned an immediate restart 
 LONGEST_CHECK_INTERVAL_S = 2.0  # a longer interval between two checks of the progress counts as this one
 DEFAULT_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE]
 LINK = 3  # the child's descriptor of its configuration link
-FIRST_OWN = 4  # descriptor; those below are the child's
+SECRETS = 4  # … of its link of secrets
+FIRST_OWN = 5  # descriptor; those below are the child's
 
 
 def load(module: str, config: Config) -> None:
@@ -129,6 +132,9 @@ class Child:
             self._files.append((stdin, 0))
         self._update: ConfigUpdate | None = None  # None: it gets no configuration
         self._sender: ConfigSender | None = None
+        self.ring: KeyRing | None = None  # secrets for it; None: it gets none
+        self.tells_secrets = False  # it sends those of its source
+        self.secrets: ChildSecretLink | None = None  # the link of secrets of this life
         self._argv = [sys.executable, "-P", "-m", module, str(run_dir)]
         if kind in ("capture", "worker"):
             self._argv.append(str(index))
@@ -151,6 +157,9 @@ class Child:
             self._sender = ConfigSender()
             self._sender.send(self._update)
             self.page["generation"] = self._update.generation
+        if self.ring is not None or self.tells_secrets:
+            self.secrets = ChildSecretLink()
+            self.supply()
         self._work_before = self._work()
         self.restart_at = None
         self.started_at = now
@@ -164,6 +173,8 @@ class Child:
             raise
         if self._sender:
             self._sender.started()
+        if self.secrets:
+            self.secrets.started()
         try:
             self.pidfd = os.pidfd_open(pid)
         except OSError:
@@ -185,17 +196,28 @@ class Child:
         if self._sender:
             self._sender.retry()
 
+    def supply(self) -> None:
+        """Send the secrets that are new."""
+        if self.ring is not None and self.secrets:
+            self.secrets.supply(self.ring)
+
     def _unlink(self) -> None:
+        if self.secrets:
+            self.secrets.close()
+            self.secrets = None
         if self._sender:
             self._sender.close()
             self._sender = None
 
     def _descriptors(self) -> list[tuple[int, int]]:
         """Return pairs: (descriptor here, in the child)."""
-        return [*self._files, *([(self._sender.theirs.fileno(), LINK)] if self._sender else [])]
+        links = [(self._sender.theirs.fileno(), LINK)] if self._sender else []
+        links += [(self.secrets.theirs.fileno(), SECRETS)] if self.secrets else []
+        return [*self._files, *links]
 
     def _variables(self) -> dict[str, str]:
-        return {handover.VARIABLE: str(LINK)} if self._sender else {}
+        found = {handover.VARIABLE: str(LINK)} if self._sender else {}
+        return found | ({VARIABLE: str(SECRETS)} if self.secrets else {})
 
     def _execute(self) -> int:
         return os.posix_spawn(
@@ -225,7 +247,7 @@ class Child:
             os.setpgid(0, 0)
             for descriptor, place in self._descriptors():
                 os.dup2(descriptor, place)
-            os.closerange(FIRST_OWN if self._sender else LINK, os.sysconf("SC_OPEN_MAX"))
+            os.closerange(FIRST_OWN if self.secrets else SECRETS if self._sender else LINK, os.sysconf("SC_OPEN_MAX"))
             signal.set_wakeup_fd(-1)
             for number in DEFAULT_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)

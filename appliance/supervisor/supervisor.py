@@ -22,6 +22,7 @@ from appliance.config.address import OFF, split_address
 from appliance.config.errors import ConfigError
 from appliance.config.handover import ConfigUpdate
 from appliance.config.schema import Config
+from appliance.keylog.link import SecretLink
 from appliance.native import file_systems
 from appliance.native.safe_files import Unusable
 from appliance.output import output_file as outfile
@@ -41,6 +42,7 @@ from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.snapshot import NONE, Snapshots
 from appliance.supervisor import reload
 from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, load, signals_on_pipe
+from appliance.supervisor.secrets import FOLLOW_INTERVAL_S, RunSecrets
 from appliance.supervisor.systemd_notify import Manager
 from appliance.text import units
 from appliance.wire.tcp_locator import VERDICTS
@@ -219,6 +221,7 @@ class Supervisor:
         self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
         log.start(config, "supervisor", self.page)
         quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        self._secrets = RunSecrets(config, self.page, self.report.warn)
         update = ConfigUpdate(1, encoded(config))
         pages: list[int] = []
 
@@ -229,6 +232,10 @@ class Supervisor:
             stdin = None if kind == "capture" and config.source.file == "-" else death_pipe.reader
             made = Child(kind, index, home.path, page, module=MODULES[kind], stdin=stdin, stdout=stdout)
             made.inform(update)
+            if kind == "worker":
+                made.ring = self._secrets.ring
+            elif kind == "capture":
+                made.tells_secrets = config.lossless and config.tls.capture_secrets
             return made
 
         layout = capture_layout(workers, VERDICTS, recording=bool(config.record.path))
@@ -278,6 +285,8 @@ class Supervisor:
             self.report.warn(f"{child.name} cannot be started: {error.strerror}; trying again in {delay:g} s")
             return
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
+        if child.tells_secrets and child.secrets:
+            self._selector.register(child.secrets.link, selectors.EVENT_READ, child.secrets.link)
 
     # -- metrics -------------------------------------------------------------------------------------------------------
 
@@ -316,7 +325,9 @@ class Supervisor:
     def _watch(self, stop: int) -> None:
         while not all(child.finished for child in self.children):
             for key, _ in self._selector.select(self._wait_s(time.monotonic())):
-                if key.data is not None:
+                if isinstance(key.data, SecretLink):
+                    self._on_secrets(key.data)
+                elif key.data is not None:
                     self._on_child_end(key.data)
                 else:
                     for number in os.read(stop, 64):
@@ -333,6 +344,8 @@ class Supervisor:
             times.append(now + self.manager.interval_s)
         if not self.config.lossless:
             times.append(now + (WATCH_INTERVAL_S if self._announced else WATCH_INTERVAL_S / 20))
+        if self._secrets.follows:
+            times.append(now + FOLLOW_INTERVAL_S)
         if self._end_marks_lost or self._has_reader:
             times.append(now + END_MARK_TIMEOUT_S / 4)
         return max(0.0, min(times) - now) if times else None
@@ -346,6 +359,8 @@ class Supervisor:
             if child.restart_at is not None and now >= child.restart_at:
                 self._start(child)
             child.remind()
+        self._secrets.poll()
+        self._secrets.supply(self.workers)
         self._keep_quarantined()
         if self._end_marks_lost:
             self._signal_starved(self.captures, self.workers, now)
@@ -408,6 +423,7 @@ class Supervisor:
             self.manager.ready(f"not reloaded: {str(error).splitlines()[0]}")
             return
         self.config = config
+        self._secrets.configure(config)
         if self._collector:
             self._collector.config = config
         page.add("generation", 1)
@@ -418,6 +434,13 @@ class Supervisor:
             child.inform(update)
         self.manager.ready(f"configuration {page['generation']}")
         self.report.warn(f"configuration {page['generation']}: {', '.join(changed) or 'no change'}")
+
+    def _on_secrets(self, link: SecretLink) -> None:
+        """Pass the secrets of a capture on to the workers."""
+        self._secrets.take(link)
+        self._secrets.supply(self.workers)
+        if link.ended:
+            self._selector.unregister(link)
 
     def _drain(self) -> None:
         """Stop the captures; end marks then stop everything behind them."""
@@ -435,6 +458,9 @@ class Supervisor:
 
     def _on_child_end(self, child: Child) -> None:
         self._selector.unregister(child.pidfd)
+        link = child.secrets.link if child.tells_secrets and child.secrets else None
+        if link is not None and link.fileno() in self._selector.get_map():
+            self._selector.unregister(link)
         code = child.reap()
         ending = self.config.lossless or self._draining
         if self._killed or (code == 0 and ending):

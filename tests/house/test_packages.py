@@ -20,6 +20,7 @@ MAY_USE = {
     "appliance.stats": "native",
     "appliance.wire": "native stats",
     "appliance.config": "native stats wire",
+    "appliance.keylog": "config",
     "appliance.packet": "text wire",
     "appliance.pcap": "native packet",
     "appliance.ipc": "config native runtime",
@@ -28,10 +29,10 @@ MAY_USE = {
     "appliance.output": "config ipc native runtime stats",
     "appliance.metrics": "config runtime stats",
     "appliance.report": "config native output runtime stats text",
-    "appliance.capture": "config ipc native pcap runtime stats wire",
+    "appliance.capture": "config ipc keylog native pcap runtime stats wire",
     "appliance.feed": "config ipc native output pubsub runtime stats",
     "appliance.subscriber": "config ipc pubsub",
-    "appliance.supervisor": "config ipc metrics native output pcap pubsub report runtime stats text wire",
+    "appliance.supervisor": "config ipc keylog metrics native output pcap pubsub report runtime stats text wire",
     "appliance.doctor": "config ipc native packet pcap report runtime stats text",
     "appliance.forward": "config metrics stats subscriber text",
     "appliance.ring": "ipc wire",
@@ -52,12 +53,12 @@ MAY_USE = {
     "workers.flow": "core events tcp appliance.stats",
     "workers.assembly": "core tcp appliance.config appliance.ipc appliance.packet appliance.wire",
     "workers.http2": "core detect events tcp websocket appliance.stats",
-    "workers.tls": "core detect events tcp appliance.config appliance.native appliance.stats",
+    "workers.tls": "core detect events tcp appliance.config appliance.keylog appliance.native appliance.stats",
     "workers.quic": "core events tls appliance.config appliance.ipc appliance.native appliance.wire",
     "workers": "body core detect events flow http1 http2 quic tcp tls websocket appliance.config appliance.ipc"
     " appliance.wire",
-    "workers.process": "body quic tls workers appliance.config appliance.ipc appliance.native appliance.runtime"
-    " appliance.stats",
+    "workers.process": "body quic tls workers appliance.config appliance.ipc appliance.keylog appliance.native"
+    " appliance.runtime appliance.stats",
 }
 
 # Libraries from elsewhere, and where each may be used. The standard library and Cython's own are free but for SANS_IO.

@@ -19,6 +19,7 @@ from appliance.ipc.event_batch import BadMessage
 from appliance.ipc.frame_batch import header
 from appliance.ipc.shared_memory import SharedMemoryError
 from appliance.ipc.sockets import Bus, BusError, Waiter
+from appliance.keylog.link import child_link
 from appliance.runtime import log, sandbox
 from appliance.runtime.child import ChildRuntime, configuration, exit_now
 from appliance.runtime.paths import Paths
@@ -61,12 +62,16 @@ class Worker:
         self.pipeline = Pipeline(config, live=not config.lossless)
         self.counted_at = 0.0
         self.pending_since: float | None = None  # when the oldest event not yet published was made
+        self.secrets = child_link()
+        self._take_secrets()
         self.clock_at_last_batch: tuple[int, int] | None = None  # the pipeline's clock and the monotonic one
 
     def run(self) -> int:
         """Run the worker until its end, and return its exit code."""
         waiter = Waiter()
         waiter.watch(self.receiver.socket, read=True)
+        if self.secrets:
+            waiter.watch(self.secrets.fileno(), read=True)
         age_s = min(self.config.feed.event_batch_age_ms / 1000, 0.02)
         self.runtime.state(READY)
         while not self._ended():
@@ -75,6 +80,7 @@ class Worker:
             if fresh := self.runtime.poll_config(self.run_dir):
                 self._publish()
                 self.pipeline.configure(fresh)
+            self._take_secrets()
             if not self._receive():
                 if stopping:
                     self._count_missing()
@@ -83,6 +89,12 @@ class Worker:
                 waiter.wait(age_s)
             self._publish_if_due()
         return self._finish()
+
+    def _take_secrets(self) -> None:
+        """Take the secrets of TLS sessions that the supervisor has sent."""
+        for message in self.secrets.receive() if self.secrets else ():
+            self.pipeline.add_keys(message.content)
+            self.page["keys_taken"] = message.number
 
     def _ended(self) -> bool:
         return all(counters.ended for counters in self.received)
@@ -232,6 +244,10 @@ def prepare(config: Config) -> None:
         import workers.tls.settings  # noqa: F401
     if config.opens_quic:
         load_ciphers()
+    if not config.lossless or config.decrypts:
+        from workers.tls import key_schedule
+
+        key_schedule.load()
 
 
 def main(argv: list[str]) -> int:
