@@ -64,6 +64,12 @@ def inflaters_of(config, bodies):
     return Inflaters(config.bodies) if bodies is None else Inflaters(config.bodies, bodies.budget, bodies.reserve)
 
 
+def keys_of(states):
+    """Return the KeyStore among the states of protocols, or None if no option asks for it."""
+    tls = states.get("tls")
+    return None if tls is None else tls.keys
+
+
 cdef Limits limits_of(config):
     return Limits(config.tcp, config.http, config.events, config.websocket)
 
@@ -81,6 +87,7 @@ cdef class Pipeline:
     cdef Datagrams datagrams
     cdef EventBody body
     cdef dict encoders          # {type of a finished record: RecordEncoder}
+    cdef object keys            # KeyStore; None: nothing is decrypted
     cdef Share share
     cdef int captures
     cdef bint live
@@ -92,6 +99,7 @@ cdef class Pipeline:
         self.cx.inflaters = inflaters_of(config, self.cx.bodies)
         self.table = Table(self.cx, PROTOCOLS)
         self.cx.states = PROTOCOLS.states(config, {})
+        self.keys = keys_of(self.cx.states)
         quic = QuicContext(self.cx.states.get("tls"))
         quic.configure(config.quic)
         self.datagrams = Datagrams(self.cx, quic, config.capture_count > 1)
@@ -116,6 +124,7 @@ cdef class Pipeline:
             self.cx.inflaters = inflaters_of(config, self.cx.bodies)
             self.looking = config.bodies, config.http.redact_parameters, config.websocket.decode
         self.cx.states = PROTOCOLS.states(config, self.cx.states)
+        self.keys = keys_of(self.cx.states)
         self.share.configure(config.feed.connection_share, config.feed.connection_bytes_s)
         self.body = EventBody(config.feed.event_batch_bytes, self.share)
         self.encoders = encoders_of(config, self.body)
@@ -157,6 +166,8 @@ cdef class Pipeline:
         if batch.header.flags & FLAG_END and not self.live:     # live, the clock runs on
             table.advance(self.cx.time_of(batch.header.last_ts_ns))
         self.datagrams.look()
+        if self.keys is not None:
+            self.keys.expire(self.cx.now)
         if PyList_GET_SIZE(out):
             self.encode()
         self.cx.anchor = self.cx.now
@@ -172,6 +183,8 @@ cdef class Pipeline:
         """Advance the clock without a frame. now_ns: where the clock of a live capture is now."""
         self.table.advance(now_ns)
         self.datagrams.look()
+        if self.keys is not None:
+            self.keys.expire(self.cx.now)
         self.encode()
 
     def finish(self, uint64_t most=<uint64_t>-1):
@@ -185,6 +198,8 @@ cdef class Pipeline:
         more = self.table.finish(BY_SHUTDOWN, most)
         if not more:
             self.datagrams.finish()
+            if self.keys is not None:
+                self.keys.expire()
         self.encode()
         return more
 
@@ -202,8 +217,17 @@ cdef class Pipeline:
         """
         return self.body.take()
 
+    def add_keys(self, bytes packed not None):
+        """Take secrets of TLS sessions in the form of appliance.keylog.secrets. Connections that waited for them go on."""
+        if self.keys is not None:
+            for waiter in self.keys.add(packed, self.cx.now):
+                waiter.keys_came()
+            self.encode()
+
     def counts(self):
         """Return the counters since the pipeline was made, by the slot names of the worker's stats page."""
+        if self.keys is not None:
+            self.keys.sweep(self.cx.now)
         counts = self.cx.tally.counts() | self.datagrams.counts()
         for state in self.cx.states.values():
             counts.update(state.slots())

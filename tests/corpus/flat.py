@@ -16,6 +16,8 @@ from event_contract import event_of
 
 from appliance.capture.sharder import Sharder
 from appliance.config.load import resolve
+from appliance.keylog.parser import KeyLogParser
+from appliance.keylog.secrets import packed
 from appliance.pcap import opening as pcap
 from workers.pipeline import Pipeline
 
@@ -27,12 +29,14 @@ def events_of_file(path: Path) -> list[dict[str, Any]]:
     return [event for event in all_events_of(path, {}) if "http" in event and event["http"]["version"] != "2"]
 
 
-def all_events_of(path: Path, options: Mapping[str, object]) -> list[dict[str, Any]]:
+def all_events_of(path: Path, options: Mapping[str, object], keylog: bytes = b"") -> list[dict[str, Any]]:
     """The events of a capture file under these options, in the order in which they ended.
 
+    keylog: the text of a key log, beside those in the capture.
     Flow events are on, too: their sum is the payload (law 10). Raises PcapError if libpcap does not open the file."""
     pipeline = Pipeline(with_flows(resolve(None, {"source.file": str(path), **options})))
-    with pcap.open_offline(path) as handle:
+    pipeline.add_keys(keys_of(keylog))
+    with pcap.open_offline(path, lambda text: pipeline.add_keys(keys_of(text))) as handle:
         sharder = Sharder(bytes(range(16)), 1, link_type=handle.link_type)
         more = True
         while more:
@@ -51,6 +55,12 @@ def all_events_of(path: Path, options: Mapping[str, object]) -> list[dict[str, A
     reported = sum(flow["since_last"]["payload_bytes"] for flow in flows)
     assert reported == pipeline.counts()["payload_bytes"], "law 10"
     return events
+
+
+def keys_of(text: bytes) -> bytes:
+    """The secrets of a key log, as they travel to a worker."""
+    parser = KeyLogParser()
+    return b"".join(map(packed, parser.feed(text) + parser.finish()))
 
 
 def flat(event: dict[str, Any]) -> dict[str, Any]:

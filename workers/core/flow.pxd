@@ -12,6 +12,7 @@ cdef class Flow:
     cdef int capture            # which interface it was first seen on
     cdef bint client_low        # the client is the lower endpoint of the key
     cdef bint midstream
+    cdef bint secure            # its events come from inside TLS
     cdef uint32_t turns         # as in Connection, and so is `again`: connections on the same ports differ in these or in time
     cdef uint32_t again
     cdef int shed               # share of the new flows that was left out when it began, in 256ths

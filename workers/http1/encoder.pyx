@@ -134,7 +134,7 @@ cdef class TransactionEncoder(RecordEncoder):
             outcome = b"success" if response.status < 400 else b"failure"
         out = self.begin(out, flow, self.protocol, first.first_ns, end_ns, transaction.index, outcome)
         if request is not None:
-            out = self.url(out, request)
+            out = self.url(out, request, flow.secure)
         if grpc:
             out = put_rpc(out, path_of(request), status)
         out = put(out, b'"http":{"version":"')
@@ -208,11 +208,11 @@ cdef class TransactionEncoder(RecordEncoder):
             last.append(self.choice.value(name, value.strip(b" \t")))
         return self.choice.headers_json(found)
 
-    cdef uint8_t* url(self, uint8_t* out, Message request) noexcept:
+    cdef uint8_t* url(self, uint8_t* out, Message request, bint secure) noexcept:
         """Write url and user_agent."""
         cdef Text scheme
-        scheme.p = b"http"
-        scheme.size = 4
+        scheme.p = b"https"
+        scheme.size = 5 if secure else 4
         out = put_url(out, part_of(request, request.target), part_of(request, request.host), scheme,
                       request.method_number == METHOD_CONNECT)
         if request.user_agent.length:

@@ -50,7 +50,8 @@ cdef int succeed(Transport transport, int client, Message request, Message respo
             b"" if request is None else part(request, False), None if response.end_lost else extensions_of(response),
             response.last_ns, cx), ahead, cx)
     if protocol == b"h2c":
-        return enter_http2(transport, client, None if request is None else fields_of(request),
+        return enter_http2(transport, client,
+                           None if request is None else fields_of(request, transport.flow_of(client == LOW).secure),
                            0 if request is None else request.first_ns, 0 if request is None else request.last_ns,
                            b"" if request is None else settings_of(request), ahead, cx)
     return transport.become(Tunnel.__new__(Tunnel))
@@ -82,10 +83,10 @@ cdef int enter_at_preface(Transport transport, int client, Message preface, bint
     return transport.pass_data(client, &piece, cx)
 
 
-cdef list fields_of(Message request):
+cdef list fields_of(Message request, bint secure):
     """Return the fields of a request as HTTP/2 has them (RFC 7540 section 8.1.2)."""
     cdef bytes method = request.head[request.method.at:request.method.at + request.method.length]
-    cdef list fields = [(b":method", method), (b":scheme", b"http"), (b":path", part(request, True))]
+    cdef list fields = [(b":method", method), (b":scheme", b"https" if secure else b"http"), (b":path", part(request, True))]
     for line in request.head.split(b"\n")[1:]:
         name, colon, value = line.partition(b":")
         name = name.strip().lower()

@@ -97,10 +97,14 @@ cdef class Transport:
 
         All events of a connection are numbered together, whatever their protocols and clients.
         """
-        cdef Flow before = self.flow, flow
+        cdef Flow before = self.flow
         if before is not None and before.client_low == client_low:
             return before
-        flow = Flow.__new__(Flow)
+        return self.flow_anew(client_low)
+
+    cdef Flow flow_anew(self, bint client_low):
+        """Return a new Flow for the events from now on, which goes on with the numbering of the one before."""
+        cdef Flow before = self.flow, flow = Flow.__new__(Flow)
         flow.key = self.key
         flow.begun_ns = self.begun_ns
         flow.capture = self.capture

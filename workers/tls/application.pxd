@@ -1,15 +1,20 @@
 # cython: language_level=3
 """Tls: the application of a connection with TLS."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from workers.core.context cimport Context
-from workers.tcp.application cimport Application
+from workers.tcp.application cimport Application, Transport
 from workers.tcp.stream cimport Piece
+from workers.tls.decryption cimport Decryption
 from workers.tls.handshake cimport Handshake
 
 
 cdef class Tls(Application):
     cdef Handshake handshake    # None: its event is written, or the dataset is off
+    cdef Transport kept         # of a connection that has ended, and still waits for keys
+    cdef Decryption decryption  # None: no keys are followed
+    cdef bint known             # the handshake is over; its event may wait for keys
+    cdef uint32_t index         # events of the connection before it
     cdef int kind               # place of TLS in stats.NOT_HTTP
     cdef bint begun             # a byte has come
     cdef bint late              # another protocol came before it on this connection
@@ -21,4 +26,6 @@ cdef class Tls(Application):
 
     cdef bint first_bytes(self, int side, const Piece* piece, Context cx) except -1
     cdef int yield_side(self, int side, const Piece* piece, Context cx) except -1
+    cdef int settle(self, Context cx) except -1
     cdef int write(self, Context cx) except -1
+    cdef int finish(self, Context cx) except -1

@@ -13,6 +13,7 @@ from workers.detect.detector cimport Opaque, opaque
 from workers.tcp.application cimport LOW, Application, Transport
 from workers.tcp.stream cimport Piece
 from workers.tls.context cimport TlsContext
+from workers.tls.decryption cimport Decryption
 from workers.tls.finished_handshake cimport FinishedHandshake
 from workers.tls.handshake cimport KNOWN, NO, UNKNOWN, Handshake, Verdict
 from workers.tls.record cimport is_record_header
@@ -44,11 +45,36 @@ cdef class Tls(Application):
         if not self.speaks[side] and not self.first_bytes(side, piece, cx):
             return 0
         cx.tally.not_http_bytes[self.kind] += piece.length
-        if self.handshake is None:
+        if self.handshake is not None and not self.known:
+            self.last_ns = piece.ts_ns
+            verdict = self.handshake.data(side, piece.data, piece.length, piece.ts_ns)
+            self.known = verdict == KNOWN
+            if self.decryption is None:
+                return self.write(cx) if self.known else 0
+        if self.decryption is None:
             return 0
-        self.last_ns = piece.ts_ns
-        verdict = self.handshake.data(side, piece.data, piece.length, piece.ts_ns)
-        return self.write(cx) if verdict == KNOWN else 0
+        self.decryption.data(side, piece)
+        return self.settle(cx)
+
+    cdef int settle(self, Context cx) except -1:
+        """Write the event of a handshake that is over, once it is known what becomes of the encrypted data."""
+        if self.known and self.handshake is not None and self.decryption.settled():
+            return self.write(cx)
+        return 0
+
+    def keys_came(self):
+        """Read on with new secrets. The KeyStore's owner calls it."""
+        cdef Decryption decryption = self.decryption
+        if decryption is not None:
+            decryption.look_again()
+            self.settle(decryption.context)
+            if self.kept is not None and not decryption.lacks_keys():
+                self.finish(decryption.context)
+
+    def expire(self):
+        """End the wait of a connection that has ended. The KeyStore's owner calls it."""
+        if self.decryption is not None:
+            self.finish(self.decryption.context)
 
     cdef bint first_bytes(self, int side, const Piece* piece, Context cx) except -1:
         """Judge the first bytes of a side. Return False if another application has taken them, or none reads them."""
@@ -61,6 +87,10 @@ cdef class Tls(Application):
             if context is not None and context.on:
                 self.handshake = Handshake(context)
                 context.open += 1
+                if transport.flow is not None:
+                    self.index = transport.flow.transactions
+                if context.keys is not None and context.keys.opens():
+                    self.decryption = Decryption(transport, self, self.handshake, cx)
         elif self.lost[side]:
             if is_text(piece.data, piece.length):
                 self.yield_side(side, piece, cx)
@@ -83,7 +113,7 @@ cdef class Tls(Application):
         cdef Opaque other
         if self.handshake is not None and not self.lost[side] and self.handshake.established == UNKNOWN:
             self.handshake.established = NO
-        self.write(cx)
+        self.finish(cx)
         other = opaque(OTHER, OTHER)
         for each in range(2):
             if self.speaks[each]:
@@ -97,12 +127,51 @@ cdef class Tls(Application):
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
         if not self.speaks[side]:
             self.lost[side] += count
-        if self.handshake is not None:
+        if self.handshake is not None and not self.known:
             self.handshake.skip(side, count, self.last_ns)
+        if self.decryption is not None:
+            self.decryption.gap(side, count)
+            return self.settle(cx)
         return 0
 
+    cdef int on_end(self, int side, bint by_fin, Context cx) except -1:
+        if self.decryption is not None and by_fin:
+            self.decryption.end(side)
+        return 0
+
+    cdef int on_time(self, Context cx) except -1:
+        if self.decryption is None:
+            return 0
+        self.decryption.on_time()
+        return self.settle(cx)
+
+    cdef bint waits(self) noexcept:
+        return self.decryption is not None and self.decryption.waits()
+
+    cdef bint awaits_end(self, int side) noexcept:
+        return self.decryption is not None and self.decryption.awaits_end(side)
+
     cdef int on_close(self, Context cx) except -1:
-        return self.write(cx)
+        cdef Decryption decryption = self.decryption
+        if decryption is not None and decryption.cx.keys.lingers and decryption.lacks_keys():
+            # A short connection may end before its secrets arrive.
+            self.kept = <Transport>self.transport
+            decryption.cx.keys.linger(self, cx.now + decryption.cx.key_wait_ns)
+            return 0
+        return self.finish(cx)
+
+    cdef int finish(self, Context cx) except -1:
+        """End the decryption and the handshake."""
+        cdef Decryption decryption = self.decryption
+        if decryption is not None:
+            decryption.close()
+        self.write(cx)
+        if self.kept is not None:
+            decryption.cx.keys.linger_no_more(self)
+            self.decryption = None
+            self.kept = None                # the last: with it the memory of the transport may go
+        self.decryption = None
+        return 0
 
     cdef int write(self, Context cx) except -1:
         """Append the handshake to the finished records, if it has a hello."""
@@ -113,6 +182,9 @@ cdef class Tls(Application):
         self.handshake = None
         handshake.finish_now()
         handshake.cx.open -= 1
+        if self.decryption is not None and handshake.final_hello:
+            handshake.decrypted = self.decryption.outcome
+            handshake.cx.outcomes[handshake.decrypted] += 1
         if not handshake.any_hello():
             return 0
         finished = FinishedHandshake.__new__(FinishedHandshake)
@@ -120,6 +192,6 @@ cdef class Tls(Application):
         finished.flow = (<Transport>self.transport).flow_of((handshake.client == LOW))
         finished.first_ns = self.first_ns
         finished.last_ns = self.last_ns
-        finished.index = finished.flow.transactions
+        finished.index = self.index
         cx.out.append(finished)
         return 0

@@ -1,5 +1,6 @@
 from appliance.config.schema import Tls
 from workers.tls.certificate import Certificates
+from workers.tls.key_store import KeyStore
 
 class TlsContext:
     max_hello_bytes: int
@@ -10,6 +11,7 @@ class TlsContext:
     ja3: bool
     buffered: int
     certificates: Certificates | None
+    keys: KeyStore | None
     def __init__(self, *, certificates: Certificates | None = ..., **limits: int) -> None: ...
     def configure(self, options: Tls) -> None: ...
     def counts(self) -> dict[str, int]: ...

@@ -2,7 +2,7 @@
 """TlsContext: the limits, counters and caches that all TLS and QUIC handshakes of a worker share."""
 from appliance.config.schema import Tls
 from appliance.native.digests import sha256
-from appliance.stats.names import TLS_CERTIFICATES, TLS_HANDSHAKES
+from appliance.stats.names import DECRYPTED, TLS_BYTES, TLS_CERTIFICATES, TLS_HANDSHAKES
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -39,6 +39,9 @@ cdef class TlsContext:
         self.max_values = options.max_values
         self.max_name_bytes = options.max_name_bytes
         self.ja3 = options.ja3
+        self.max_pending_bytes = options.max_pending_bytes
+        self.max_total_pending_bytes = options.max_total_pending_bytes
+        self.key_wait_ns = <uint64_t>(options.key_wait_s * 1e9)
 
     cdef str hash12(self, bytes text):
         """Return the first 12 hex digits of the SHA-256 of `text`; short texts are remembered."""
@@ -116,6 +119,27 @@ cdef class TlsContext:
             "tls_limits.values": self.values_over_limit + counts.get("certificate_values_cut", 0),
             "tls_handshakes_open": self.open,
         }
+        slots["tls_seen_bytes"] = self.seen_bytes
+        for place in range(1, 4):
+            slots[f"tls_decrypted.{DECRYPTED[place]}"] = self.outcomes[place]
+        for place in range(7):
+            slots[f"tls_bytes.{TLS_BYTES[place]}"] = self.fates[place]
+        slots["tls_open_bytes"] = self.seen_bytes - sum(self.fates)
+        slots["tls_pending_bytes"] = self.held_bytes
+        slots["tls_limits.pending_bytes"] = self.pending_over_limit
+        slots["tls_records.opened"] = self.opened_records
+        slots["tls_records.unverified"] = self.unverified_records
+        slots["tls_plaintext_bytes"] = self.plaintext_bytes
+        slots["tls_plaintext_lost_bytes"] = self.lost_plaintext_bytes
+        slots["tls_key_updates"] = self.key_updates
+        slots["tls_resyncs"] += self.decryption_resyncs
+        slots["tls_bytes.crash"] = 0            # those of a killed worker
+        keys = self.keys
+        slots["tls_keys"] = 0 if keys is None else keys.held
+        slots["tls_keys_received"] = 0 if keys is None else keys.received
+        slots["tls_keys_gone.used"] = 0 if keys is None else keys.used
+        slots["tls_keys_gone.age"] = 0 if keys is None else keys.too_old
+        slots["tls_keys_gone.limit"] = 0 if keys is None else keys.over_limit
         for outcome in TLS_CERTIFICATES:
             slots[f"tls_certificates.{outcome}"] = counts.get(f"certificates_{outcome}", 0)
         for outcome in range(3):

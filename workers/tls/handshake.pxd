@@ -49,6 +49,9 @@ cdef class Handshake:
     cdef bint early_data        # the client sends some
     cdef uint8_t resumed        # Truth
     cdef uint8_t established    # Truth
+    cdef bint encrypt_then_mac
+    cdef uint8_t compression    # method that the server chose
+    cdef uint8_t decrypted      # the outcome of its encrypted data: Outcome of decryption.pxd
     cdef bint[2] changed        # by side: its ChangeCipherSpec was seen
     cdef bint[2] finished       # by side: an encrypted message came behind it
     cdef bint went_on           # a side sent application data before any ServerHello was seen

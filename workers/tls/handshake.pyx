@@ -20,6 +20,7 @@ from workers.tls.fingerprint cimport ja3, ja4
 from workers.tls.hello cimport (
     ClientHello, ServerHello, is_grease, parse_client_hello, parse_server_hello, u16,
 )
+from appliance.stats.names import DECRYPTED
 from workers.tls.iana import CIPHERS, ECDHE, GROUPS, VERSIONS, alert, cipher, curve, version
 from workers.tls.message cimport (
     CERTIFICATE, CLIENT_HELLO, SERVER_HELLO, SERVER_HELLO_DONE, SERVER_KEY_EXCHANGE, HandshakeMessages, Source,
@@ -245,6 +246,8 @@ cdef class Handshake:
         if hello.retry:
             return 0
         memcpy(self.server_random, hello.random, 32)
+        self.encrypt_then_mac = hello.encrypt_then_mac
+        self.compression = hello.compression
         if hello.protocol.p != NULL:
             self.protocol = PyBytes_FromStringAndSize(<const char*>hello.protocol.p, hello.protocol.size)
         if after_1_2(self.version):
@@ -432,6 +435,8 @@ cdef class Handshake:
             }
         if self.established == YES and self.hellos[CLIENT].seen and self.established_ns >= self.hello_ns:
             extra["handshake_ns"] = self.established_ns - self.hello_ns
+        if self.decrypted:
+            extra["decrypted"] = DECRYPTED[self.decrypted]
         if self.client >= 0:
             extra["bytes"] = {"client": self.passed[self.client], "server": self.passed[1 - self.client]}
         return {"tls": tls, "appliance": {"tls": extra}}

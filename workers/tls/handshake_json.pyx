@@ -12,6 +12,7 @@ from libc.string cimport memcpy
 
 from workers.events.json_text cimport put, put_bytes, put_number, put_text
 from workers.tls.handshake cimport UNKNOWN, YES, Handshake, Hello
+from appliance.stats.names import DECRYPTED
 from workers.tls.iana import CIPHERS, GROUPS, VERSIONS, alert, cipher, curve, version
 
 cdef enum:
@@ -22,6 +23,7 @@ cdef enum:
     FATAL = 2
     SSL_3 = 0x0300
 
+cdef tuple _DECRYPTED = DECRYPTED
 cdef dict _CIPHERS = CIPHERS, _GROUPS = GROUPS, _VERSIONS = VERSIONS
 
 
@@ -150,6 +152,8 @@ cdef uint8_t* put_own_tls(uint8_t* out, Handshake handshake) except NULL:
     if handshake.established == YES and handshake.hellos[CLIENT].seen and handshake.established_ns >= handshake.hello_ns:
         out = put_number(put(out, b'"handshake_ns":'), handshake.established_ns - handshake.hello_ns)
         out = put(out, b",")
+    if handshake.decrypted:
+        out = put(put_name(put(out, b'"decrypted":"'), <str>_DECRYPTED[handshake.decrypted]), b'",')
     if handshake.client >= 0:
         out = put_number(put(out, b'"bytes":{"client":'), handshake.passed[handshake.client])
         out = put_number(put(out, b',"server":'), handshake.passed[1 - handshake.client])

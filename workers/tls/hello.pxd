@@ -38,6 +38,8 @@ cdef struct ServerHello:
     Span protocol               # ALPN: the name that was chosen
     bint psk
     bint retry                  # HelloRetryRequest
+    bint encrypt_then_mac       # RFC 7366
+    uint8_t compression
     bint known                  # version and cipher are there
     bint whole
 

@@ -15,6 +15,7 @@ cdef enum:
     EC_POINT_FORMATS = 11
     SIGNATURE_ALGORITHMS = 13
     ALPN = 16
+    ENCRYPT_THEN_MAC = 22
     SESSION_TICKET = 35
     PRE_SHARED_KEY = 41
     EARLY_DATA = 42
@@ -200,6 +201,8 @@ cdef bint server_extension(uint16_t kind, Cursor body, ServerHello* out) noexcep
     elif kind == PRE_SHARED_KEY:
         out.psk = body.left == 2
         return out.psk
+    elif kind == ENCRYPT_THEN_MAC:
+        out.encrypt_then_mac = True
     elif kind == ALPN:
         names.p = NULL
         names.size = 0
@@ -234,8 +237,11 @@ cdef int parse_server_hello(const uint8_t* p, uint32_t size, bint complete, Serv
     if at == NULL:
         return 0
     out.cipher = u16(at)
-    if not 0x7F00 < out.version <= 0x7F15 and take(&cursor, 1) == NULL:
-        return 0
+    if not 0x7F00 < out.version <= 0x7F15:
+        at = take(&cursor, 1)
+        if at == NULL:
+            return 0
+        out.compression = at[0]
     if cursor.left == 0:
         out.known = out.whole = complete
         return 0

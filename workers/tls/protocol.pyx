@@ -23,7 +23,7 @@ cdef class TlsProtocol(Protocol):
 
     def state(self, config, before):
         """Return the TlsContext of the options; None: the dataset was never on."""
-        on = "tls" in config.events.datasets
+        on = "tls" in config.events.datasets or config.decrypts
         if not on and before is None:
             return None
         from workers.tls import settings            # only here: it loads a library
@@ -31,6 +31,7 @@ cdef class TlsProtocol(Protocol):
             before = settings.context_of(config.tls)
         else:
             settings.configure(before, config.tls)
+        settings.follow(before, config)
         (<TlsContext>before).on = on
         return before
 

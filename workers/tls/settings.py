@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from appliance.config.schema import Tls
+from appliance.config.schema import Config, Tls
 from workers.tls.certificate import Certificates
 from workers.tls.context import TlsContext
+from workers.tls.key_store import KeyStore
 
 
 def context_of(tls: Tls) -> TlsContext:
@@ -19,6 +20,20 @@ def configure(context: TlsContext, tls: Tls) -> None:
     context.configure(tls)
     if context.certificates is not None:
         context.certificates.configure(**_of_certificates(tls))
+
+
+def follow(context: TlsContext, config: Config) -> None:
+    """Begin or end the use of secrets, as the options have it. max_key_age_s is of live captures only."""
+    age_ns = 0 if config.lossless else int(config.tls.max_key_age_s * 1e9)
+    if not config.decrypts:
+        if context.keys is not None:
+            context.keys.active = False
+        return
+    options = (config.tls.max_keys, age_ns, bool(config.tls.keylog), not config.lossless)
+    if context.keys is None:
+        context.keys = KeyStore(*options)
+    else:
+        context.keys.configure(*options)
 
 
 def _of_certificates(tls: Tls) -> dict[str, int]:

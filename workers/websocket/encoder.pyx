@@ -80,7 +80,8 @@ cdef class WebSocketEncoder(RecordEncoder):
         out = self.begin(out, flow, self.protocol, connection.start_ns, state.end_ns,
                          <uint64_t>connection.transaction << NUMBER_BITS | state.number & ((1 << NUMBER_BITS) - 1), NULL)
         if target is not None:
-            out = put_url(out, text_of(target), text_of(authority), text_of(connection.scheme or b""), False)
+            scheme = b"https" if flow.secure else connection.scheme or b""
+            out = put_url(out, text_of(target), text_of(authority), text_of(scheme), False)
         out = put(put_connection(out, flow), b'"transaction":')
         out = put_number(out, connection.transaction)
         out = put(out, b',"websocket":{"index":')
