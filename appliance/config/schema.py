@@ -425,7 +425,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     @property
     def decrypts(self) -> bool:
         """Return whether workers may get secrets of TLS sessions."""
-        return bool(self.tls.keylog) or (self.lossless and self.tls.capture_secrets)
+        in_capture = self.lossless and self.tls.capture_secrets and "tls" in self.events.datasets
+        return bool(self.tls.keylog) or in_capture
 
     @property
     def link_bytes(self) -> int:

@@ -17,7 +17,7 @@ class Tls(Section, frozen=True):
         ),
     ] = ""
     capture_secrets: Annotated[
-        bool, note("Use the secrets that a pcapng capture itself contains, in its decryption secrets blocks.")
+        bool, note("Use the secrets that a pcapng capture itself contains, if the dataset tls is on.")
     ] = True
     max_keys: Annotated[
         int,

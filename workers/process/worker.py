@@ -9,6 +9,7 @@ process.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ from workers.quic.keys import load_ciphers
 FINISHED = 4096  # connections that end between two messages to the feed: their events take some MB
 TURN_BATCHES = 16  # per turn of the loop: some ms of work between two checks of the clock
 COUNTER_INTERVAL_S = 0.05  # how old the pipeline's counters in the page may be
+PCAPNG = b"\x0a\x0d\x0d\x0a"  # the first bytes of a pcapng capture
 IDLE_SLACK_NS = 250_000_000  # the largest delay of a frame, beyond the expected one, on an idle link
 
 
@@ -240,14 +242,25 @@ def prepare(config: Config) -> None:
     if not config.lossless or bodies_of(config) or config.websocket.decode:  # a reload may need them later
         import workers.body.message_inflater
         import workers.body.reader
-    if not config.lossless or "tls" in config.events.datasets:
+    if not config.lossless or config.tls.keylog or "tls" in config.events.datasets:
         import workers.tls.settings  # noqa: F401
     if config.opens_quic:
         load_ciphers()
-    if not config.lossless or config.decrypts:
+    if not config.lossless or config.tls.keylog or (config.decrypts and _may_hold_secrets(config.source.file)):
         from workers.tls import key_schedule
 
         key_schedule.load()
+
+
+def _may_hold_secrets(source: str) -> bool:
+    """Return whether a capture may have secrets in it: a pcapng file, or a stream."""
+    if not os.path.isfile(source):
+        return True
+    try:
+        with open(source, "rb") as file:
+            return file.read(len(PCAPNG)) == PCAPNG
+    except OSError:
+        return True
 
 
 def main(argv: list[str]) -> int:

@@ -16,6 +16,7 @@ from workers.tls.context cimport TlsContext
 from workers.tls.decryption cimport Decryption
 from workers.tls.finished_handshake cimport FinishedHandshake
 from workers.tls.handshake cimport KNOWN, NO, UNKNOWN, Handshake, Verdict
+from workers.tls.inner_transport cimport InnerTransport
 from workers.tls.record cimport is_record_header
 
 cdef enum:
@@ -153,7 +154,8 @@ cdef class Tls(Application):
 
     cdef int on_close(self, Context cx) except -1:
         cdef Decryption decryption = self.decryption
-        if decryption is not None and decryption.cx.keys.lingers and decryption.lacks_keys():
+        if decryption is not None and decryption.cx.keys.lingers and decryption.lacks_keys() \
+                and not isinstance(<Transport>self.transport, InnerTransport):      # which needs the one below it
             # A short connection may end before its secrets arrive.
             self.kept = <Transport>self.transport
             decryption.cx.keys.linger(self, cx.now + decryption.cx.key_wait_ns)

@@ -23,7 +23,7 @@ cdef class TlsProtocol(Protocol):
 
     def state(self, config, before):
         """Return the TlsContext of the options; None: the dataset was never on."""
-        on = "tls" in config.events.datasets or config.decrypts
+        on = "tls" in config.events.datasets or bool(config.tls.keylog)
         if not on and before is None:
             return None
         from workers.tls import settings            # only here: it loads a library
