@@ -51,7 +51,7 @@ Identities = dict[str, Identity]
 
 
 def identities(pages: Pages) -> Identities:
-    """Return the identities "L1" to "L9". The pages are final, or those of a running system."""
+    """Return the identities "L1" to "L10". The pages are final, or those of a running system."""
     return {
         "L1": _kernel(pages.captures),
         "L2": _capture(pages.captures),

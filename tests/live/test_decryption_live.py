@@ -78,7 +78,7 @@ def test_requests_of_curl_are_events_while_the_key_log_grows(scene: Scene) -> No
     eventually(lambda: len(transactions(box)) == 6, "every request is an event")
     assert scene.client.run(*CURL, URL + "/secret").endswith("ok")  # without a key log
     assert box.stop(signal.SIGTERM) == 143
-    assert box.ledger()["L9"]["tls_bytes.opened"] > 0
+    assert box.ledger()["L10"]["tls_bytes.opened"] > 0
     versions = {"/d": "2", "/e": "2"}
     expected = sorted(("https", path, 200, versions.get(path, "1.1")) for path in (*WAYS, "/rotated"))
     assert sorted(map(told, transactions(box))) == expected

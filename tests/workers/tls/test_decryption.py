@@ -83,7 +83,7 @@ def opened(frames, keylog, options=ON, when=0):
 
 
 def assert_accounted(outcome):
-    """L9, and that nothing is left behind."""
+    """L10, and that nothing is left behind."""
     counts = outcome.counts
     assert counts["tls_seen_bytes"] == sum(value for name, value in counts.items() if name.startswith("tls_bytes."))
     assert counts["tls_pending_bytes"] == counts["tls_open_bytes"] == 0
