@@ -1,4 +1,4 @@
-"""Account for every frame, byte, message and event between the wire and the feed, by nine identities.
+"""Account for every frame, byte, message and event between the wire and the feed, by ten identities.
 
 The module is pure: it turns snapshots of the stats pages into differences. At rest every difference is 0. During a run
 a difference is the amount between its two counters (in the kernel's ring, a batch, a link or a pipeline). L1 may then
