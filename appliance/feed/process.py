@@ -23,14 +23,10 @@ import msgspec
 
 from appliance.config.address import OFF
 from appliance.config.schema import Config
-from appliance.feed.authenticator import ZapAuthenticator
-from appliance.feed.replay_server import Replay
 from appliance.feed.replay_store import Store
-from appliance.feed.sockets import REOPEN_INTERVAL_S, FeedSocket, GuardedSocket, ReplaySocket
 from appliance.ipc.channel import EventReceiver
 from appliance.ipc.event_batch import BadMessage, unpack_events
 from appliance.ipc.event_runs import by_topic
-from appliance.ipc.peer_limits import STRANGERS
 from appliance.ipc.shared_memory import SharedMemoryError, SlotLease
 from appliance.ipc.sockets import Bus, BusError, Waiter
 from appliance.native.safe_files import make_folder
@@ -48,6 +44,9 @@ from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.reconcile import close_feed
 
 if TYPE_CHECKING:
+    from appliance.feed.authenticator import ZapAuthenticator
+    from appliance.feed.replay_server import Replay
+    from appliance.feed.sockets import FeedSocket, GuardedSocket
     from appliance.output.parquet import ParquetOutput
 
 TURN_MESSAGES = 64  # of the workers, per turn of the loop
@@ -68,6 +67,13 @@ def now_text() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def prepare(config: Config) -> None:
+    """Load the modules of the public sockets; a run without a feed leaves them out."""
+    if config.feed.bind != OFF:
+        import appliance.feed.authenticator
+        import appliance.feed.replay_server  # noqa: F401
+
+
 def _output(config: Config, page: Page) -> JsonLinesOutput | ParquetOutput:
     if not config.output.parquet:
         return JsonLinesOutput(
@@ -84,6 +90,8 @@ def _output(config: Config, page: Page) -> JsonLinesOutput | ParquetOutput:
 
 def _max_peers(config: Config) -> int:
     """Return the peers of a port: the feed keeps the descriptors that it needs, whatever the limit of the process."""
+    from appliance.ipc.peer_limits import STRANGERS
+
     own = OWN_DESCRIPTORS + config.worker_count
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = own + PORTS * (config.feed.peers + config.feed.peers // STRANGERS)
@@ -133,6 +141,9 @@ class Feed:
 
     def _open(self, bind: str, replay: str) -> None:
         """Open the feed and, unless it is off, the replay. Raises BusError."""
+        from appliance.feed.replay_server import Replay
+        from appliance.feed.sockets import FeedSocket, ReplaySocket
+
         options = self.config.feed
         guarded_sockets: list[GuardedSocket] = []
         peers = _max_peers(self.config)
@@ -155,6 +166,8 @@ class Feed:
             self.waiter.watch(guarded.socket, read=True)
 
     def _start_authenticator(self) -> ZapAuthenticator:
+        from appliance.feed.authenticator import ZapAuthenticator
+
         authenticator = ZapAuthenticator(self.bus, self._allowed())
         self.waiter.watch(authenticator.socket, read=True)
         return authenticator
@@ -187,6 +200,8 @@ class Feed:
         except KeyFault as fault:
             self.runtime.reject_config(f"{fault}; the keys read before stay")
             return
+        from appliance.feed.sockets import REOPEN_INTERVAL_S
+
         removed = authenticator.allowed.keys() - allowed.keys()
         authenticator.allowed = allowed
         self.page.add("reloads", 1)
@@ -467,6 +482,7 @@ def main(argv: list[str]) -> int:
     config = configuration(run_dir, page)
     log.start(config, "feed", page)
     runtime = ChildRuntime(page, live=not config.lossless)
+    prepare(config)
     for name in ANNOUNCED:
         with suppress(FileExistsError):  # the supervisor has made it
             target, link = announcement(name)

@@ -91,7 +91,8 @@ def test_the_library_of_certificates_and_ciphers_is_for_handshakes(empty, run):
 
 def test_a_file_loads_nothing_of_a_live_run(run):
     capture = {f"appliance.capture.{name}" for name in ("interface_monitor", "load_shedding", "fanout")}
-    live = {*capture, "appliance.metrics", "workers.body.reader"}
+    feed = {f"appliance.feed.{name}" for name in ("authenticator", "replay_server", "sockets")}
+    live = {*capture, *feed, "appliance.metrics", "workers.body.reader"}
     others = {"appliance.doctor", "appliance.subscriber", "appliance.top"}
     assert not of_packages(
         run, (LIBRARIES - {"cryptography", "msgspec", "zmq"}) | (HEAVY - {"hashlib"}) | SERVED | live | others
@@ -100,6 +101,12 @@ def test_a_file_loads_nothing_of_a_live_run(run):
 
 def test_what_the_processes_of_a_run_need_is_loaded_once_for_all(run):
     twice = {name for name, count in Counter(run).items() if count > 1}
-    needed = {"zmq", "appliance.capture.sharder", "appliance.ipc.channel", "workers.pipeline", "appliance.feed.sockets"}
+    needed = {
+        "zmq",
+        "appliance.capture.sharder",
+        "appliance.ipc.channel",
+        "workers.pipeline",
+        "appliance.output.jsonlines",
+    }
     assert needed <= set(run)
     assert twice <= {"nt"}  # of another system, where a module is only looked for
