@@ -13,6 +13,7 @@ import zipfile
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
+from typing import Any
 
 # The Python packages whose wheels carry a C library: what it is, by the name that the file begins with.
 LIBRARIES = {
@@ -21,6 +22,7 @@ LIBRARIES = {
     "libsodium": ("libsodium", "ISC", "https://libsodium.org/"),
     "librdkafka": ("librdkafka", "BSD-2-Clause", "https://github.com/confluentinc/librdkafka"),
 }
+LINKED = {"openssl": "Apache-2.0"}  # of a library whose bill names no licence; OpenSSL's since 3.0
 
 
 @dataclass
@@ -35,6 +37,7 @@ class Package:
     wheels: dict[str, str] = field(default_factory=dict)  # file name: sha256
     texts: dict[str, str] = field(default_factory=dict)  # path in the wheel: text
     libraries: set[str] = field(default_factory=set)  # file names of shared libraries that auditwheel put in
+    parts: dict[str, tuple[str, str, str]] = field(default_factory=dict)  # linked in, see parts_of()
     built: dict[str, object] = field(default_factory=dict)
 
 
@@ -84,11 +87,25 @@ def read(folder: Path) -> list[Package]:
                 base = name.rpartition("/")[2]
                 if ".dist-info/" in name and re.match(r"(?i)(licen[cs]e|copying|notice|authors)", base):
                     package.texts.setdefault(name, archive.read(name).decode(errors="replace"))
+                if ".dist-info/sboms/" in name and name.endswith(".json"):
+                    package.parts.update(parts_of(json.loads(archive.read(name))))
                 if ".libs/" in name and ".so" in base:
                     package.libraries.add(base)
             if "appliance/built.json" in names:
                 package.built = json.loads(archive.read("appliance/built.json"))
     return [found[name] for name in sorted(found)]
+
+
+def parts_of(bill: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """Return {purl: (name, version, licence)} of a CycloneDX bill in a wheel (PEP 770)."""
+    found = {}
+    for part in bill.get("components", []):
+        entries = [{**entry, **entry.get("license", {})} for entry in part.get("licenses", [])]
+        named = [str(entry.get("expression") or entry.get("id") or entry.get("name")) for entry in entries]
+        licence = " AND ".join(named) or LINKED.get(part["name"], "NOASSERTION")
+        if "purl" in part:  # its qualifiers say where it was built
+            found[str(part["purl"]).partition("?")[0]] = (str(part["name"]), str(part.get("version", "")), licence)
+    return found
 
 
 def library_of(file: str) -> tuple[str, str, str, str]:

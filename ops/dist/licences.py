@@ -69,7 +69,9 @@ def plain(packages: list[Package]) -> str:
     parts = []
     for package in packages:
         head = f"{package.name} {package.version}: {package.licence}"
-        libraries = sorted({library_of(file)[::2] for file in package.libraries})
+        libraries = sorted(
+            {library_of(file)[::2] for file in package.libraries} | {part[::2] for part in package.parts.values()}
+        )
         inside = "".join(f"\n  with {name}: {licence}" for name, licence in libraries)
         texts = "\n\n".join(package.texts[path].strip() for path in sorted(package.texts))
         parts.append(f"{'=' * 78}\n{head}{inside}\n{package.homepage}\n{'=' * 78}\n\n{texts}")

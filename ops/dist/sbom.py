@@ -2,9 +2,10 @@
 
 usage: sbom.py WHEELS [DPKG-STATUS] >sbom.json
 
-Lists the appliance, every package of the wheels with the hashes of its files, the C libraries inside them and, given
-the dpkg status file of an image, the Debian packages of that image. The same artefacts give the same bytes: the serial
-number is derived from the contents, the time is SOURCE_DATE_EPOCH.
+Lists the appliance, every package of the wheels with the hashes of its files, the libraries inside them and, given the
+dpkg status file of an image, the Debian packages of that image. Libraries are those that lie in a wheel as files, and
+those of the bills that a wheel brings along (PEP 770): the Rust crates and the OpenSSL of `cryptography`. The same
+artefacts give the same bytes: the serial number is derived from the contents, the time is SOURCE_DATE_EPOCH.
 Format: https://cyclonedx.org/docs/1.5/json/; addresses of packages: the purl specification.
 """
 
@@ -22,7 +23,7 @@ from typing import Any
 from inventory import Package, library_of, read
 
 OWN = "capture-appliance"
-SPDX = re.compile(r"[A-Za-z0-9.+-]+(?: (?:AND|OR|WITH) [A-Za-z0-9.+-]+)*")
+SPDX = re.compile(r"\(?[A-Za-z0-9.+-]+\)?(?: (?:AND|OR|WITH) \(?[A-Za-z0-9.+-]+\)?)*")
 KNOWN = {  # what packages call licences, by their SPDX identifiers
     "MIT License": "MIT",
     "BSD License": "BSD-3-Clause",
@@ -62,6 +63,7 @@ def component(package: Package) -> dict[str, Any]:
     if len(package.wheels) == 1:
         entry["hashes"] = [{"alg": "SHA-256", "content": next(iter(package.wheels.values()))}]
     inside = [bundled(file, package) for file in sorted(package.libraries)]
+    inside += [linked(purl, package) for purl in package.parts]
     unique = {entry["bom-ref"]: entry for entry in inside}
     if unique:
         entry["components"] = [unique[ref] for ref in sorted(unique)]
@@ -85,6 +87,13 @@ def bundled(file: str, package: Package) -> dict[str, Any]:
     if address:
         entry["externalReferences"] = [{"type": "website", "url": address}]
     return entry
+
+
+def linked(purl: str, package: Package) -> dict[str, Any]:
+    """Return a library of the bills in a package's wheels."""
+    name, version, licence = package.parts[purl]
+    entry: dict[str, Any] = {"type": "library", "bom-ref": f"{package.name}/{purl}", "purl": purl, "name": name}
+    return {**entry, "version": version, "licenses": licences(licence)}
 
 
 def debian(status: Path) -> list[dict[str, Any]]:

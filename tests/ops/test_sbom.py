@@ -57,6 +57,32 @@ def test_a_library_inside_a_wheel_is_a_part_of_it(wheels: Path) -> None:
     )
 
 
+def test_what_the_bills_of_a_wheel_name_is_a_part_of_it(wheels: Path) -> None:
+    crate = {
+        "type": "library",
+        "bom-ref": "path+file:///builder/pem",
+        "name": "pem",
+        "version": "4.0.0",
+        "purl": "pkg:cargo/pem@4.0.0?download_url=file://pem",
+        "licenses": [{"license": {"id": "MIT"}}],
+    }
+    openssl = {"type": "library", "name": "openssl", "version": "4.0.3", "purl": "pkg:generic/openssl@4.0.3"}
+    bills = {
+        f"cryptography-50.dist-info/sboms/{name}.json": json.dumps({"components": [part]})
+        for name, part in (("rust", crate), ("c", openssl))
+    }
+    make_wheel(wheels, "cryptography", "50", TAG, {"cryptography.py": "", **bills})
+    text = run("sbom.py", wheels)
+    assert "builder" not in text
+    (package,) = [part for part in json.loads(text)["components"] if part["name"] == "cryptography"]
+    told = {part["purl"]: part["licenses"] for part in package["components"]}
+    assert told == {
+        "pkg:cargo/pem@4.0.0": [{"expression": "MIT"}],
+        "pkg:generic/openssl@4.0.3": [{"expression": "Apache-2.0"}],
+    }
+    assert "\n  with openssl: Apache-2.0\n  with pem: MIT\n" in run("licences.py", wheels)
+
+
 def test_the_packages_of_an_image_are_listed(wheels: Path, tmp_path: Path) -> None:
     status = tmp_path / "status"
     entry = "Package: {}\nStatus: {} ok {}\nArchitecture: amd64\nVersion: 1-2\n"
