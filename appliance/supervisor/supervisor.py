@@ -12,7 +12,6 @@ import gc
 import os
 import selectors
 import signal
-import socket
 import stat
 import time
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,6 @@ from appliance.config.handover import ConfigUpdate
 from appliance.config.schema import Config
 from appliance.keylog.link import SecretLink
 from appliance.native import file_systems
-from appliance.native.safe_files import Unusable
 from appliance.output import output_file as outfile
 from appliance.output.output_file import prepare_output
 from appliance.report import status_lines as summary
@@ -40,11 +38,10 @@ from appliance.stats.names import DONE, READY
 from appliance.stats.page import SharedPage
 from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.snapshot import NONE, Snapshots
-from appliance.supervisor import reload
+from appliance.supervisor import reload, start_checks
 from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, load, signals_on_pipe
 from appliance.supervisor.secrets import FOLLOW_INTERVAL_S, RunSecrets
 from appliance.supervisor.systemd_notify import Manager
-from appliance.text import units
 from appliance.wire.tcp_locator import VERDICTS
 
 if TYPE_CHECKING:
@@ -67,7 +64,6 @@ MODULES = {
     "feed": "appliance.feed.process",
     "recorder": "appliance.recorder.process",
 }
-RECORD_MODE = 0o750  # of the folder of the ring
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -128,7 +124,7 @@ class Supervisor:
             death_pipe = ParentDeathPipe()
             try:
                 self._reserve_port()
-                self._user = self.report.user = self._child_user()
+                self._user = self.report.user = start_checks.child_user(config)
                 self._check_outputs()
                 self._has_reader = config.output.path == "-" and not _is_file(1)
                 try:
@@ -139,7 +135,7 @@ class Supervisor:
                 self._selector.register(stop, selectors.EVENT_READ)
                 self._start_all()
                 if free is not None:
-                    self._check_memory(free)
+                    start_checks.check_memory(config, home.path, free, self.report)
                 if self._announced:  # a file: nothing to wait for
                     self.manager.ready()
                 self._watch(stop)
@@ -164,51 +160,7 @@ class Supervisor:
             if path and prepare_output(path, option, self._user):
                 self._made.append(path)
         if config.record.path:
-            self._make_record_folder(config.record.path)
-
-    def _make_record_folder(self, path: str) -> None:
-        """Make the folder of the ring for its process, unless it is there. Raises Unusable."""
-        try:
-            os.makedirs(path, RECORD_MODE)
-            if self._user:
-                os.chown(path, *self._user)
-        except FileExistsError:
-            if not os.path.isdir(path):
-                raise Unusable(f"record.path {path}: not a folder") from None
-        except OSError as error:
-            raise Unusable(f"record.path {path}: {error.strerror}") from error
-
-    def _check_memory(self, free: int) -> None:
-        """Warn if the run directory cannot hold all batches. free: bytes, before any process started.
-
-        Raises Unusable if it cannot hold the least that a run needs.
-        """
-        from appliance.ipc.channel import (  # here, because they import ZeroMQ, which the children need first
-            arena_bytes,
-            least_bytes,
-        )
-
-        least, most, size = least_bytes(self.config), arena_bytes(self.config), units.size
-        room = f"{self._home.path} has {size(free)} free"
-        advice = "make room there (df; in a container: --shm-size)"
-        if free < least:
-            raise Unusable(f"{room}, and batches of frames need {size(least)}; {advice}, or lower shard.batch_bytes")
-        if free < most:
-            self.report.warn(
-                f"{room}, and batches may take {size(most)}: when it is full, frames and events are dropped; {advice}, "
-                "or lower shard.link_bytes",
-                reason="link",
-            )
-
-    def _child_user(self) -> tuple[int, int] | None:
-        """Return (uid, gid) of the children, if it is not ours. Raises Unusable."""
-        if not self.config.run.user:
-            return None
-        try:
-            user = sandbox.account(self.config.run.user)
-        except sandbox.UnknownUser as fault:
-            raise Unusable(str(fault)) from fault
-        return None if user[0] == os.geteuid() else user
+            start_checks.make_record_folder(config.record.path, self._user)
 
     def _prepare(self, home: RunDirectory, death_pipe: ParentDeathPipe) -> None:
         config = self.config
@@ -295,13 +247,7 @@ class Supervisor:
         bind = self.config.metrics.bind
         if bind == OFF:
             return
-        host, port = split_address(bind)
-        try:
-            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("" if host == "*" else host, port))
-        except OSError as error:
-            raise Unusable(f"--metrics {bind}: {error.strerror}; name another HOST:PORT, or off") from error
+        start_checks.check_port(bind)
         self._serve_at = self._started + (SERVE_FILE_S if self.config.lossless else 0.0)
 
     def _serve(self) -> None:

@@ -1,0 +1,74 @@
+"""What a run needs of its host. A check raises Unusable, whose text is for a person."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from appliance.config.address import split_address
+from appliance.config.schema import Config
+from appliance.native.safe_files import Unusable
+from appliance.report.run_report import Report
+from appliance.runtime import sandbox
+from appliance.text import units
+
+RECORD_MODE = 0o750  # of the folder of the ring
+
+
+def child_user(config: Config) -> tuple[int, int] | None:
+    """Return (uid, gid) of the child processes, if it is not ours."""
+    if not config.run.user:
+        return None
+    try:
+        user = sandbox.account(config.run.user)
+    except sandbox.UnknownUser as fault:
+        raise Unusable(str(fault)) from fault
+    return None if user[0] == os.geteuid() else user
+
+
+def make_record_folder(path: str, user: tuple[int, int] | None) -> None:
+    """Make the folder of the ring for its process, unless it is there."""
+    try:
+        os.makedirs(path, RECORD_MODE)
+        if user:
+            os.chown(path, *user)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise Unusable(f"record.path {path}: not a folder") from None
+    except OSError as error:
+        raise Unusable(f"record.path {path}: {error.strerror}") from error
+
+
+def check_port(bind: str) -> None:
+    """Check that the port of the metrics is free, at once and cheaply."""
+    host, port = split_address(bind)
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("" if host == "*" else host, port))
+    except OSError as error:
+        raise Unusable(f"--metrics {bind}: {error.strerror}; name another HOST:PORT, or off") from error
+
+
+def check_memory(config: Config, directory: Path, free: int, report: Report) -> None:
+    """Warn if the run directory cannot hold all batches. free: bytes, before any process started.
+
+    Raises Unusable if it cannot hold the least that a run needs.
+    """
+    from appliance.ipc.channel import (  # here: they import ZeroMQ, which the children need first
+        arena_bytes,
+        least_bytes,
+    )
+
+    least, most, size = least_bytes(config), arena_bytes(config), units.size
+    room = f"{directory} has {size(free)} free"
+    advice = "make room there (df; in a container: --shm-size)"
+    if free < least:
+        raise Unusable(f"{room}, and batches of frames need {size(least)}; {advice}, or lower shard.batch_bytes")
+    if free < most:
+        report.warn(
+            f"{room}, and batches may take {size(most)}: when it is full, frames and events are dropped; {advice}, "
+            "or lower shard.link_bytes",
+            reason="link",
+        )
