@@ -155,7 +155,8 @@ cdef class Tls(Application):
     cdef int on_close(self, Context cx) except -1:
         cdef Decryption decryption = self.decryption
         if decryption is not None and decryption.cx.keys.lingers and decryption.lacks_keys() \
-                and not isinstance(<Transport>self.transport, InnerTransport):      # which needs the one below it
+                and (<Transport>self.transport).depth == 0 \
+                and not isinstance(<Transport>self.transport, InnerTransport):      # it needs the one below it
             # A short connection may end before its secrets arrive.
             self.kept = <Transport>self.transport
             decryption.cx.keys.linger(self, cx.now + decryption.cx.key_wait_ns)
