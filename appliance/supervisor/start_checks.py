@@ -1,4 +1,4 @@
-"""What a run needs of its host. A check raises Unusable, whose text is for a person."""
+"""Checks of the host at the start of a run. Each raises Unusable, whose text is for a person."""
 
 from __future__ import annotations
 

@@ -6,11 +6,10 @@ OpenSSL needs nothing at build time, and QUIC uses it already.
 
 from __future__ import annotations
 
-import hmac
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from workers.tls.iana import CIPHERS
 
@@ -31,8 +30,7 @@ class Unsupported(Exception):
     """A cipher suite or version that is not decrypted. The text is for a test."""
 
 
-@dataclass(frozen=True)
-class Suite:
+class Suite(NamedTuple):
     """The parts of a cipher suite. digest: of the key schedule; mac: of CBC records."""
 
     cipher: str
@@ -53,6 +51,14 @@ def suite_of(code: int) -> Suite:
 
 
 @cache
+def _hmac() -> Callable[[bytes, bytes, str], bytes]:
+    """Return hmac.digest. The module loads OpenSSL, which takes 10 ms, and only a run with a key log needs it."""
+    import hmac
+
+    return hmac.digest
+
+
+@cache
 def load() -> tuple[Any, ...]:
     """Load the library of the ciphers, once: a worker in its sandbox has no files."""
     from cryptography.exceptions import InvalidTag
@@ -62,7 +68,7 @@ def load() -> tuple[Any, ...]:
     from cryptography.hazmat.primitives.ciphers.modes import CBC
 
     for digest in ("md5", *_DIGEST_BYTES):  # OpenSSL looks each of them up at its first use
-        hmac.digest(b"", b"", digest)
+        _hmac()(b"", b"", digest)
     AESGCM(bytes(16)).encrypt(bytes(NONCE), b"", b"")
     return InvalidTag, Cipher, AES, CBC, AESGCM, AESCCM, ChaCha20Poly1305
 
@@ -71,7 +77,7 @@ def expand_label(secret: bytes, label: bytes, size: int, digest: str) -> bytes:
     """Return HKDF-Expand-Label without a context (RFC 8446, section 7.1)."""
     name = b"tls13 " + label
     info = size.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0"
-    return hmac.digest(secret, info + b"\x01", digest)[:size]
+    return _hmac()(secret, info + b"\x01", digest)[:size]
 
 
 def next_secret(secret: bytes, digest: str) -> bytes:
@@ -109,8 +115,8 @@ def tag_bytes(suite: Suite) -> int:
 def _p_hash(secret: bytes, seed: bytes, size: int, digest: str) -> bytes:
     out, a = b"", seed
     while len(out) < size:
-        a = hmac.digest(secret, a, digest)
-        out += hmac.digest(secret, a + seed, digest)
+        a = _hmac()(secret, a, digest)
+        out += _hmac()(secret, a + seed, digest)
     return out[:size]
 
 
@@ -167,7 +173,7 @@ class BlockCipher:
         return plain
 
     def _matches(self, covered: bytes, mac: bytes) -> bool:
-        return hmac.digest(self._mac_key, covered, self._mac) == mac
+        return _hmac()(self._mac_key, covered, self._mac) == mac
 
 
 def session_keys(
