@@ -214,7 +214,8 @@ def test_the_waterfall_of_events_is_the_ledger(stage: Stage) -> None:
     lost = [n for name, n in shown.items() if name.startswith("lost") and "output" not in name]
     assert shown["made"] == pytest.approx(feed["made"], rel=0.05, abs=20)
     assert shown["published"] == pytest.approx(feed["published"], rel=0.05, abs=20)
-    assert shown["written"] == pytest.approx(shown["published"])
+    # Prometheus extrapolates each topic by itself, and not below zero: the sums may differ by some events.
+    assert shown["written"] == pytest.approx(shown["published"], rel=0.01)
     assert sum(lost) == pytest.approx(feed["made"] - feed["published"], rel=0.05, abs=20)
     assert shown["lost: feed behind"] > 0
     assert shown["messages sent again"] > 0

@@ -150,7 +150,7 @@ def test_a_reload_changes_the_size_of_the_ring(scene: Scene) -> None:
     load.stop()
     assert box.stop() == 143
     assert box.ledger()["L9"]["recorded"] > frames_in(scene.directory / "ring")
-    assert box.count("recorder", "removed_files") > 10
+    assert box.count("recorder", "removed_files") > 0
 
 
 def test_two_runs_cannot_share_a_ring(scene: Scene) -> None:
