@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from appliance.wire.tcp_locator import find
 
@@ -21,6 +21,13 @@ SYN, ACK = 0x02, 0x10
 
 Endpoint = tuple[bytes, bytes]  # address and port, as on the wire
 Key = tuple[str, Endpoint, Endpoint]  # transport, lower and upper end
+
+
+class Opening(NamedTuple):
+    """A SYN, or an answer to one (SYN-ACK)."""
+
+    sequence: bytes  # of the SYN
+    is_answer: bool
 
 
 @dataclass(slots=True)
@@ -38,15 +45,21 @@ class Wanted:
     begun: dict[int, list[dict[str, Any]]] = field(default_factory=dict)  # those events by the time of their start
     first: int | None = None
     last: int | None = None
-    syn: bytes = b""  # sequence number of the SYN at `first`
+    syn: bytes = b""  # sequence number of the SYN from which `first` follows
+    answer: tuple[int, bytes] | None = None  # number of a SYN-ACK, and sequence number of the SYN that it answers
     written: int = 0
 
-    def pass_syn(self, number: int, ts_ns: int, sequence: bytes) -> None:
-        """Take a SYN on these ports: a new one begins another connection."""
-        if self.last is not None or (self.first is not None and sequence == self.syn):
+    def pass_opening(self, number: int, ts_ns: int, opening: Opening) -> None:
+        """Take a SYN on these ports, which begins another connection, or an answer, behind which its SYN may come."""
+        if self.last is not None or (self.first is not None and opening.sequence == self.syn):
             return
-        if ts_ns <= self.start_ns:
-            self.first, self.syn = number, sequence
+        if opening.is_answer:
+            if self.answer is None or self.answer[1] != opening.sequence:
+                self.answer = number, opening.sequence
+        elif ts_ns <= self.start_ns:
+            late = self.answer is not None and self.answer[1] == opening.sequence
+            self.first = self.answer[0] if late and self.answer is not None else number
+            self.syn = opening.sequence
         elif ts_ns > self.end_ns:
             self.last = number
 
@@ -95,28 +108,37 @@ class Connections:
         if own:
             self._named[own] = self.all[-1]
 
-    def of(self, link_type: int, frame: bytes, wirelen: int) -> tuple[list[Wanted], bytes]:
-        """Return the connections that a frame may belong to, and the sequence number of a SYN ("" of another frame)."""
+    def of(self, link_type: int, frame: bytes, wirelen: int) -> tuple[list[Wanted], Opening | None]:
+        """Return the connections that a frame may belong to, and what it says of their beginning."""
         hosts = self._hosts
         if len(hosts) <= MOST_SEARCHED:
             hosts = [pair for pair in hosts if pair[0] in frame and pair[1] in frame]
             if not hosts:
-                return [], b""
+                return [], None
         verdict, net, at, _, vlans = find(link_type, frame, wirelen, quic=True)
         if verdict == FRAGMENT:
             near = [pair for pair in hosts if pair[0] in frame and pair[1] in frame]
-            return [wanted for pair in near for wanted in self._by_hosts[pair]], b""
+            return [wanted for pair in near for wanted in self._by_hosts[pair]], None
         transport = TRANSPORTS.get(verdict)
         if transport is None or net is None or at is None:
-            return [], b""
+            return [], None
         source, destination = (frame[net + 12 : net + 16], frame[net + 16 : net + 20])
         if frame[net] >> 4 == 6:
             source, destination = (frame[net + 8 : net + 24], frame[net + 24 : net + 40])
         low, high = sorted([(source, frame[at : at + 2]), (destination, frame[at + 2 : at + 4])])
         tags = (vlans[0], vlans[-1]) if vlans else None
         found = [one for one in self._by_key.get((transport, low, high), ()) if one.vlans == tags]
-        syn = transport == "tcp" and frame[at + 13] & (SYN | ACK) == SYN
-        return found, frame[at + 4 : at + 8] if found and syn else b""
+        return found, _opening(frame, at) if found and transport == "tcp" else None
+
+
+def _opening(frame: bytes, at: int) -> Opening | None:
+    """Return what the TCP header at this place says of the beginning of its connection."""
+    flags = frame[at + 13] & (SYN | ACK)
+    if flags == SYN:
+        return Opening(frame[at + 4 : at + 8], False)
+    if flags == SYN | ACK:
+        return Opening((int.from_bytes(frame[at + 8 : at + 12]) - 1 & 0xFFFFFFFF).to_bytes(4), True)
+    return None
 
 
 def nanoseconds(text: str) -> int:

@@ -20,10 +20,10 @@ class Extract:
     def survey(self) -> None:
         """Find where the connections begin and end. Raises PcapError and OSError."""
         for number, seen in self._frames():
-            found, syn = self._connections.of(seen.link_type, seen.data, seen.wirelen)
-            if syn:
+            found, opening = self._connections.of(seen.link_type, seen.data, seen.wirelen)
+            if opening:
                 for wanted in found:
-                    wanted.pass_syn(number, seen.ts_ns, syn)
+                    wanted.pass_opening(number, seen.ts_ns, opening)
 
     def write(self, writer: PcapngWriter) -> None:
         """Write their frames; the frame with which an event begins has its comment. Raises PcapError and OSError."""

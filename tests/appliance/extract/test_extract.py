@@ -73,6 +73,13 @@ def test_a_repeated_syn_begins_no_other_connection(tmp_path):
     assert extracted(tmp_path / "o", [capture(tmp_path / "c", frames)], events[:1]) == frames
 
 
+def test_a_syn_may_come_behind_its_answer(tmp_path):
+    syn, answer, *rest = talk()
+    frames = [(syn[0], answer[1]), (answer[0], syn[1]), *rest]
+    found = extracted(tmp_path / "o", [capture(tmp_path / "c", frames)], outcome_of(frames).events)
+    assert found == frames
+
+
 def test_a_connection_may_span_captures(tmp_path):
     frames = talk()
     halves = [capture(tmp_path / "1", frames[:7]), capture(tmp_path / "2", frames[7:])]
