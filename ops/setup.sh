@@ -78,7 +78,7 @@ if [ "$want" = tell ]; then
         say "Debian packages of the tests, installed${as_root:+ with sudo} as root:$packages; their services are not started"
     fi
     say "Python packages of the build and of the tests go into .venv alone"
-    say "the whole suite takes about 12 minutes on two free cores, and some 20 beside other work"
+    say "the whole suite takes about 20 minutes on two free cores, and some 40 beside other work"
     exit 0
 fi
 
