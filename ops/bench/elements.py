@@ -55,7 +55,7 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "br": lambda data: brotli.compress(data, quality=5),
     "zstd": zstd.compress,
 }
-# All that costs time is asked for. The reserve of decoding time is as good as used up: it serves a moment.
+# Every option that costs time is on. The reserve of decoding time is so small that it ends at once.
 LOOK = {
     "bodies.hashes": ["sha256"],
     "bodies.mime_type": True,

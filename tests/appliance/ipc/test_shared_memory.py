@@ -1,4 +1,4 @@
-"""A sender that cuts its memory short harms itself alone: who reads it gets an error, and no other event is lost."""
+"""A sender that cuts its memory short harms itself alone: its reader gets an error, and no other event is lost."""
 
 from __future__ import annotations
 
