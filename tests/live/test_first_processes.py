@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from box import Box
@@ -21,6 +22,15 @@ NAMES = {
 
 def words(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
+
+
+def open_files(pid: int) -> set[str]:
+    """Return what the descriptors of a process refer to, but for those that it closes meanwhile."""
+    found = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return found
 
 
 def start(run_box: Callable[..., Box]) -> Box:
@@ -41,9 +51,7 @@ def test_each_is_called_by_its_module(run_box: Callable[..., Box]) -> None:
 def test_none_has_a_descriptor_of_the_supervisors(run_box: Callable[..., Box]) -> None:
     box = start(run_box)
     for name in NAMES:
-        folder = Path(f"/proc/{box.count(name, 'pid')}/fd")
-        open_now = {os.readlink(each) for each in folder.iterdir() if each.is_symlink()}
-        assert not [each for each in open_now if "pidfd" in each or each.endswith("/lock")]
+        assert not [each for each in open_files(box.count(name, "pid")) if "pidfd" in each or each.endswith("/lock")]
 
 
 def test_none_can_write_a_file_of_another(run_box: Callable[..., Box]) -> None:
@@ -64,10 +72,7 @@ def test_none_can_write_a_file_of_another(run_box: Callable[..., Box]) -> None:
 def test_only_the_feed_has_the_output_and_only_the_capture_the_source(run_box: Callable[..., Box]) -> None:
     box = start(run_box)
     eventually(lambda: all(box.count(name, "state") for name in NAMES), "all are ready")
-    files = {
-        name: {os.readlink(each) for each in Path(f"/proc/{box.count(name, 'pid')}/fd").iterdir() if each.is_symlink()}
-        for name in (*NAMES, "supervisor")
-    }
+    files = {name: open_files(box.count(name, "pid")) for name in (*NAMES, "supervisor")}
     source = os.readlink(f"/proc/{box.process.pid}/fd/0")
     assert {name for name in NAMES if source in files[name]} == {"capture-0"}
     assert not {name for name in NAMES if str(box.output) in files[name]} - {"feed"}
