@@ -265,6 +265,33 @@ PROTOCOLS = (
     ),
 )  # fmt: skip
 
+EVIDENCE = (
+    lines(
+        "Frames recorded", "Frames that workers got: in the ring, and left out of it, by reason.",
+        (f"sum({rate('record_frames_total')})", "recorded"),
+        (by("reason", rate("record_left_out_frames_total")), "left out: {{reason}}"), unit=FRAMES_RATE, stacked=True,
+    ),
+    lines(
+        "Ring", "Its size; a full ring is normal, and then holds the newest frames.",
+        (by("instance", of("record_ring_bytes")), "used, {{instance}}"),
+        (by("instance", of("record_ring_limit_bytes")), "limit, {{instance}}"), unit=BYTES,
+    ),
+    lines(
+        "Age of the ring", "Time since the oldest frames that the ring still has.",
+        ("time() - (" + of("record_ring_oldest_timestamp_seconds") + " > 0) or "
+         + of("record_ring_oldest_timestamp_seconds"), "{{instance}}"), unit=SECONDS,
+    ),
+    lines(
+        "Bytes of TLS with a key log", "Of connections that might be decrypted, by what became of them.",
+        (by("outcome", rate("tls_decryption_bytes_total")), "{{outcome}}"), unit=BYTES_RATE, stacked=True,
+    ),
+    lines(
+        "Decrypted connections", "Connections that might be decrypted, by what became of that.",
+        (by("outcome", rate("tls_decrypted_total")), "{{outcome}}"), unit=PER_SECOND, stacked=True,
+    ),
+    lines("Secrets", "Secrets of TLS sessions in memory.", (by("worker", of("tls_keys")), "worker {{worker}}")),
+)  # fmt: skip
+
 FEED = (
     lines("Events", "Published, by topic.", (by("topic", rate("feed_events_total")), "{{topic}}"), unit=PER_SECOND,
           stacked=True),
@@ -306,6 +333,7 @@ ROWS = {
     "TCP": TCP,
     "HTTP": HTTP,
     "HTTP/2, gRPC, WebSocket, TLS and QUIC": PROTOCOLS,
+    "Recording and decryption": EVIDENCE,
     "Feed": FEED,
     "Processes": PROCESSES,
 }

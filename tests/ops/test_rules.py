@@ -217,6 +217,14 @@ FIRES = [
         {"worker=1": "Worker 1 of sensor:9470 is 12s behind"},
     ),
     Case(
+        "ApplianceRecordLeavesOut",
+        {
+            "appliance_record_left_out_frames_total{reason=behind}": rising(30),
+            "appliance_record_left_out_frames_total{reason=disk}": rising(20),
+        },
+        {"": "The ring of sensor:9470 misses 50 frames a second"},
+    ),
+    Case(
         "ApplianceQuicLimit",
         {"appliance_quic_datagrams_total{worker=0,outcome=over_limit}": rising(50)},
         {"": "sensor:9470 leaves 50 QUIC datagrams a second closed"},
@@ -312,6 +320,7 @@ QUIET = [
     ),
     Case("ApplianceLag", {"appliance_packet_lag_seconds{worker=1}": "0.1x78 12x1 0.1x80"}, {}),
     Case("ApplianceMemoryNearBudget", {"appliance_tcp_flows{worker=0}": steady(890_000)}, {}),
+    Case("ApplianceRecordLeavesOut", {"appliance_record_left_out_frames_total{reason=link}": "0x5 9x150"}, {}),
     Case("ApplianceQuicLimit", {"appliance_quic_datagrams_total{worker=0,outcome=opened}": rising(50)}, {}),
     Case("ApplianceUnpaired", {"appliance_http_transactions_total{worker=0,pairing=request_only}": rising(0.5)}, {}),
     Case(
