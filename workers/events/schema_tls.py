@@ -90,7 +90,9 @@ class OwnTls(Part, kw_only=True):
 class OwnQuic(Part, kw_only=True):
     """`appliance.quic`."""
 
-    version: Annotated[str, Meta(description="of the first Initial: 1, 2, draft-29, or its number")]
+    version: (
+        Annotated[str, Meta(description="of the client's first Initial: 1, 2, draft-29; absent: not known")] | UnsetType
+    ) = UNSET
     retry: bool | UnsetType = UNSET
     zero_rtt: bool | UnsetType = UNSET
 

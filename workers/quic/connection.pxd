@@ -17,7 +17,8 @@ cdef class QuicConnection:
     cdef Flow flow                  # its endpoints, for events; None: its owner gave none
     cdef readonly int client        # side that opened it; -1: no Initial was opened yet
     cdef readonly bint known        # both hellos were read: facts() are final
-    cdef readonly uint32_t version  # of its first Initial
+    cdef readonly uint32_t version  # of the client's first Initial; 0: not known
+    cdef uint64_t first_number      # of its packet; versions follow from the lowest one
     cdef uint32_t again             # as in workers/core/flow.pxd
     cdef readonly uint64_t first_ns  # time stamp of its first Initial
     cdef readonly uint64_t last_ns  # the latest one of its datagrams
@@ -36,7 +37,8 @@ cdef class QuicConnection:
     cdef bint datagram(self, int side, const uint8_t* p, uint32_t size, uint64_t ts_ns) except -1
     cdef bint initial(self, int side, const Packet* packet, uint64_t ts_ns) except -1
     cdef bytes open_client(self, int side, const Packet* packet)
-    cdef int restart(self) except -1
+    cdef int note_version(self, const Packet* packet) noexcept
+    cdef int restart(self, uint32_t version) except -1
     cdef bytes open_server(self, const Packet* packet)
     cdef int frames(self, int side, bytes payload, uint64_t ts_ns) except -1
     cdef int crypto(self, int side, uint64_t offset, const uint8_t* p, uint32_t size, uint64_t ts_ns) except -1

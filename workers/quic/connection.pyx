@@ -53,6 +53,7 @@ cdef class QuicConnection:
         self.cx = context
         self.key = key
         self.client = -1
+        self.first_number = <uint64_t>-1
         self.handshake = Handshake.__new__(Handshake, context.tls, True)
         self.ids = set()
         self.client_stream = CryptoStream.__new__(CryptoStream)
@@ -110,7 +111,6 @@ cdef class QuicConnection:
             return False
         if self.client < 0:
             self.client = self.handshake.client = side
-            self.version = packet.version
             self.first_ns = ts_ns
             self.since_ns = self.cx.clock_ns
             self.cx.connections += 1
@@ -138,18 +138,38 @@ cdef class QuicConnection:
             if payload is None:
                 return None
             if self.client_keys is not None and not self.retry:
-                self.restart()
+                self.restart(packet.version)
         self.client_keys = keys
+        self.note_version(packet)
         if len(self.ids) < MAX_IDS:
             self.ids.add(target)
         return payload
 
-    cdef int restart(self) except -1:
+    cdef int note_version(self, const Packet* packet) noexcept:
+        """Note the version of an opened packet, if the client has sent none before it.
+
+        After a negotiation a client begins another connection (RFC 9368, section 2.1). Clients of the drafts continued the
+        old one in another version. So a draft needs its first packet, whose number is 0, or 1 in a widespread library whose
+        clients have empty connection ids.
+        """
+        cdef uint64_t number = self.client_keys.number
+        if number < self.first_number:
+            self.first_number = number
+            if packet.version >> 8 != DRAFTS >> 8 or number == 0 or (number == 1 and packet.source.size == 0):
+                self.version = packet.version
+            else:
+                self.version = 0
+        return 0
+
+    cdef int restart(self, uint32_t version) except -1:
         """Forget the client's hello: a Retry that was not captured makes it come again, or another connection begins.
 
         Behind a Retry it is the same one (RFC 9000, section 17.2.5.3). Pieces of two different hellos must not become one.
         """
         cdef Handshake before = self.handshake
+        if version != self.version:         # a Retry changes no version, so another connection begins
+            self.version = 0
+            self.first_number = <uint64_t>-1
         self.client_stream.release(self.cx)
         self.client_stream = CryptoStream.__new__(CryptoStream)
         self.handshake = Handshake.__new__(Handshake, self.cx.tls, True)
@@ -251,7 +271,9 @@ cdef class QuicConnection:
     def facts(self):
         """Return the facts of Handshake.facts(), and those of QUIC; what is not known is absent."""
         cdef dict facts = self.handshake.facts()
-        cdef dict quic = {"version": version_name(self.version)}
+        cdef dict quic = {}
+        if self.version:
+            quic["version"] = version_name(self.version)
         if self.retry:
             quic["retry"] = True
         if self.zero_rtt:

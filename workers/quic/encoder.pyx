@@ -33,12 +33,15 @@ cdef class QuicEncoder(HandshakeEncoder):
             return 0
         out = self.body.room(self.handshake_room(flow, connection.handshake) + BOILERPLATE)
         out = self.put_handshake(out, flow, connection.handshake, connection.first_ns, connection.last_ns, 0)
-        out = put_bytes(put(out, b',"quic":{"version":"'), version_name(connection.version).encode())
-        out = put(out, b'"')
+        out = put(out, b',"quic":{')
+        if connection.version:
+            out = put(put_bytes(put(out, b'"version":"'), version_name(connection.version).encode()), b'",')
         if connection.retry:
-            out = put(out, b',"retry":true')
+            out = put(out, b'"retry":true,')
         if connection.zero_rtt:
-            out = put(out, b',"zero_rtt":true')
+            out = put(out, b'"zero_rtt":true,')
+        if out[-1] == c',':
+            out -= 1
         out = put_capture(put(out, b"},"), flow)
         return self.finish(0, put(out, b"}}\n"), flow, tally)
 

@@ -13,6 +13,7 @@ cdef class InitialKeys:
     cdef object header_cipher
     cdef bytes iv
     cdef uint64_t largest               # packet number that was opened
+    cdef uint64_t number                # … of the last one
 
     cdef int derive(self) except -1
     cdef int forget(self) except -1

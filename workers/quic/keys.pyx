@@ -142,5 +142,6 @@ cdef class InitialKeys:
             opened = self.aead.decrypt(nonce, sealed, header)
         except InvalidTag:
             return None
+        self.number = candidate
         self.largest = max(self.largest, candidate)
         return opened

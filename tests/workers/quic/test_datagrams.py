@@ -79,6 +79,14 @@ def test_the_version_is_that_of_the_first_initial(version, name):
     assert outcome_of(timed(*handshake(version=version))).only["appliance"]["quic"]["version"] == name
 
 
+@pytest.mark.parametrize(("token", "facts"), [(b"", {}), (b"token", {"zero_rtt": True})])
+def test_the_version_of_a_first_initial_that_was_lost_is_absent(token, facts):
+    early = [frame(0, other(ZERO_RTT, target=ID, source=b"c" * 8))] if facts else []
+    lone = hello(version=DRAFT_29, number=2, token=token)
+    event = outcome_of(timed(frame(0, lone), *early, frame(1, answer(version=DRAFT_29)))).only
+    assert event["appliance"]["quic"] == facts
+
+
 def test_the_client_may_be_the_higher_end():
     event = outcome_of(timed(*handshake(ends=ENDS[::-1]))).only
     assert (event["source"]["ip"], event["destination"]["ip"]) == (ENDS[1], ENDS[0])

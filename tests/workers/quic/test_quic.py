@@ -273,6 +273,35 @@ def test_a_server_may_answer_in_another_version():
     assert quic(*datagrams) == {"version": "1"}
 
 
+ZERO, ONE, TWO = ({"version": version, "number": number} for number, version in enumerate((DRAFT_29, DRAFT_24, V1)))
+
+
+@pytest.mark.parametrize(
+    ("packets", "version"),
+    [
+        ([ZERO, ONE], "draft-29"),
+        ([ONE, ZERO], "draft-29"),
+        ([ONE], None),
+        ([TWO], "1"),
+        ([TWO, ONE], None),
+        ([TWO, ONE, ZERO], "draft-29"),
+    ],
+)
+def test_the_version_of_a_draft_is_absent_if_its_first_initial_was_not_captured(packets, version):
+    """Clients of drafts kept their connection id behind a negotiation of versions, and continued to count packets."""
+    datagrams = [(CLIENT, first(source=b"client", **packet)) for packet in packets]
+    answer_version = packets[-1]["version"]
+    facts = read(*datagrams, (SERVER, reply(version=answer_version, target=b"client"))).facts()
+    assert facts["appliance"]["quic"].get("version") == version
+    assert facts["tls"]["client"]["server_name"] == "a.example"
+
+
+def test_a_client_with_an_empty_id_may_count_from_one():
+    draft = {"version": DRAFT_29}
+    assert quic((CLIENT, first(number=1, **draft)), (CLIENT, first(number=2, version=V2))) == {"version": "draft-29"}
+    assert quic((CLIENT, first(number=2, **draft)), (SERVER, reply(**draft))) == {}
+
+
 def test_a_negotiation_of_versions_begins_anew():
     other_id = b"new one!"
     datagrams = [
@@ -282,7 +311,7 @@ def test_a_negotiation_of_versions_begins_anew():
         (SERVER, initial(crypto(0, ANSWER), other_id, server=True, target=b"", source=SERVER_ID)),
     ]
     assert "cipher" in tls(*datagrams)
-    assert quic(*datagrams) == {"version": "draft-29"}
+    assert quic(*datagrams) == quic(*datagrams[2:]) == {"version": "1"}
 
 
 def test_a_hello_retry_request_is_followed_by_another_hello():
