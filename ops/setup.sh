@@ -30,7 +30,9 @@ policy=/usr/sbin/policy-rc.d
 no_services() {
     [ -e $policy ] && return
     printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null && $as_root chmod 755 $policy
-    trap '$as_root rm -f $policy' EXIT INT TERM
+    trap '$as_root rm -f $policy' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
 }
 
 # install PACKAGE…: false when they cannot be installed here.

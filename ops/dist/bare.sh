@@ -18,7 +18,9 @@ image=$dist/capture-appliance_${version}_$architecture.oci.tar
 sample=$work/sample.pcap
 status=0
 place=
-trap 'rm -rf ${place:+"$place"}' EXIT INT TERM
+trap 'rm -rf ${place:+"$place"}' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 [ -e "$sample" ] || python3 ops/bench/traffic.py sample "$sample"
 
@@ -102,7 +104,9 @@ fresh() { # fresh ARCHIVE: sets place to an unpacked root
     cp "$sample" "$place/tmp/sample.pcap"
 }
 
-event='{ appliance run -r /tmp/sample.pcap -o - --feed off --metrics off -q | head -n 1 | cut -c 1-60; } 2>/tmp/said'
+# The last command of the pipe decides: it fails when no event came.
+first='run -r /tmp/sample.pcap -o - --feed off --metrics off -q 2>/tmp/said | head -n 1 | cut -c 1-60 | grep timestamp'
+event="appliance $first"
 # A server and a client of the standard library, and a capture on the loopback interface until its first event.
 live='
 python3 -c "
@@ -154,7 +158,7 @@ if [ -e "$image" ]; then
     mkdir -p "$place/dev"
     cp "$sample" "$place/tmp/sample.pcap"
     user="setpriv --reuid 10001 --regid 10001 --clear-groups --bounding-set -all,+net_raw --inh-caps -all"
-    prove "image, a file" "$place" "cd /tmp && $user sh -c 'capture-appliance run -r /tmp/sample.pcap -o - --feed off --metrics off -q | head -n 1 | cut -c 1-60'" 64m
+    prove "image, a file" "$place" "cd /tmp && $user sh -c 'capture-appliance $first'" 64m
     prove "image, live" "$place" "cd /tmp && exec $user sh -c '$(printf %s "$live" | sed "s/'/'\\\\''/g") capture-appliance'" 64m
 fi
 exit $status

@@ -14,7 +14,9 @@ case $target in /*) ;; *) target=$PWD/$target ;; esac
 
 say() { printf 'dist: %s\n' "$*" >&2; }
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT INT TERM
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 archive=$target/libpcap_$version.orig.tar.gz
 mkdir -p "$target" "$work/state/lists/partial" "$work/cache/archives/partial"
 
