@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import gc
 import sys
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from appliance import __version__
 from appliance.cli.har_command import har
 from appliance.cli.options import (
+    PATH,
     connect_option,
     key_option,
     replay_option,
@@ -28,6 +28,9 @@ from appliance.cli.options import (
 from appliance.cli.packets_command import packets
 from appliance.config.defaults import FEED, METRICS, REPLAY
 from appliance.runtime.standard_streams import Commands, standard
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -60,7 +63,7 @@ main.add_command(packets)
     "-c",
     "--config",
     "file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE.toml",
     help="Read options from this TOML file.",
 )
@@ -254,7 +257,7 @@ def events(
 @click.option(
     "--credentials",
     "secret",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="TOML file with user, password, token, ca, …; mode 0600. [environment: APPLIANCE_FORWARD_USER, …]",
 )
@@ -389,7 +392,7 @@ def inject(interface: str, file: str, rate: float | None, speed: float | None, l
     "-c",
     "--config",
     "file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE.toml",
     help="Configuration file, as for run.",
 )
@@ -458,7 +461,7 @@ def top(run: Path | None, interval: float, once: bool, server_key: str, key: str
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("folder", type=PATH, metavar="DIR")
 @click.argument("clients", nargs=-1, metavar="[CLIENT]...")
 def keygen(folder: Path, clients: tuple[str, ...]) -> None:
     """Make keys for a locked feed: the server's, and a pair for each CLIENT.
@@ -477,7 +480,7 @@ def keygen(folder: Path, clients: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
+@click.argument("file", type=PATH, metavar="FILE.toml")
 def check(file: Path) -> None:
     """Report every fault of a configuration file with its line, or ok.
 
@@ -500,7 +503,7 @@ def check(file: Path) -> None:
 @click.option(
     "--diff",
     "file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE.toml",
     help="Print only what FILE sets to another value.",
 )

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from appliance.config.defaults import FEED
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
+
+class PathType(click.Path):
+    """A pathlib.Path. click's own `path_type` loads pathlib for commands without a path, and for --help."""
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from pathlib import Path
+
+        return Path(os.fsdecode(super().convert(value, param, ctx)))
+
+
+PATH = PathType()
 connect_option = click.option(
     "--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="Endpoint of the feed."
 )
@@ -20,9 +34,7 @@ replay_option = click.option(
 )
 server_key_option = click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
 key_option = click.option("--key", default="", metavar="FILE", help="File with your own secret key, for a locked feed.")
-run_option = click.option(
-    "--run", type=click.Path(path_type=Path), metavar="DIR", help="Run directory. [the instance running here]"
-)
+run_option = click.option("--run", type=PATH, metavar="DIR", help="Run directory. [the instance running here]")
 
 
 def size(text: str) -> int:

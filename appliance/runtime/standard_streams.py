@@ -22,7 +22,7 @@ SURROGATES = {chr(0xDC00 + byte) for byte in range(128, 256)}  # such bytes, as 
 # A closed descriptor would become that of the next opened file. Reads from its stand-in, and writes to standard output,
 # fail as if it were closed. Standard error has no reader then, which is no fault.
 _NAMES = {"/dev/stdin": 0, "/dev/stdout": 1}
-_DESCRIPTOR = re.compile(r"/dev/stdin|/dev/stdout|/(?:dev|proc/self)/fd/([0-9]{1,6})")
+_DESCRIPTOR = r"/dev/stdin|/dev/stdout|/(?:dev|proc/self)/fd/([0-9]{1,6})"
 STAND_INS = ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY))
 
 
@@ -96,7 +96,7 @@ def standard(path: str, number: int) -> str:
 
     The processes of a run have descriptors of their own, in which /dev/stdout or a shell's <(…) names another file.
     """
-    found = _DESCRIPTOR.fullmatch(path)
+    found = re.fullmatch(_DESCRIPTOR, path)
     if not found:
         return path
     named = _NAMES.get(path, -1) if found[1] is None else int(found[1])
