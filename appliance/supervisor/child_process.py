@@ -1,9 +1,9 @@
 """The child processes of the supervisor, and signals as bytes on a pipe.
 
-The first children are forks of this process, which has loaded their code (`load`); starting from nothing would take 0.2
-s of a run over a small file. A restarted child is executed from nothing. A fork would show an attacker the same memory
-layout again, and the supervisor may have threads by then. The standard input of the children is a pipe without writes;
-it ends when the supervisor dies.
+The first children are forks of this process, which has loaded what several of them run (`load`); starting from nothing
+would take 0.2 s of a run over a small file. A restarted child is executed from nothing. A fork would show an attacker
+the same memory layout again, and the supervisor may have threads by then. The standard input of the children is a pipe
+without writes; it ends when the supervisor dies.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FIRST_OWN = 5  # descriptor; those below are the child's
 
 
 def load(module: str, config: Config) -> None:
-    """Load the code of children that are forks of this process, once for all of them.
+    """Load the code of children: here, once for several forks of this process, or in the only one of its kind.
 
     ZeroMQ has no thread and no socket before there is a context, which each child makes for itself. gc.freeze() exempts
     loaded objects from collection, which would write to every page of them, and each child would copy the page.
@@ -143,11 +143,11 @@ class Child:
     def alive(self) -> bool:
         return self.pid != 0
 
-    def start(self, now: float, *, fork: bool = False) -> None:
+    def start(self, now: float, *, fork: Config | None = None) -> None:
         """Start the process in its own group, so that a Ctrl-C in the terminal reaches only the supervisor.
 
-        fork: as a copy of this process, which must do nothing but supervise. Raises OSError if the system has no room
-        for the process; then none is running.
+        fork: start a copy of this process, which must do nothing but supervise; the copy loads what this configuration
+        needs and is not loaded yet. Raises OSError if the system has no room for the process; then none is running.
         """
         if self.page.repair():
             log.warning(f"{self.name}: its stats page was damaged; restored its last known values", reason="run")
@@ -165,9 +165,8 @@ class Child:
         self.started_at = now
         self.hung = False
         self.watchdog = ProgressWatchdog()
-        forked = fork and not _has_threads()
         try:
-            pid = self._fork() if forked else self._execute()
+            pid = self._fork(fork) if fork and not _has_threads() else self._execute()
         except OSError:
             self._unlink()
             raise
@@ -229,18 +228,18 @@ class Child:
             setsigdef=DEFAULT_SIGNALS,
         )
 
-    def _fork(self) -> int:
+    def _fork(self, config: Config) -> int:
         sys.stdout.flush()  # or both would write what is in there
         signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULT_SIGNALS)  # the child would run our handlers
         try:
             pid = os.fork()
             if pid == 0:
-                self._begin()
+                self._begin(config)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, DEFAULT_SIGNALS)
         return pid
 
-    def _begin(self) -> NoReturn:
+    def _begin(self, config: Config) -> NoReturn:
         """Run the forked child: drop the supervisor's state, and run the module that argv names."""
         code = 1
         try:
@@ -256,6 +255,7 @@ class Child:
             module, *words = self._argv[3:]
             oneself.be_called(self.name, ["python", "-m", module, *words])
             regain()
+            load(module, config)
             gc.enable()
             code = import_module(module).main([module, *words])
         except SystemExit as left:

@@ -64,6 +64,8 @@ MODULES = {
     "feed": "appliance.feed.process",
     "recorder": "appliance.recorder.process",
 }
+# Several kinds of them load these.
+SHARED = ("appliance.ipc.channel", "appliance.ipc.event_runs", "appliance.stats.receive_cursor")
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
@@ -218,17 +220,23 @@ class Supervisor:
     def _start_all(self) -> None:
         """Start all children for the first time; forks share the modules that this process loads.
 
-        The captures have the most to do, so they start before the modules of the others are loaded. No process has the
-        modules of a later kind.
+        The captures have the longest way to their first frame, so they start first. The workers start last, so that no
+        other process has the parsers in memory. The only process of its kind loads its own code, on another core, while
+        this process goes on; several would each load the same.
         """
-        for child in self.children:
-            if self.alone:
-                load(MODULES[child.kind], self.config)
-            self._start(child, fork=self.alone)
-        if self.alone:
+        fork = self.config if self.alone else None
+        for module in SHARED if fork else ():
+            load(module, self.config)
+        others = [self.feed, *([self.recorder] if self.recorder else [])]
+        for kind in (self.captures, others, self.workers):
+            for child in kind:
+                if fork and kind is not others and len(kind) > 1:
+                    load(MODULES[child.kind], fork)
+                self._start(child, fork=fork)
+        if fork:
             gc.enable()
 
-    def _start(self, child: Child, *, fork: bool = False) -> None:
+    def _start(self, child: Child, *, fork: Config | None = None) -> None:
         now = time.monotonic()
         try:
             child.start(now, fork=fork)

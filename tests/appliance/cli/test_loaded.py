@@ -104,7 +104,7 @@ def test_what_the_processes_of_a_run_need_is_loaded_once_for_all(run):
     needed = {
         "zmq",
         "appliance.capture.sharder",
-        "appliance.ipc.channel",
+        "appliance.ipc.sockets",
         "workers.pipeline",
         "appliance.output.jsonlines",
     }
