@@ -22,6 +22,7 @@ cdef class HeaderSection:
     cdef uint32_t unknown
     cdef uint32_t left_out
     cdef uint32_t generation
+    cdef uint64_t tokens        # of its fields: a bit for each, by its last 6 bits
     cdef Certainty certainty
     cdef bint malformed
 

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """Keep what an HTTP/2 stream has said: header sections in one piece of memory each, sizes and times."""
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
@@ -23,6 +23,8 @@ cdef class HeaderSection:
     cdef const Field* find(self, uint8_t token) noexcept:
         """Return the first field whose name is known to have this token; NULL: there is none."""
         cdef uint32_t place
+        if not self.tokens >> (token & 63) & 1:
+            return NULL
         for place in range(self.count):
             if self.fields[place].token == token and not self.fields[place].flags & NAME_UNKNOWN:
                 return &self.fields[place]
@@ -81,6 +83,7 @@ cdef HeaderSection section_of(HeaderList fields):
     """Return a copy of a header list that lasts."""
     cdef HeaderSection section = HeaderSection.__new__(HeaderSection)
     cdef size_t table = fields.count * sizeof(Field)
+    cdef uint32_t place
     section.fields = <Field*>malloc(table + fields.used + 1)
     if section.fields == NULL:
         raise MemoryError()
@@ -90,6 +93,8 @@ cdef HeaderSection section_of(HeaderList fields):
     if fields.used:
         memcpy(section.data, fields.data, fields.used)
     section.count = fields.count
+    for place in range(fields.count):
+        section.tokens |= <uint64_t>1 << (fields.fields[place].token & 63)
     section.size = <uint32_t>(table + fields.used + 1)
     section.unknown = fields.unknown
     section.left_out = fields.left_out

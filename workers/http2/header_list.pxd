@@ -24,6 +24,7 @@ cdef enum Token:                # names that the appliance looks at; from 1 to 6
     CONTENT_TYPE = 31
     HOST = 38
     REFERER = 51
+    TRANSFER_ENCODING = 57
     USER_AGENT = 58
     PROTOCOL = 62               # RFC 8441
     GRPC_STATUS = 63

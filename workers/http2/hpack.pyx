@@ -259,8 +259,8 @@ cdef class HpackDecoder:
             return SOUND
         entry = entry_at(self.table, self.table.inserted - 1 - index)
         reserve(out, <size_t>entry.name_length + entry.value_length)
-        memcpy(out.data + out.used, self.table.data + entry.name_at, entry.name_length)
-        memcpy(out.data + out.used + entry.name_length, self.table.data + entry.value_at, entry.value_length)
+        # A table has the value of an entry behind its name.
+        memcpy(out.data + out.used, self.table.data + entry.name_at, <size_t>entry.name_length + entry.value_length)
         field = add_field(out, entry.name_length, entry.value_length)
         if field != NULL:
             field.token = entry.token
