@@ -12,7 +12,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
-from appliance.ipc.frame_batch cimport FLAG_END, BatchReader, Record
+from appliance.ipc.frame_batch cimport FLAG_CLOCK, FLAG_END, BatchReader, Record
 from appliance.wire.flow_key cimport UDP_FLOW
 from workers.tcp.connection cimport BY_SHUTDOWN
 from workers.core.context cimport Context
@@ -147,6 +147,8 @@ cdef class Pipeline:
             raise BadBatch(f"capture {batch.header.capture} of {self.captures}: not one of this run")
         if self.live:
             self.cx.pace(batch.header.sealed_ns, batch.header.last_ts_ns)
+        elif batch.header.flags & FLAG_CLOCK:
+            table.advance(batch.header.last_ts_ns)
         self.cx.turns = batch.header.turns
         self.cx.history.keep(message)
         for _ in range(FAR):

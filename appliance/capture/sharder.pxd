@@ -17,7 +17,9 @@ cdef struct Slot:               # one worker's: its open batch, and what is left
     uint32_t used
     uint32_t capacity
     uint32_t frames
-    uint32_t flags              # FLAG_REASSEMBLED or 0
+    uint32_t flags              # FLAG_REASSEMBLED, FLAG_CLOCK
+    uint64_t clock_ns           # with FLAG_CLOCK: the header's last_ts_ns
+    bint behind                 # time stamps have turned back, and the worker may not know the highest one
     uint32_t shed               # share of the new flows of this worker that is left out, in 256ths
     uint32_t shed_most          # the highest that it was since it was 0: below it, flows may be in the set
     uint64_t last_ts_ns
@@ -58,5 +60,6 @@ cdef class Sharder(FrameSink):
     cdef bint leave_out(self, Slot* slot, const FlowKey* flow, uint64_t hash, uint64_t ts_ns,
                         const uint8_t* transport, uint64_t* marks) except -1
     cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, Location* place, Whole* whole) except -1
+    cdef int tell_clock(self, int worker, uint32_t need) except -1
     cdef int open_slot(self, int worker, uint32_t need) except -1
     cdef int seal_slot(self, int worker, int flags) except -1

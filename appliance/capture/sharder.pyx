@@ -17,7 +17,7 @@ from libc.string cimport memcpy, memset
 
 from appliance.native.clock cimport monotonic_ns
 from appliance.ipc.frame_batch cimport (
-    FLAG_END, FLAG_REASSEMBLED, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM,
+    FLAG_CLOCK, FLAG_END, FLAG_REASSEMBLED, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM,
     RECORD_REASSEMBLED, RECORD_SHED, RECORD_TURNS, Header, Record,
 )
 from appliance.native.prefetch cimport LINE, claim
@@ -111,6 +111,8 @@ cdef class Sharder(FrameSink):
             self.highest_ns = max(self.highest_ns, self.newest_ns)
             self.newest_ns = ts_ns
             self.turns += 1
+            for worker in range(self.workers):
+                self.slots[worker].behind = True
         if verdict != FOUND and verdict != DATAGRAM:
             self.rejected[<int>verdict] += 1
             if verdict != FRAGMENT or not self.reassemble(ts_ns, frame, &place, &whole):
@@ -130,6 +132,8 @@ cdef class Sharder(FrameSink):
         need = RECORD_BYTES + ((caplen + 7) & ~<uint32_t>7)
         if slot.data == NULL or slot.used + need > slot.capacity or self.turns - slot.turns > MOST_TURNS:
             self.open_slot(worker, need)
+        if slot.behind:
+            self.tell_clock(worker, need)
         record = <Record*>(slot.data + slot.used)       # a multiple of 8 from the start of an allocation
         record.ts_ns = ts_ns
         record.hash = hash
@@ -147,7 +151,7 @@ cdef class Sharder(FrameSink):
         slot.used += need
         slot.frames += 1
         if marks & RECORD_REASSEMBLED:
-            slot.flags = FLAG_REASSEMBLED
+            slot.flags |= FLAG_REASSEMBLED
         slot.last_ts_ns = ts_ns
         self.offered[worker] += 1
         return 0
@@ -194,6 +198,19 @@ cdef class Sharder(FrameSink):
             tunnels = place.tunnels
         return False
 
+    cdef int tell_clock(self, int worker, uint32_t need) except -1:
+        """Let the open batch, or the next one, tell the worker the highest time stamp so far.
+
+        In a file whose time stamps turn back, other workers may have got it. With it, their timers have one clock.
+        """
+        cdef Slot* slot = &self.slots[worker]
+        if slot.frames:
+            self.open_slot(worker, need)
+        slot.behind = False
+        slot.flags |= FLAG_CLOCK
+        slot.clock_ns = self.highest_ns
+        return 0
+
     cdef int open_slot(self, int worker, uint32_t need) except -1:
         """Make room for `need` bytes: seal the open batch of the worker, if any, and start another."""
         cdef Slot* slot = &self.slots[worker]
@@ -231,7 +248,7 @@ cdef class Sharder(FrameSink):
         header.frames = slot.frames
         header.length = slot.used
         header.sealed_ns = monotonic_ns()
-        header.last_ts_ns = slot.last_ts_ns
+        header.last_ts_ns = slot.clock_ns if slot.flags & FLAG_CLOCK else slot.last_ts_ns
         header.turns = <uint32_t>slot.turns
         header.link_type = <uint32_t>self.settings.link_type
         memcpy(slot.data, &header, HEADER_BYTES)

@@ -16,6 +16,7 @@ cdef enum:
     KEPT = 16                   # batches that a worker keeps behind the one it reads: workers/core/delivered_bytes.pyx
     FLAG_END = 1                # the capture is done: nothing follows on this link
     FLAG_REASSEMBLED = 2        # a frame of the batch has RECORD_REASSEMBLED
+    FLAG_CLOCK = 4              # last_ts_ns is the highest time stamp of the capture before the batch's frames
     MOST_TURNS = 31             # of the capture's time stamps within a batch
 
 
@@ -46,7 +47,7 @@ cdef struct Header:
     uint32_t frames
     uint32_t length             # bytes of the whole message
     uint64_t sealed_ns          # CLOCK_MONOTONIC when the batch was closed
-    uint64_t last_ts_ns         # time stamp of its last frame; with FLAG_END the highest one of the capture
+    uint64_t last_ts_ns         # time stamp of its last frame; with FLAG_END or FLAG_CLOCK the highest one of the capture
     uint32_t turns              # how often the capture's time stamps had turned back when the batch began
     uint32_t link_type          # of the frames, in libpcap's numbers; where frames are recorded, all have the same
 

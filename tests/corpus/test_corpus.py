@@ -30,7 +30,6 @@ ARGUED = {
     "suricata-verify/bug-5437-02.pcap": "as bug-5437-01",
     "suricata-verify/http-gap-beyond-body.pcap": "the response to /3 was captured whole",
     "zeek/http__http-11-request-then-cruft.pcap": "the server does answer the cruft, with a 400",
-    "zeek/tcp__retransmit-timeout.pcapng": "a request of a connection joined midway is one, too",
 }
 UNREADABLE = {  # and why
     "gopacket/pcapgo__tests__le__test901.pcapng": "version",

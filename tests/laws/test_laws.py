@@ -205,6 +205,8 @@ def acknowledged(frames, like):
 
 # -- 3: any number of workers ----------------------------------------------------------------------------------------
 
+PAUSES = [round(seconds * 1e9) for seconds in (0.003, 0.05, 0.15, 0.9, 1.2, 7, 11, 250, 320, 2000, -0.5, -30, -1500)]
+
 
 @given(talks(most=6, exchanges_most=2), st.integers(2, 8))
 def test_law_3_any_number_of_workers_gives_the_same_events(drawn, workers):
@@ -216,6 +218,24 @@ def test_law_3_any_number_of_workers_gives_the_same_events(drawn, workers):
 def test_law_3_holds_for_lossy_traffic_too(drawn, workers, seed):
     frames = drop(frames_of(drawn), 0.2, seed)
     assert whole(events_of(frames, workers)) == whole(events_of(frames))
+
+
+@given(
+    talks(most=4, exchanges_most=2),
+    st.integers(2, 8),
+    seeds,
+    st.lists(st.tuples(st.integers(0, 200), st.sampled_from(PAUSES)), max_size=6),
+)
+def test_law_3_holds_across_pauses_and_for_a_clock_that_turns_back(drawn, workers, seed, pauses):
+    """The timers of a connection depend on its own frames, not on those of others on the same worker."""
+    frames = drop(frames_of(drawn), 0.2, seed)
+    paused = [
+        (at + sum(pause for place, pause in pauses if place <= number), frame)
+        for number, (at, frame) in enumerate(frames)
+    ]
+    one, many = outcome_of(paused), outcome_of(paused, workers)
+    assert whole(many.events) == whole(one.events)
+    assert whole(many.flows) == whole(one.flows)
 
 
 @given(talks(most=4, exchanges_most=2), st.binary(min_size=16, max_size=16))

@@ -33,8 +33,8 @@ cdef class Connection(Transport):
     cdef uint32_t slot          # its place in the table
     cdef uint8_t ending         # Ending
     cdef uint8_t next_shed      # `shed` of a later SYN: of the connection that may follow on these ports
-    cdef uint8_t queued         # the table will call expire() soon
-    cdef uint8_t watched        # the table will call expire_ends() in a while
+    cdef uint8_t queued         # the table will run its timers soon
+    cdef uint8_t watched        # … in a while, because of a FIN
     cdef uint8_t opening        # the table counts it among the half-open
     cdef uint8_t steady         # established, and no wait or end is open: accept_next() suffices for most segments
     cdef uint8_t proven         # frames of both ends confirm it, or one end sends consecutive data
@@ -79,6 +79,7 @@ cdef class Connection(Transport):
     cdef int give_up(self, int side, Context cx) except -1
     cdef bint waits(self) noexcept
     cdef int expire(self, Context cx) except -1
+    cdef uint64_t next_timer(self, Context cx) noexcept
     cdef bint ends(self) noexcept
     cdef bint closed(self) noexcept
     cdef int expire_ends(self, Context cx) except -1

@@ -24,20 +24,14 @@ from workers.core.context cimport Context
 from workers.tcp.flow_counts cimport past_of
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
-    CONFLICT, GRANTED, Piece, Stream, acknowledge, anchor, at_end, certain, confirm_end, deliver, drop_all, end,
-    give_up as abandon, no_end, offer, offset_of, over_limit, pull, reach, refuse_early, release, repeated, touch,
-    waits_for_peer,
+    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, anchor, at_end, behind_hole, certain, confirm_end,
+    deliver, drop_all, end, give_up as abandon, next_timeout, no_end, offer, offset_of, over_limit, pull, reach,
+    refuse_early, release, repeated, touch, waits_for_peer,
 )
 
 cdef enum:
     FEW_EARLY = 8               # segments kept for a connection that may have begun
     ANSWERED = 1 << 20          # bytes of a new connection that its first captured answer may acknowledge
-    UNCERTAIN = 10              # times the gap timeout: the wait of a hole or FIN for its receiver's acknowledgement
-
-
-cdef bint behind_hole(const Stream* stream, const Stream* peer) noexcept:
-    """Return whether this direction waits for bytes of the other that themselves wait behind a hole."""
-    return waits_for_peer(stream) and peer.held_count != 0 and not waits_for_peer(peer)
 
 
 cdef bint ends_well(const Stream* stream) noexcept:
@@ -491,6 +485,16 @@ cdef class Connection:
         if application is not None:
             application.on_time(cx)
         return 0
+
+    cdef uint64_t next_timer(self, Context cx) noexcept:
+        """Return the clock at which expire() or expire_ends() has something to do, if no frame comes before."""
+        cdef uint64_t first = <uint64_t>-1
+        if self.early is not None:
+            first = self.strayed_ns + UNCERTAIN * cx.limits.gap_timeout_ns
+        if self.reset_ns:
+            first = min(first, self.reset_ns + cx.limits.settle_ns)
+        first = min(first, next_timeout(&self.streams[LOW], &self.streams[HIGH], cx))
+        return min(first, next_timeout(&self.streams[HIGH], &self.streams[LOW], cx))
 
     cdef bint ends(self) noexcept:
         """Return whether a FIN waits for its acknowledgement."""

@@ -66,6 +66,7 @@ cdef class Table:
     cdef int watch(self, Connection connection) except -1
     cdef int ended(self, Connection connection) except -1
     cdef int advance(self, uint64_t ts_ns) except -1
+    cdef int run_timers(self, Connection connection) except -1
     cdef int look(self) except -1
     cdef int relieve(self) except -1
     cdef uint64_t due(self, Connection connection) noexcept

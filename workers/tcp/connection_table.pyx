@@ -328,10 +328,36 @@ cdef class Table:
                 self.look()
         return 0
 
+    cdef int run_timers(self, Connection connection) except -1:
+        """Run the timers of a connection that are due, each at its own time.
+
+        One may start another. So what they do depends on the frames of the connection, not on those between.
+        """
+        cdef Context cx = self.cx
+        cdef uint64_t now = cx.now, due, last = 0
+        if connection.ending != OPEN:
+            return 0
+        try:
+            due = connection.next_timer(cx)
+            while last < due <= now:
+                cx.now = last = due
+                connection.expire(cx)
+                connection.expire_ends(cx)
+                due = now + 1 if connection.ending != OPEN else connection.next_timer(cx)
+            if connection.ending != OPEN:
+                self.ended(connection)
+                return 0
+        finally:
+            cx.now = now
+        connection.expire(cx)           # also the timers of its application
+        if connection.ending != OPEN:
+            self.ended(connection)
+        return 0
+
     cdef int look(self) except -1:
         """Run every timer that is due."""
         cdef Connection connection
-        cdef uint64_t second = self.cx.now // SECOND, done = 0
+        cdef uint64_t now = self.cx.now, second = now // SECOND, last
         if self.tick == 0:
             self.tick = second
         while self.waiting:
@@ -340,30 +366,30 @@ cdef class Table:
                 break
             self.waiting.popleft()
             connection.queued = False
+            self.run_timers(connection)
             if connection.ending == OPEN:
-                connection.expire(self.cx)
-                if connection.ending != OPEN:
-                    self.ended(connection)
-                else:
-                    self.await_more(connection)
+                self.await_more(connection)
         while self.closing:
             due, connection = self.closing[0]
             if due > self.cx.now:
                 break
             self.closing.popleft()
             connection.watched = False
-            if connection.ends():
-                connection.expire_ends(self.cx)
-                if connection.ending != OPEN:
-                    self.ended(connection)
-                else:
-                    self.await_more(connection)
-        while self.tick < second and done < WHEEL:
+            self.run_timers(connection)
+            if connection.ending == OPEN:
+                self.await_more(connection)
+        # A jump of the clock passes the seconds in which connections end one by one, and those behind them at once.
+        last = self.cx.limits.idle_timeout_ns + self.cx.limits.closed_linger_ns
+        last = min(second, self.tick + <uint64_t>WHEEL + last // <uint64_t>SECOND)
+        while self.tick < last:
             self.tick += 1
-            done += 1
+            self.cx.now = min(now, self.tick * SECOND)
             self.sweep(self.tick % WHEEL)
+        self.cx.now = now
         self.tick = second
-        self.next_look = self.cx.now + LOOK_NS if self.waiting else (second + 1) * SECOND
+        self.next_look = (second + 1) * SECOND
+        if self.waiting:
+            self.next_look = min(self.next_look, now + LOOK_NS)
         return 0
 
     cdef int relieve(self) except -1:

@@ -40,6 +40,8 @@ cdef bint receive(Table table, const uint8_t* frame, const Record* record, int c
     table.advance(cx.time_of(record.ts_ns))
     connection = table.find(&key, record.hash)
     turns = <uint32_t>(cx.turns + (record.vlans >> RECORD_TURNS & MOST_TURNS))
+    if connection is not None and (connection.queued or connection.watched):
+        table.run_timers(connection)        # those that are due come before the frame
     if connection is not None and may_be_replaced(connection, &segment, side) \
             and connection.replaced_by(&segment, side, turns, cx):
         connection = follow(table, connection, record.ts_ns, turns)

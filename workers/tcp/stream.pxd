@@ -7,6 +7,7 @@ from workers.tcp.segment cimport ACK, Segment
 
 cdef enum:
     WINDOW = 1 << 30            # RFC 7323 section 2.3: no window is larger
+    UNCERTAIN = 10              # times the gap timeout: the wait of a hole or FIN for its receiver's acknowledgement
 
 
 cdef extern from *:
@@ -157,6 +158,8 @@ cdef int64_t reach(const Stream* stream, const Stream* peer) noexcept
 cdef bint unseen(const Stream* stream, uint32_t ack) noexcept
 cdef bint certain(const Stream* stream, const Stream* peer) noexcept
 cdef bint waits_for_peer(const Stream* stream) noexcept
+cdef bint behind_hole(const Stream* stream, const Stream* peer) noexcept
+cdef uint64_t next_timeout(const Stream* stream, const Stream* peer, Context cx) noexcept
 cdef bint over_limit(const Stream* stream, Context cx) noexcept
 cdef int offer(Stream* stream, const Segment* segment, bint refused, Stream* peer, Piece* out, Context cx) except -1
 cdef int refuse_early(Stream* stream, Context cx) except -1

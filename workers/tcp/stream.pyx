@@ -126,6 +126,28 @@ cdef bint waits_for_peer(const Stream* stream) noexcept:
     return stream.held_count != 0 and stream.anchored and stream.held[stream.held_first].offset <= stream.next
 
 
+cdef bint behind_hole(const Stream* stream, const Stream* peer) noexcept:
+    """Return whether this direction waits for bytes of the other that themselves wait behind a hole."""
+    return waits_for_peer(stream) and peer.held_count != 0 and not waits_for_peer(peer)
+
+
+cdef uint64_t next_timeout(const Stream* stream, const Stream* peer, Context cx) noexcept:
+    """Return the clock at which a wait of this side ends, if no frame comes before."""
+    cdef uint64_t first = <uint64_t>-1, wait
+    if stream.held_count and not behind_hole(stream, peer):
+        if not stream.anchored or (not peer.seen and waits_for_peer(stream)):
+            wait = cx.limits.settle_ns
+        elif waits_for_peer(stream) or certain(stream, peer):
+            wait = cx.limits.gap_timeout_ns
+        else:
+            wait = UNCERTAIN * cx.limits.gap_timeout_ns
+        first = stream.held_since + wait
+    if stream.fin_since:
+        wait = UNCERTAIN * cx.limits.gap_timeout_ns if peer.seen else cx.limits.settle_ns
+        first = min(first, stream.fin_since + wait)
+    return first
+
+
 cdef bint over_limit(const Stream* stream, Context cx) noexcept:
     """Return whether the held bytes or segments exceed their limit."""
     return stream.held_count != 0 and (stream.held_bytes > cx.limits.max_pending_bytes

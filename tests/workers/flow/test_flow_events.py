@@ -264,3 +264,35 @@ def test_its_end_does_not_depend_on_the_connections_of_the_same_worker(workers, 
     states = {flow["source"]["port"]: flow["appliance"]["flow"]["state"] for flow in many}
     assert states == {flow["source"]["port"]: flow["appliance"]["flow"]["state"] for flow in one}
     assert set(states.values()) == {"fin", "rst" if close else "idle"}
+
+
+def test_a_timer_that_starts_another_does_so_at_its_own_time():
+    """Eight seconds later, other frames let a joined connection settle. Without them the next wait began much later."""
+    said = talk(get(body=b"b" * 3000), close="")
+    sent, last = said.frames[3], said.frames[-1]
+    others = [
+        frame
+        for seconds in (8, 400)
+        for frame in talk(get(), client_port=40001, start_ns=last[0] + seconds * SECOND).frames
+    ]
+    alone, among = (only_of(40000, [sent, last, *rest]) for rest in (others[-1:], others))
+    assert alone == among
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_time_stamps_that_turn_back_are_the_same_for_any_number_of_workers(workers):
+    early = [frame for port in range(40000, 40006) for frame in talk(get(), close="", client_port=port).frames]
+    late = talk(get(), client_port=40009, start_ns=early[-1][0] + 2000 * SECOND).frames
+    states = [
+        {
+            flow["source"]["port"]: flow["appliance"]["flow"]["state"]
+            for flow in outcome_of(late + early, workers=count).flows
+        }
+        for count in (1, workers)
+    ]
+    assert states[0] == states[1]
+
+
+def only_of(port, frames):
+    (flow,) = [flow for flow in flows_of(frames) if flow["source"]["port"] == port]
+    return flow
