@@ -38,13 +38,21 @@ cdef extern from "Python.h":
     int PyList_SetSlice(object, Py_ssize_t, Py_ssize_t, PyObject*) except -1    # NULL takes the items out
 
 
-def bodies_of(config):
-    """Return the Bodies that inspect message bodies, or None if no option asks for them. Import its libraries only then."""
+def bodies_of(config, files=None):
+    """Return the Bodies that inspect message bodies, or None if no option asks for them. Import its libraries only then.
+
+    files: the FileSink of their files; None: no files are kept."""
     wanted = config.bodies
-    if not (wanted.hashes or wanted.mime_type or wanted.excerpt_bytes):
+    if not (wanted.hashes or wanted.mime_type or wanted.excerpt_bytes or files is not None):
         return None
+    from workers.body.file_tap import FileTaps
     from workers.body.reader import Bodies
-    return Bodies(wanted, config.http.redact_parameters)
+    return Bodies(wanted, config.http.redact_parameters, None if files is None else FileTaps(config.files, files))
+
+
+def looking_of(config):
+    """Return the options that the Bodies depend on."""
+    return config.bodies, config.http.redact_parameters, config.websocket.decode, config.files
 
 
 def encoders_of(config, EventBody body not None):
@@ -78,8 +86,8 @@ cdef class Pipeline:
     """One worker's data path.
 
     config: the resolved Config; its tcp, http, quic, bodies, events, websocket, run and source sections matter here. live: frames
-    come as they are captured, so that steps of the clock show. Not thread-safe. An invalid batch raises BadBatch; no content of a
-    frame raises.
+    come as they are captured, so that steps of the clock show. files: the FileSink of files out of bodies. Not thread-safe. An
+    invalid batch raises BadBatch; no content of a frame raises.
     """
 
     cdef Context cx
@@ -92,10 +100,12 @@ cdef class Pipeline:
     cdef int captures
     cdef bint live
     cdef tuple looking          # the options that made the Bodies
+    cdef object files           # FileSink; None: no files are kept
 
-    def __init__(self, config, bint live=False):
+    def __init__(self, config, bint live=False, files=None):
         self.live = live
-        self.cx = Context(limits_of(config), bodies_of(config))
+        self.files = files
+        self.cx = Context(limits_of(config), bodies_of(config, files))
         self.cx.inflaters = inflaters_of(config, self.cx.bodies)
         self.table = Table(self.cx, PROTOCOLS)
         self.cx.states = PROTOCOLS.states(config, {})
@@ -109,7 +119,7 @@ cdef class Pipeline:
         self.encoders = encoders_of(config, self.body)
         self.cx.tally.count_flows(self.cx.limits.flows)
         self.captures = len(config.interface_names)
-        self.looking = config.bodies, config.http.redact_parameters, config.websocket.decode
+        self.looking = looking_of(config)
 
     def configure(self, config):
         """Apply other limits and event options from now on; connections stay. Call take() before, else ValueError.
@@ -119,10 +129,10 @@ cdef class Pipeline:
             raise ValueError("there are events to take")
         self.cx.limits = limits_of(config)
         self.datagrams.configure(config.quic)
-        if (config.bodies, config.http.redact_parameters, config.websocket.decode) != self.looking:
-            self.cx.bodies = bodies_of(config)
+        if looking_of(config) != self.looking:
+            self.cx.bodies = bodies_of(config, self.files)
             self.cx.inflaters = inflaters_of(config, self.cx.bodies)
-            self.looking = config.bodies, config.http.redact_parameters, config.websocket.decode
+            self.looking = looking_of(config)
         self.cx.states = PROTOCOLS.states(config, self.cx.states)
         self.keys = keys_of(self.cx.states)
         self.share.configure(config.feed.connection_share, config.feed.connection_bytes_s)

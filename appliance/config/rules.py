@@ -28,6 +28,7 @@ def contradictions(config: Config, source_required: bool) -> Iterator[tuple[list
     yield from _source_faults(config, source_required)
     yield from _limit_faults(config)
     yield from _record_faults(config)
+    yield from _files_faults(config)
     yield from _output_faults(config)
     yield from _header_faults(config)
     yield from _address_faults(config)
@@ -90,6 +91,20 @@ def _record_faults(config: Config) -> Iterator[tuple[list[str], str]]:
             ["record.bytes", "shard.batch_bytes"],
             f"record.bytes = {config.record.bytes}: must hold {LEAST_RECORD_BATCHES} batches of shard.batch_bytes = "
             f"{config.shard.batch_bytes}, which are {least}",
+        )
+
+
+def _files_faults(config: Config) -> Iterator[tuple[list[str], str]]:
+    files = config.files
+    if files.path and files.budget_bytes < 2 * files.max_bytes:
+        yield (
+            ["files.budget_bytes", "files.max_bytes"],
+            f"files.budget_bytes = {files.budget_bytes}: must hold two files of files.max_bytes = {files.max_bytes}",
+        )
+    if files.path and files.min_bytes > files.max_bytes:
+        yield (
+            ["files.min_bytes", "files.max_bytes"],
+            f"files.min_bytes = {files.min_bytes}: more than files.max_bytes = {files.max_bytes}",
         )
 
 

@@ -14,6 +14,7 @@ from appliance.config.field import Section, note
 from appliance.config.section_bodies import Bodies
 from appliance.config.section_capture import Capture as Capture
 from appliance.config.section_events import Events as Events
+from appliance.config.section_files import Files as Files
 from appliance.config.section_output import Output as Output  # other packages import it from here
 from appliance.config.section_quic import Quic as Quic
 from appliance.config.section_record import Record as Record
@@ -400,6 +401,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     websocket: WebSocket = WebSocket()
     output: Output = Output()
     record: Record = Record()
+    files: Files = Files()
     feed: Feed = Feed()
     metrics: Metrics = Metrics()
     run: Run = Run()

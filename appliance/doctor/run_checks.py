@@ -58,7 +58,8 @@ class RunFacts(NamedTuple):
         now = self.now
         captures = [(f"capture {c}", page) for c, page in enumerate(now.captures)]
         workers = [(f"worker {w}", page) for w, page in enumerate(now.workers)]
-        return [*captures, *workers, ("feed", now.feed), *([("recorder", now.recorder)] if now.recorder else [])]
+        keepers = [(name, page) for name, page in (("recorder", now.recorder), ("files", now.files)) if page]
+        return [*captures, *workers, ("feed", now.feed), *keepers]
 
 
 RUN = Checks[RunFacts]()
@@ -327,6 +328,21 @@ def record(facts: RunFacts) -> Iterator[CheckResult]:
         yield warn(f"{left_out:,} frames are not in the ring ({ring})", why, f"df -h {options.path}; iostat -x 1 5")
     else:
         yield ok(f"{page['recorded']:,} frames recorded, {left_out:,} left out; {ring}")
+
+
+@RUN.check("files")
+def files(facts: RunFacts) -> Iterator[CheckResult]:
+    """Check the files process and its folder, if there is one."""
+    page, options = facts.now.files, facts.config.files
+    if not page:
+        return
+    left_out = sum(under(worker, "files_left_out") for worker in facts.now.workers) + under(page, "left_out")
+    stored = f"{page['stored_files']:,} files, {size(page['stored_bytes'])} of {size(options.budget_bytes)}"
+    if page["write_errors"]:
+        why = "The disk is full, or fails. Events are not affected."
+        yield warn(f"{page['left_out.disk']:,} files could not be written ({stored})", why, f"df -h {options.path}")
+    else:
+        yield ok(f"{page['kept']:,} files kept, {page['duplicates']:,} duplicates, {left_out:,} left out; {stored}")
 
 
 @RUN.check("sandbox")

@@ -3,6 +3,7 @@
     FrameSender -> FrameReceiver     batches, capture to worker      one pair of sockets per worker
     FrameSender -> RecordReceiver    the same batches, to the recorder
     EventSender -> EventReceiver     encoded events, worker to feed
+    FileSender  -> FileReceiver      decoded bodies, worker to the files process
 
 Messages lie in shared memory (shared_memory.pyx), where their sender wrote them; ZeroMQ (ipc, PUSH/PULL) only carries
 the numbers of readable slots. The receiver binds and the sender connects. A queue belongs to the side that connects, so
@@ -31,6 +32,7 @@ import zmq
 
 from appliance.config.schema import Config
 from appliance.ipc.event_batch import EVENT_HEADER, BadMessage, Body, Buffer
+from appliance.ipc.file_batch import FILE_BATCH_BYTES
 from appliance.ipc.frame_batch import KEPT_BATCHES
 from appliance.ipc.shared_memory import SharedMemoryError, SlotLease, SlotReader, SlotWriter
 from appliance.ipc.sockets import Bus, BusError, bind, ipc_address, private_ipc_address
@@ -80,7 +82,13 @@ def arena_bytes(config: Config) -> int:
     """Return the largest size of batches, of frames and of events, in the run directory."""
     captures, batch_bytes = config.capture_count, config.feed.event_batch_bytes
     frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
-    return frames + config.worker_count * queue_length(config.link_bytes, batch_bytes) * batch_bytes
+    events = queue_length(config.link_bytes, batch_bytes) * batch_bytes
+    return frames + config.worker_count * (events + file_slots(config) * FILE_BATCH_BYTES)
+
+
+def file_slots(config: Config) -> int:
+    """Return the slots of one worker for files; 0 if none are kept."""
+    return queue_length(config.link_bytes, FILE_BATCH_BYTES) if config.files.path else 0
 
 
 def least_bytes(config: Config) -> int:
@@ -463,3 +471,35 @@ class EventReceiver(MessageReceiver):
 
     def _inline(self, announcement: memoryview) -> memoryview:
         return announcement
+
+
+class FileSender(MessageSender):
+    """Pieces of bodies from one worker to the files process. Each message is written in a slot."""
+
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, epoch: int) -> None:
+        quota, receivers = file_slots(config), [Paths(run_dir).inbox("files")]
+        super().__init__(
+            bus, run_dir, "files", worker, epoch, receivers, quota=quota, slots=quota + 2, slot_bytes=FILE_BATCH_BYTES
+        )
+
+    def acquire(self) -> memoryview | None:
+        """Return a slot to write a message into, None if there is none now."""
+        return self._slots.acquire() if self.room(0) else None
+
+    def put(self, message: memoryview) -> None:
+        """Send a message in a slot that was acquired."""
+        slot, length = self._slots.slot_of(message), len(message)
+        self._announce(0, slot, length, *self._slots.grant(slot, 0, length))
+
+
+class FileReceiver(MessageReceiver):
+    """Pieces of bodies from every worker, in the files process."""
+
+    def __init__(self, bus: Bus, config: Config, run_dir: Path, begin: Begin | None = None) -> None:
+        inbox, workers = Paths(run_dir).inbox("files"), config.worker_count
+        super().__init__(bus, run_dir, inbox, "files", workers, 0, begin, HANDLE.size, copies=True)
+
+    def receive(self) -> memoryview | None:
+        """Return a copy of the next message, or None if there is none now. Raises SharedMemoryError."""
+        message = self.next_message()
+        return None if message is None else memoryview(message)

@@ -46,6 +46,8 @@ class Collector:
         named.append(("feed", dict(pages.feed)))
         if pages.recorder:
             named.append(("recorder", dict(pages.recorder)))
+        if pages.files:
+            named.append(("files", dict(pages.files)))
         processes = [self._process(name, page) for name, page in named]
         view = MetricsInput(self.config, pages, processes, self._version, platform.python_version())
         return (_metric(family, view) for family in FAMILIES)

@@ -15,6 +15,9 @@ from appliance.stats.names import (
     DRAINING,
     EVENT_DROPS,
     FENCES_OF,
+    FILES_LEFT_OUT,
+    FILES_REFUSED,
+    FILES_REMOVED,
     FRAGMENT_OUTCOMES,
     KEYLOG_LINES,
     LINK_DROPS,
@@ -242,7 +245,7 @@ def _sandbox(view: MetricsInput) -> Rows:
     pages = view.pages
     named = [(f"capture-{c}", page) for c, page in enumerate(pages.captures)]
     named += [(f"worker-{w}", page) for w, page in enumerate(pages.workers)]
-    named += [("feed", pages.feed), *([("recorder", pages.recorder)] if pages.recorder else [])]
+    named += [("feed", pages.feed), *_keepers(view)]
     for name, page in [("supervisor", pages.supervisor), *named]:
         for fence in FENCES_OF[name.partition("-")[0]]:
             yield [name, fence], page[f"sandbox.{fence}"]
@@ -275,7 +278,28 @@ def _restarts(view: MetricsInput) -> Rows:
 
 def _children(view: MetricsInput) -> list[Counts]:
     pages = view.pages
-    return [*pages.captures, *pages.workers, pages.feed, *([pages.recorder] if pages.recorder else [])]
+    return [*pages.captures, *pages.workers, pages.feed, *(page for _, page in _keepers(view))]
+
+
+def _keepers(view: MetricsInput) -> list[tuple[str, Counts]]:
+    """Return the processes that only some runs have, with their pages."""
+    return [(name, page) for name in ("recorder", "files") if (page := getattr(view.pages, name))]
+
+
+def _file(slot: str, scale: float = 1) -> Callable[[MetricsInput], Rows]:
+    """Return a slot of the files process; 0 without one."""
+    return lambda view: [([], view.pages.files.get(slot, 0) * scale)]
+
+
+def _files_left_out(view: MetricsInput) -> Rows:
+    files, workers = view.pages.files, view.pages.workers
+    crashed = sum(page.get("files_left_out.crash", 0) for page in workers) + files.get("crash_lost", 0)
+    for why in FILES_LEFT_OUT:
+        if why != "crash":
+            yield [why], sum(page.get(f"files_left_out.{why}", 0) for page in workers)
+    for why in FILES_REFUSED:
+        yield [why], files.get(f"left_out.{why}", 0)
+    yield ["crash"], crashed + sum(files.get(f"lost.{w}", 0) for w in range(len(workers)))
 
 
 def _record(slot: str, scale: float = 1) -> Callable[[MetricsInput], Rows]:
@@ -511,6 +535,30 @@ FAMILIES = (
            _record("removed_files")),
     Family("record_torn_bytes", _C, "Bytes of incomplete blocks of killed recorders, removed from the ring.", (),
            _record("torn_bytes")),
+    # files out of bodies
+    Family("files_up", _G, "1 while the files process runs and is ready; 0 if no files are kept.", (),
+           _one(lambda view: view.up("files", view.pages.files) if view.pages.files else 0)),
+    Family("files_offered", _C, "Bodies of a wanted type.", (),
+           _one(lambda view: sum(page.get("files_offered", 0) for page in view.pages.workers))),
+    Family("files_open", _G, "Those without an outcome yet.", (),
+           _one(lambda view: sum(page.get("files_open", 0) for page in view.pages.workers))),
+    Family("files_kept", _C, "Files kept that were not there yet.", (), _file("kept")),
+    Family("files_kept_bytes", _C, "Bytes of those files.", (), _file("kept_bytes")),
+    Family("files_duplicates", _C, "Bodies whose content was kept already.", (), _file("duplicates")),
+    Family("files_left_out", _C, "Bodies of a wanted type that were not kept, by reason: bytes not captured (missing), "
+           "not decoded (undecoded), a limit of [bodies] (limit), a part of a content (part), their size (small, "
+           "large), too many at once (open), no room on the link (link), no room in the budget (budget), a failed "
+           "write (disk), a wrong digest (mismatch), a killed process (crash).", ("reason",), _files_left_out),
+    Family("files_removed", _C, "Files removed, by reason.", ("reason",),
+           lambda view: [([why], view.pages.files.get(f"removed.{why}", 0)) for why in FILES_REMOVED]),
+    Family("files_write_errors", _C, "Failed writes of files.", (), _file("write_errors")),
+    Family("files_stored", _G, "Files in the folder.", (), _file("stored_files")),
+    Family("files_stored_bytes", _G, "Size of the files, in multiples of 4096 bytes, with unfinished ones.", (),
+           _file("stored_bytes")),
+    Family("files_limit_bytes", _G, "Maximum of that size; 0 if no files are kept.", (),
+           _one(lambda view: view.config.files.budget_bytes if view.config.files.path else 0)),
+    Family("files_oldest_timestamp_seconds", _G, "Time at which the file that was seen longest ago was last seen; 0: "
+           "no files.", (), _file("oldest_ns", 1e-9)),
     # the log
     Family("log_lines", _C, "Lines logged, by reason.", ("reason",), _log("log_lines")),
     Family("log_suppressed", _C, "Lines suppressed by the rate limit of their reason.",

@@ -66,6 +66,10 @@ _FIELDS = [
     ("rpc.service", TEXT),
     ("rpc.method", TEXT),
     ("rpc.response.status_code", TEXT),
+    ("file.hash.sha256", TEXT),
+    ("file.size", INT),
+    ("file.path", TEXT),
+    ("file.mime_type", TEXT),
     ("http.version", TEXT),
     ("http.request.method", TEXT),
     ("http.request.referrer", TEXT),
@@ -121,6 +125,14 @@ _FIELDS = [
     ("appliance.grpc.response.bytes", INT),
     ("appliance.grpc.message", TEXT),
     ("appliance.tunnel.protocol", TEXT),
+    ("appliance.file.direction", TEXT),
+    ("appliance.file.complete", BOOL),
+    ("appliance.file.reason", TEXT),
+    *(
+        (f"appliance.file.{side}.{name}", kind)
+        for side in ("request", "response")
+        for name, kind in (("complete", BOOL), ("reason", TEXT), ("hash.sha256", TEXT), ("size", INT))
+    ),
     ("appliance.websocket.index", INT),
     ("appliance.websocket.final", BOOL),
     *(

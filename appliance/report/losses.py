@@ -180,6 +180,25 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
             "see the messages above",
             "record_crash",
         )
+    if now.files:
+        add(
+            _matching(now.workers, "files_left_out.link") + _matching(now.workers, "files_left_out.open"),
+            "files not kept because the files process was behind, or too many were open",
+            f"keep files on a faster disk (now {config.files.path}), or fewer [files] types; or raise max_open",
+            "files",
+        )
+        add(
+            now.files["left_out.disk"] + now.files["left_out.budget"],
+            "files not kept because there was no room for them",
+            f"make room in {config.files.path}, or raise [files] budget_bytes (now {config.files.budget_bytes})",
+            "files_disk",
+        )
+        add(
+            now.files["crash_lost"] + _matching([now.files], "lost."),
+            "files not kept because the files process was killed",
+            "see the messages above",
+            "files_crash",
+        )
     return found
 
 

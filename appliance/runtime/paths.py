@@ -1,11 +1,12 @@
 """Every path in a run directory.
 
     lock  config.json  key                             of the supervisor, which owns the directory
-    supervisor.stats  capture-0.stats  worker-0.stats  feed.stats  recorder.stats
+    supervisor.stats  capture-0.stats  worker-0.stats  feed.stats  recorder.stats  files.stats
     metrics.endpoint  feed.endpoint  replay.endpoint   the last two are links into the feed's folder
     capture-0/  frames-EPOCH                           shared memory of frames, written by the capture
-    worker-0/   in  events-EPOCH  returned-frames-CAPTURE-EPOCH  worker-0-TIME.pcap
+    worker-0/   in  events-EPOCH  files-EPOCH  returned-frames-CAPTURE-EPOCH  worker-0-TIME.pcap
     recorder/   in  returned-frames-CAPTURE-EPOCH
+    files/      in  returned-files-WORKER-EPOCH
     feed/       in  returned-events-WORKER-EPOCH  epochs  feed.endpoint  replay.endpoint
     quarantine/ worker-0-TIME.pcap
 
@@ -26,6 +27,7 @@ KEY = "key"  # of the hash of flows, which all captures share
 QUARANTINE = "quarantine"  # batches that workers died of: it stays when there is something in it
 FEED = "feed"
 RECORDER = "recorder"
+FILES = "files"
 ANNOUNCED = ("feed", "replay")  # endpoints that the feed writes in its folder
 LONGEST_SOCKET = "worker-1000/in"
 LONGEST_ENDPOINT = 1024  # bytes
@@ -33,19 +35,19 @@ LONGEST_ENDPOINT = 1024  # bytes
 # Names of files that an earlier run of this version or another may have left, and no others.
 STALE = (
     r"(shard|frames|events)-\d+|(frames|events)-\d+-[0-9a-f]+|events|epochs|key(\.\d+)?|config\.json(\.part)?"
-    r"|((capture|worker)-\d+|feed|recorder|supervisor)\.stats(\.part)?|(feed|replay|metrics)\.endpoint(\.part)?"
+    r"|((capture|worker)-\d+|feed|recorder|files|supervisor)\.stats(\.part)?|(feed|replay|metrics)\.endpoint(\.part)?"
 )
-FOLDERS = r"(capture|worker)-\d+|feed|recorder"  # of processes
+FOLDERS = r"(capture|worker)-\d+|feed|recorder|files"  # of processes
 INSIDE = (  # and what is in them
-    r"in|(frames|events)-[0-9a-f]+|returned-(frames|events)-\d+-[0-9a-f]+|epochs(\.part)?"
+    r"in|(frames|events|files)-[0-9a-f]+|returned-(frames|events|files)-\d+-[0-9a-f]+|epochs(\.part)?"
     r"|(feed|replay)\.endpoint(\.part)?|worker-\d+-[0-9a-f]+\.pcap(\.part)?"
 )
 
-_SENDERS = {"frames": "capture", "events": "worker"}  # by kind of message
+_SENDERS = {"frames": "capture", "events": "worker", "files": "worker"}  # by kind of message
 
 
 class Paths:
-    """The paths in one run directory. kind, of a process: capture, worker, recorder, feed or supervisor."""
+    """The paths in one run directory. kind, of a process: capture, worker, recorder, files, feed or supervisor."""
 
     __slots__ = ("root",)
 
@@ -97,6 +99,11 @@ class Paths:
         return self.page(RECORDER)
 
     @property
+    def files_page(self) -> Path:
+        """Return the stats page of the files process."""
+        return self.page(FILES)
+
+    @property
     def supervisor_page(self) -> Path:
         """Return the stats page of the supervisor."""
         return self.page("supervisor")
@@ -132,11 +139,11 @@ class Paths:
         return folder / f"{folder.name}-{time_ns:x}.pcap"
 
     def inbox(self, kind: str, index: int = 0) -> Path:
-        """Return the socket of a receiver: a worker's and the recorder's for frames, the feed's for events."""
+        """Return the socket of a receiver: a worker and the recorder get frames, the feed events, "files" bodies."""
         return self.folder(kind, index) / "in"
 
     def arena(self, messages: str, sender: int, epoch: int) -> Path:
-        """Return the shared memory of a sender in one of its lives. messages: "frames" or "events"."""
+        """Return the shared memory of a sender in one of its lives. messages: "frames", "events", "files"."""
         return self.folder(_SENDERS[messages], sender) / f"{messages}-{epoch:x}"
 
     def arenas(self, messages: str, sender: int) -> Iterator[Path]:

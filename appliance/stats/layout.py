@@ -8,6 +8,9 @@ from appliance.stats.names import (
     BLIND,
     EVENT_DROPS,
     FENCES,
+    FILES_LEFT_OUT,
+    FILES_REFUSED,
+    FILES_REMOVED,
     FRAGMENT_OUTCOMES,
     KEYLOG_LINES,
     LINK_DROPS,
@@ -50,15 +53,18 @@ def capture_layout(workers: int, verdicts: Sequence[str], *, recording: bool = F
     return names + [f"{name}.{worker}" for worker in range(workers) for name in per_link]
 
 
-def worker_layout(captures: int) -> list[str]:
+def worker_layout(captures: int, *, files: bool = False) -> list[str]:
     """Return the slots of a worker's page: frames received by capture, pipeline counters, events by topic.
 
-    appliance.stats.receive_cursor defines epoch, taking, taken and begun.
+    appliance.stats.receive_cursor defines epoch, taking, taken and begun. With files, files_sent are the bodies whose
+    end the files process was sent, and files_open those without an outcome yet.
     """
     per_link = ("received", "received_batches", "received_bytes", "lost", "ended", "epoch", "taking", "taken", "begun")
     names = [*_COMMON, *(f"{name}.{capture}" for capture in range(captures) for name in per_link)]
     names += ["crash_lost", "quarantined", "quarantined_batches"]
     names += ["events_sent", "events_end_sent", "lag_ns", "keys_taken", *PIPELINE_COUNTERS]
+    if files:
+        names += ["files_offered", "files_sent", "files_open", *(f"files_left_out.{why}" for why in FILES_LEFT_OUT)]
     return names + [f"{name}.{topic}" for topic in TOPICS for name in ("made", "sent", *EVENT_DROPS)]
 
 
@@ -86,10 +92,24 @@ def recorder_layout(captures: int) -> list[str]:
     return [*names, "ring_bytes", "ring_files", "ring_oldest_ns"]
 
 
-def supervisor_layout(workers: int, captures: int, *, recording: bool = False) -> list[str]:
+def files_layout(workers: int) -> list[str]:
+    """Return the slots of the page of the files process: bodies by worker, their outcomes, and its folder."""
+    per_link = ("received", "lost", "ended", "epoch", "taking")
+    names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in per_link)]
+    names += ["kept", "kept_bytes", "duplicates", *(f"left_out.{why}" for why in FILES_REFUSED), "crash_lost"]
+    names += [*(f"removed.{why}" for why in FILES_REMOVED), "write_errors", "invalid_messages"]
+    return [*names, "stored_files", "stored_bytes", "oldest_ns"]
+
+
+def supervisor_layout(workers: int, captures: int, *, recording: bool = False, files: bool = False) -> list[str]:
     """Return the slots of the supervisor's page. A restart after a hang is in both groups."""
     children = [*(f"worker.{worker}" for worker in range(workers))]
-    children += [*(f"capture.{capture}" for capture in range(captures)), "feed", *["recorder"] * recording]
+    children += [
+        *(f"capture.{capture}" for capture in range(captures)),
+        "feed",
+        *["recorder"] * recording,
+        *["files"] * files,
+    ]
     names = [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]
     names += [*(f"reloads.{result}" for result in RELOADS), "reloaded_ns"]
     # Secrets of TLS sessions: keys_told is the number of a capture's last message, keys_added that of its last secret.

@@ -1,4 +1,4 @@
-"""Account for every frame, byte, message and event between the wire and the feed, by ten identities.
+"""Account for every frame, byte, message and event between the wire and the feed, by eleven identities.
 
 The module is pure: it turns snapshots of the stats pages into differences. At rest every difference is 0. During a run
 a difference is the amount between its two counters (in the kernel's ring, a batch, a link or a pipeline). L1 may then
@@ -14,6 +14,8 @@ from typing import TypedDict
 
 from appliance.stats.names import (
     EVENT_DROPS,
+    FILES_LEFT_OUT,
+    FILES_REFUSED,
     FLOW_PAYLOAD,
     HTTP2_STREAM_OUTCOMES,
     LINK_DROPS,
@@ -37,6 +39,8 @@ TITLES = {
     "L8": "flows: payload = in flow events + of open connections + in none, by reason",
     "L9": "record: sent to workers = to the recorder + past it; to it = recorded + left out, by reason + lost",
     "L10": "decryption: bytes of TLS = in the clear + opened + not opened, by reason",
+    "L11": "files: bodies of a wanted type = sent + left out, by reason + open;"
+    " sent = kept + duplicates + left out, by reason + lost",
 }
 
 
@@ -51,7 +55,7 @@ Identities = dict[str, Identity]
 
 
 def identities(pages: Pages) -> Identities:
-    """Return the identities "L1" to "L10". The pages are final, or those of a running system."""
+    """Return the identities "L1" to "L11". The pages are final, or those of a running system."""
     return {
         "L1": _kernel(pages.captures),
         "L2": _capture(pages.captures),
@@ -63,6 +67,7 @@ def identities(pages: Pages) -> Identities:
         "L8": _flows(pages.workers),
         "L9": _record(pages.captures, pages.recorder),
         "L10": _decryption(pages.workers),
+        "L11": _files(pages.workers, pages.files),
     }
 
 
@@ -183,6 +188,20 @@ def _decryption(workers: Sequence[Counts]) -> Identity:
     return _sums(
         workers, ["tls_seen_bytes", *(f"tls_bytes.{fate}" for fate in (*TLS_BYTES, "crash")), "tls_open_bytes"]
     )
+
+
+def _files(workers: Sequence[Counts], files: Counts) -> Identity:
+    """Compare the bodies of a wanted type with what became of them; nothing if no files are kept."""
+    ends = ("files_sent", *(f"files_left_out.{why}" for why in FILES_LEFT_OUT), "files_open")
+    outcomes = ("kept", "duplicates", *(f"left_out.{why}" for why in FILES_REFUSED), "crash_lost")
+    if not files:
+        return _identity([], dict.fromkeys(("files_offered", *ends, *outcomes, "lost"), 0))
+    parts = [under(files, "received") - sum(files[name] for name in outcomes)]
+    for w, page in enumerate(workers):
+        parts.append(page["files_offered"] - sum(page[name] for name in ends))
+        parts.append(page["files_sent"] - files[f"received.{w}"] - files[f"lost.{w}"])
+    terms = {name: _total(workers, [name]) for name in ("files_offered", *ends)}
+    return _identity(parts, terms | {name: files[name] for name in outcomes} | {"lost": under(files, "lost")})
 
 
 def _messages(workers: Sequence[Counts]) -> Identity:

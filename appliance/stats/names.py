@@ -36,6 +36,19 @@ SEGMENT_VERDICTS = ("bad_header", "no_connection", "bad_checksum")
 QUIC_OUTCOMES = ("opened", "followed", "unopened", "over_limit")  # of a datagram that may open a QUIC connection
 LINK_DROPS = ("dropped_backlog", "dropped_memory", "dropped_stopping", "dropped_crash")
 RECORD_LEFT_OUT = ("behind", "disk")  # why frames that the recorder got are not in the ring
+FILES_LEFT_OUT = (  # why a worker gave up a body of a wanted type
+    "missing",
+    "undecoded",
+    "limit",
+    "part",
+    "small",
+    "large",
+    "open",
+    "link",
+    "crash",
+)
+FILES_REFUSED = ("budget", "disk", "mismatch")  # why the files process did not keep one
+FILES_REMOVED = ("budget", "age")
 EVENT_DROPS = ("dropped_backlog", "dropped_memory", "dropped_share", "dropped_crash")
 FLOW_ENDS = ("fin", "rst", "timeout", "evicted", "half_open", "reused", "shutdown")
 FLOW_STATES = ("open", "fin", "rst", "idle", "evicted", "reused", "shutdown")  # appliance.flow.state
@@ -174,4 +187,5 @@ FENCES_OF = {
     "worker": FENCES,
     "feed": FENCES[:5],
     "recorder": FENCES,
+    "files": FENCES,
 }

@@ -15,7 +15,13 @@ from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.snapshot import under
 
 
-def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page, recorder: Page | None = None) -> None:
+def settle(
+    captures: Sequence[Page],
+    workers: Sequence[Page],
+    feed: Page,
+    recorder: Page | None = None,
+    files: Page | None = None,
+) -> None:
     """Reconcile the pages of a whole run after its last process ended, along the data path.
 
     Pages without a discrepancy do not change.
@@ -32,6 +38,10 @@ def settle(captures: Sequence[Page], workers: Sequence[Page], feed: Page, record
         for c, capture in enumerate(captures):
             _close_link(capture["to_recorder"], recorder, c)
         close_recorder(recorder)
+    if files is not None and files["state"] != DONE:
+        for w, page in enumerate(workers):
+            _close_link(page["files_sent"], files, w)
+        close_files(files)
     if feed["state"] != DONE:
         for w, page in enumerate(workers):
             _close_link(page["events_sent"], feed, w)
@@ -84,6 +94,9 @@ def close_worker(page: Page, captures: int) -> None:
     page["events_sent"] = under(seen, "sent")
     for name in PIPELINE_GAUGES:
         page[name] = 0
+    if "files_offered" in page.names:
+        _close(page, "files_offered", page["files_sent"] + under(seen, "files_left_out"), "files_left_out.crash")
+        page["files_open"] = 0
 
 
 def close_feed(page: Page, workers: int) -> None:
@@ -102,6 +115,13 @@ def close_recorder(page: Page) -> None:
 def recorder_outcomes(seen: Mapping[str, int]) -> int:
     """Return the frames that the recorder has accounted for."""
     return seen["recorded"] + under(seen, "left_out") + seen["crash_lost"]
+
+
+def close_files(page: Page) -> None:
+    """Book bodies received and without an outcome as losses."""
+    seen = page.snapshot()
+    outcomes = seen["kept"] + seen["duplicates"] + under(seen, "left_out") + seen["crash_lost"]
+    page.add("crash_lost", max(0, under(seen, "received") - outcomes))
 
 
 def _close(page: Page, whole: str, parts: int, lost: str) -> None:

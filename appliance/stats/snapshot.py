@@ -29,6 +29,8 @@ class Pages(Protocol):
     def supervisor(self) -> Counts: ...
     @property
     def recorder(self) -> Counts: ...
+    @property
+    def files(self) -> Counts: ...
 
 
 class Snapshots(NamedTuple):
@@ -39,6 +41,7 @@ class Snapshots(NamedTuple):
     feed: Counts
     supervisor: Counts
     recorder: Counts = NONE  # without slots if nothing is recorded
+    files: Counts = NONE  # without slots if no files are kept
 
     def total(self, name: str) -> int:
         """Return the sum of one counter over all captures."""

@@ -13,7 +13,7 @@ from appliance.report.run_report import Report
 from appliance.runtime import sandbox
 from appliance.text import units
 
-RECORD_MODE = 0o750  # of the folder of the ring
+FOLDER_MODE = 0o750  # of the folders of the ring and of files
 
 
 def child_user(config: Config) -> tuple[int, int] | None:
@@ -27,17 +27,17 @@ def child_user(config: Config) -> tuple[int, int] | None:
     return None if user[0] == os.geteuid() else user
 
 
-def make_record_folder(path: str, user: tuple[int, int] | None) -> None:
-    """Make the folder of the ring for its process, unless it is there."""
+def make_folder(path: str, option: str, user: tuple[int, int] | None) -> None:
+    """Make the folder that an option names for its process, unless it is there."""
     try:
-        os.makedirs(path, RECORD_MODE)
+        os.makedirs(path, FOLDER_MODE)
         if user:
             os.chown(path, *user)
     except FileExistsError:
         if not os.path.isdir(path):
-            raise Unusable(f"record.path {path}: not a folder") from None
+            raise Unusable(f"{option} {path}: not a folder") from None
     except OSError as error:
-        raise Unusable(f"record.path {path}: {error.strerror}") from error
+        raise Unusable(f"{option} {path}: {error.strerror}") from error
 
 
 def check_port(bind: str) -> None:

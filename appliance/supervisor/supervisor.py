@@ -33,7 +33,14 @@ from appliance.runtime.resolved_config import encoded, save_resolved
 from appliance.runtime.run_directory import RunDirectory, unusable
 from appliance.stats import ledger
 from appliance.stats import reconcile as books
-from appliance.stats.layout import capture_layout, feed_layout, recorder_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import (
+    capture_layout,
+    feed_layout,
+    files_layout,
+    recorder_layout,
+    supervisor_layout,
+    worker_layout,
+)
 from appliance.stats.names import DONE, READY
 from appliance.stats.page import SharedPage
 from appliance.stats.received_counters import ReceivedCounters
@@ -54,6 +61,7 @@ PROGRESS_TIMEOUT_S = 10.0  # the age of the last loop turn at which a process is
 START_TIMEOUT_S = 30.0  # without a loop turn: a process that starts may be waiting for memory
 END_MARK_TIMEOUT_S = 0.5  # without a message, when every sender has ended: then no more will come
 WATCH_INTERVAL_S = 1.0
+ANNOUNCED = "new"  # the folder below files.path with the names of new files
 LAST_LINK_TYPE = 0xFFFF  # more is no link type
 SERVE_FILE_S = 1.0  # a shorter run over a file ends before a scrape
 
@@ -63,6 +71,7 @@ MODULES = {
     "worker": "workers.process.worker",
     "feed": "appliance.feed.process",
     "recorder": "appliance.recorder.process",
+    "files": "appliance.files.process",
 }
 # Several kinds of them load these.
 SHARED = ("appliance.ipc.channel", "appliance.ipc.event_runs", "appliance.stats.receive_cursor")
@@ -94,6 +103,7 @@ class Supervisor:
         self.workers: list[Child] = []
         self.feed: Child
         self.recorder: Child | None = None
+        self.files: Child | None = None
         self.children: list[Child] = []  # all of them, in the order of the data path
         self.page: SharedPage
         self.manager = Manager()
@@ -162,7 +172,10 @@ class Supervisor:
             if path and prepare_output(path, option, self._user):
                 self._made.append(path)
         if config.record.path:
-            start_checks.make_record_folder(config.record.path, self._user)
+            start_checks.make_folder(config.record.path, "record.path", self._user)
+        if config.files.path:
+            start_checks.make_folder(config.files.path, "files.path", self._user)
+            start_checks.make_folder(os.path.join(config.files.path, ANNOUNCED), "files.path", self._user)
 
     def _prepare(self, home: RunDirectory, death_pipe: ParentDeathPipe) -> None:
         config = self.config
@@ -170,7 +183,8 @@ class Supervisor:
         paths = Paths(home.path)
         captures, workers = config.capture_count, config.worker_count
         self.page = SharedPage.create(
-            paths.supervisor_page, supervisor_layout(workers, captures, recording=bool(config.record.path))
+            paths.supervisor_page,
+            supervisor_layout(workers, captures, recording=bool(config.record.path), files=bool(config.files.path)),
         )
         self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
         log.start(config, "supervisor", self.page)
@@ -194,12 +208,16 @@ class Supervisor:
 
         layout = capture_layout(workers, VERDICTS, recording=bool(config.record.path))
         self.captures = [child("capture", c, layout) for c in range(captures)]
-        self.workers = [child("worker", w, worker_layout(captures)) for w in range(workers)]
+        layout = worker_layout(captures, files=bool(config.files.path))
+        self.workers = [child("worker", w, layout) for w in range(workers)]
         self.feed = child("feed", 0, feed_layout(workers))
         self.children = [*self.captures, *self.workers, self.feed]
         if config.record.path:
             self.recorder = child("recorder", 0, recorder_layout(captures))
             self.children.append(self.recorder)
+        if config.files.path:
+            self.files = child("files", 0, files_layout(workers))
+            self.children.append(self.files)
         folders = [process_name(child.kind, child.index) for child in self.children]
         home.furnish(folders, files=pages, shown=self.page.fileno(), user=self._user)
         save_resolved(config, home.path, gid=self._user and self._user[1])
@@ -227,7 +245,7 @@ class Supervisor:
         fork = self.config if self.alone else None
         for module in SHARED if fork else ():
             load(module, self.config)
-        others = [self.feed, *([self.recorder] if self.recorder else [])]
+        others = [child for child in (self.feed, self.recorder, self.files) if child]
         for kind in (self.captures, others, self.workers):
             for child in kind:
                 if fork and kind is not others and len(kind) > 1:
@@ -320,6 +338,7 @@ class Supervisor:
             self._signal_starved(self.captures, self.workers, now)
             self._signal_starved(self.workers, [self.feed], now)
             self._signal_starved(self.captures, [self.recorder] if self.recorder else [], now)
+            self._signal_starved(self.workers, [self.files] if self.files else [], now)
         if self.feed.page["output_closed"] and not self._draining:
             output = "standard output" if self.config.output.path == "-" else self.config.output.path
             self.report.warn(f"{output} has no reader any more; stopping")
@@ -443,7 +462,7 @@ class Supervisor:
         A file cannot be resumed: its capture restarts only to reconcile its counters, and fails.
         """
         self._end_marks_lost = True
-        senders = {"capture": [], "feed": self.workers}.get(child.kind, self.captures)
+        senders = {"capture": [], "feed": self.workers, "files": self.workers}.get(child.kind, self.captures)
         for sender in senders:
             if not sender.finished:
                 ReceivedCounters(child.page, sender.index).ended = False  # the end mark was for the process before it
@@ -499,10 +518,11 @@ class Supervisor:
         """Return every page as it is now."""
         # Downstream first: frames moving meanwhile are counted at the sender only.
         recorder = self.recorder.page.snapshot() if self.recorder else NONE
+        files = self.files.page.snapshot() if self.files else NONE
         feed = self.feed.page.snapshot()
         workers = [child.page.snapshot() for child in self.workers]
         captures = [child.page.snapshot() for child in self.captures]
-        return Snapshots(captures, workers, feed, self.page.snapshot(), recorder)
+        return Snapshots(captures, workers, feed, self.page.snapshot(), recorder, files)
 
     def healthy(self) -> tuple[bool, str]:
         """Return whether every process makes progress, and the complaints. The thread of /healthz calls it."""
@@ -537,6 +557,7 @@ class Supervisor:
             [child.page for child in self.workers],
             self.feed.page,
             self.recorder.page if self.recorder else None,
+            self.files.page if self.files else None,
         )
         last = self.snapshots()
         delivered = self.report.conclude(last, ledger.identities(last))

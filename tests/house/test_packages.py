@@ -37,6 +37,7 @@ MAY_USE = {
     "appliance.forward": "config metrics stats subscriber text",
     "appliance.ring": "ipc wire",
     "appliance.recorder": "config ipc native ring runtime stats",
+    "appliance.files": "config ipc native runtime stats",
     "appliance.extract": "pcap ring wire",
     "appliance.har": "text",
     "appliance.top": "config ipc native report stats subscriber text",

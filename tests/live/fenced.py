@@ -121,6 +121,7 @@ def attempts(run_dir: Path, own: Path, outside: Path) -> dict[str, Callable[[], 
         "make a device": by_name(syscalls.OWNERSHIP["mknodat"], -100, None, 0o600, 0),
         "make a link": lambda: (run_dir / "link").symlink_to("/etc/passwd"),
         "write the output": lambda: Path(load_resolved(run_dir).output.path).write_bytes(b""),
+        "write in the folder of files": lambda: Path(load_resolved(run_dir).files.path, "made").write_bytes(b""),
         "write in the ring": lambda: Path(load_resolved(run_dir).record.path, "made").write_bytes(b""),
         # what has to go on working
         "read the configuration": lambda: load_resolved(run_dir),

@@ -119,6 +119,10 @@ FIELDS = {
     "http.response.mime_type": "keyword",
     "http.response.status_code": "long",
     "http.version": "keyword",
+    "file.hash.sha256": "keyword",
+    "file.mime_type": "keyword",
+    "file.path": "keyword",
+    "file.size": "long",
 }
 
 # What Elastic allows for these (its categorization fields).

@@ -24,6 +24,7 @@ from appliance.config.section_bodies import Bodies as Options
 from appliance.runtime import log
 from appliance.stats.names import BODY_OUTCOMES
 from workers.body.content_coding import Budget, Decoder, Reserve, Verdict
+from workers.body.file_tap import FileFacts, FileTap, FileTaps, is_whole_range
 from workers.body.mime_sniff import SNIFFED, mime_type
 from workers.body.redact import Parameters
 
@@ -33,7 +34,8 @@ OVERHEAD = 2048  # bytes of memory that a reader takes without its excerpt
 PART = 206  # status of a response with partial content
 PLAIN, DECODED, INCOMPLETE, FAILED, UNKNOWN, LIMIT = range(len(BODY_OUTCOMES))
 _OUTCOME = {Verdict.OK: DECODED, Verdict.FAILED: FAILED, Verdict.UNKNOWN: UNKNOWN, Verdict.LIMIT: LIMIT}
-_FIELD = re.compile(rb"\n(content-(?:type|encoding)|transfer-encoding)[ \t]*:([^\r\n]*)", re.I)
+_FIELD = re.compile(rb"\n(content-(?:type|encoding|range)|transfer-encoding)[ \t]*:([^\r\n]*)", re.I)
+_NOT_WHOLE = {INCOMPLETE: "missing", FAILED: "undecoded", UNKNOWN: "undecoded", LIMIT: "limit"}  # reasons of files
 
 
 class BodyFacts(NamedTuple):
@@ -49,15 +51,18 @@ class BodyFacts(NamedTuple):
     base64: str | None = None  # … if it is not
     bomb: bool = False  # it reached a limit of its own, not one that all bodies share
     out_of_time: bool = False  # there was no decoding time left for it
+    file: FileFacts | None = None  # of the file that it became, or could have become
 
 
 class Bodies:
     """The options for the bodies of one worker, and the memory that they share.
 
-    wanted: the section [bodies]. parameters: names of form parameters whose values excerpts hide.
+    wanted: the section [bodies]. parameters: names of form parameters whose values excerpts hide. taps: those of files,
+    if files are kept.
     """
 
-    def __init__(self, wanted: Options, parameters: Sequence[str] = ()) -> None:
+    def __init__(self, wanted: Options, parameters: Sequence[str] = (), taps: FileTaps | None = None) -> None:
+        self.taps = taps
         self.wanted = wanted
         self.parameters = Parameters(parameters)
         self.budget = Budget(wanted.max_memory_bytes)
@@ -78,10 +83,12 @@ class Bodies:
     def _open(self, reader: BodyReader, head: bytes, status: int, bombs: int) -> None:
         codings: list[bytes] = []
         transfer: list[bytes] = []
-        declared = b""
+        declared = content_range = b""
         for name, value in _FIELD.findall(head):
             if len(name) == len("content-type"):
                 declared = value.partition(b";")[0].strip().lower()
+            elif len(name) == len("content-range"):
+                content_range = value.strip()
             else:
                 tokens = (token.partition(b";")[0].strip().lower() for token in value.split(b","))
                 (transfer if name[:1] in b"tT" else codings).extend(
@@ -89,10 +96,14 @@ class Bodies:
                 )
         codings += transfer
         part = status == PART
-        undone = codings if self.wanted.decode and not part else ()
+        undone = codings if self.wanted.decode and not part else []
         shown = not (part and codings) and (not declared or self.shows(declared))
         self.reserve.earn(len(head))
-        reader.open(undone, declared, shown=shown, sniffed=not part, bombs=bombs, head=len(head))
+        tap = None
+        if self.taps is not None:
+            refusal = "part" if part and not is_whole_range(content_range) else "undecoded" if codings != undone else ""
+            tap = FileTap(self.taps, declared, refusal)
+        reader.open(undone, declared, shown=shown, sniffed=not part, bombs=bombs, head=len(head), tap=tap)
 
     def shows(self, kind: bytes) -> bool:
         """Return whether a content of this type gets an excerpt."""
@@ -109,9 +120,10 @@ class Bodies:
 class Content:
     """The kept parts of a content: digests, size, and the beginning up to `room` bytes."""
 
-    __slots__ = ("hashes", "head", "room", "size")
+    __slots__ = ("hashes", "head", "room", "size", "tap")
 
-    def __init__(self, hashes: Iterable[str], room: int) -> None:
+    def __init__(self, hashes: Iterable[str], room: int, tap: FileTap | None = None) -> None:
+        self.tap = tap
         self.hashes = {name: hashlib.new(name, usedforsecurity=False) for name in hashes}
         self.head = bytearray()
         self.room = room
@@ -125,6 +137,8 @@ class Content:
         if self.room:
             self.head += data[: self.room]
             self.room -= min(self.room, len(data))
+        if self.tap is not None:
+            self.tap.add(data)
 
 
 class BodyReader:
@@ -142,6 +156,7 @@ class BodyReader:
         "_refused",
         "_shown",
         "_sniffed",
+        "_tap",
         "facts",
     )
 
@@ -154,10 +169,19 @@ class BodyReader:
         self._broken = self._missing = self._refused = False
         self._charge = 0
         self._decoder: Decoder | None = None
+        self._tap: FileTap | None = None
         self._content = Content((), 0)
 
     def open(
-        self, codings: Sequence[bytes], declared: bytes, *, shown: bool, sniffed: bool, bombs: int, head: int
+        self,
+        codings: Sequence[bytes],
+        declared: bytes,
+        *,
+        shown: bool,
+        sniffed: bool,
+        bombs: int,
+        head: int,
+        tap: FileTap | None = None,
     ) -> None:
         """Set the options and the codings of the body. Call it once, before any other method."""
         wanted, bodies = self._bodies.wanted, self._bodies
@@ -168,17 +192,21 @@ class BodyReader:
         room = wanted.excerpt_bytes if self._shown else 0
         if self._sniffed or (self._shown and not declared):
             room = max(room, SNIFFED)
-        self._refused = (bool(codings) and bombs >= wanted.max_bombs) or not bodies.budget.take(OVERHEAD + room)
+        charge = OVERHEAD + room + (SNIFFED if tap is not None else 0)
+        self._tap = tap
+        self._refused = (bool(codings) and bombs >= wanted.max_bombs) or not bodies.budget.take(charge)
         if self._refused:
             return
-        self._charge = OVERHEAD + room
-        self._content = Content(wanted.hashes, room)
+        self._charge = charge
+        self._content = Content(wanted.hashes, room, tap)
         if codings:
             self._decoder = Decoder(codings, wanted, bodies.budget, bodies.reserve, self._content.add, head)
 
     def __del__(self) -> None:
         if self._decoder is not None:
             self._decoder.close()
+        if self._tap is not None:
+            self._tap.leave_out("missing")  # it was not ended
         self._bodies.budget.give(self._charge)
 
     def take(self, data: bytes | memoryview) -> None:
@@ -200,6 +228,8 @@ class BodyReader:
         except Exception as fault:
             self.fail(fault)
         self._missing = True
+        if self._tap is not None:
+            self._tap.leave_out("missing")
         self._content.room = 0
         self._content.hashes = {}
 
@@ -209,6 +239,9 @@ class BodyReader:
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
+        tap, self._tap = self._tap, None
+        if tap is not None:
+            tap.leave_out("undecoded")
         self._content = Content((), 0)
         self._broken = self._refused = True
 
@@ -242,6 +275,7 @@ class BodyReader:
         head = bytes(content.head)
         kind = mime_type(head) if self._sniffed or (self._shown and not self._declared) else None
         text, encoded = self._excerpt(head, kind)
+        tap, self._tap = self._tap, None
         return BodyFacts(
             outcome=outcome,
             size=content.size,
@@ -251,6 +285,7 @@ class BodyReader:
             base64=encoded,
             bomb=outcome == LIMIT and self._decoder is not None and not self._decoder.starved,
             out_of_time=outcome == LIMIT and self._decoder is not None and self._decoder.out_of_time,
+            file=tap.end(_NOT_WHOLE.get(outcome, "")) if tap is not None else None,
             **digests,
         )
 

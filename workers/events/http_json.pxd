@@ -13,6 +13,7 @@ cdef inline uint8_t* put_bool(uint8_t* out, bint value) noexcept nogil:
 cdef int topic_of_status(int status) noexcept
 cdef uint8_t* put_mime_type(uint8_t* out, Text mime) noexcept
 cdef tuple told_body(facts)
+cdef tuple told_files(asked, said)
 
 
 cdef class HeaderChoice:

@@ -77,6 +77,34 @@ cdef tuple told_body(facts):
     )
 
 
+cdef tuple told_files(asked, said):
+    """Return the pieces `file` and `appliance.file` of an event; empty if no body of it could have become a file.
+
+    asked, said: the BodyFacts of the request and the response, or None. The response's file goes first if it is whole, or if
+    neither is."""
+    asked = None if asked is None else asked.file
+    said = None if said is None else said.file
+    if asked is None and said is None:
+        return (b"", b"")
+    first, other, direction = said, asked, "response"
+    if said is None or (said.reason and asked is not None and not asked.reason):
+        first, other, direction = asked, said, "request"
+    own = {"direction": direction, "complete": not first.reason}
+    if first.reason:
+        own["reason"] = first.reason
+    if other is not None:
+        own["request" if direction == "response" else "response"] = {"complete": not other.reason} | (
+            {"reason": other.reason} if other.reason else {"hash": {"sha256": other.sha256}, "size": other.size})
+    ecs = b"" if first.reason else b'"file":%b,' % json.dumps(file_members(first), separators=(",", ":")).encode()
+    return (ecs, b',"file":%b' % json.dumps(own, separators=(",", ":")).encode())
+
+
+def file_members(file):
+    """Return the members of a whole file, by their names in ECS."""
+    found = {"hash": {"sha256": file.sha256}, "size": file.size, "path": file.path}
+    return found | ({"mime_type": file.mime_type} if file.mime_type is not None else {})
+
+
 @lru_cache(1024)        # combinations: most events have none, or one of a few
 def anomalies_json(uint64_t bits):
     """Return the names of the anomaly bits as JSON, in the order of the list."""

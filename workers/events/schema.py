@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from appliance.stats.names import ANOMALIES, HTTP2_CERTAINTIES, HTTP2_SIDES
+from appliance.stats.names import ANOMALIES, FILES_LEFT_OUT, HTTP2_CERTAINTIES, HTTP2_SIDES
 from workers.events.schema_flow import FlowEvent
 from workers.events.schema_parts import AnyEvent, Count, EventFields, Network, Outcome, Own, Part, Sampling, Url
 from workers.events.schema_tls import TlsEvent
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     Anomaly = str
     Certainty = str
     Side = str
+    FileReason = str
 else:
     Anomaly = Literal[ANOMALIES]
     Certainty = Literal[HTTP2_CERTAINTIES]
     Side = Literal[HTTP2_SIDES]
+    FileReason = Literal[FILES_LEFT_OUT[:-1]]  # not of a crash
 
 
 class HttpEventFields(EventFields, kw_only=True):
@@ -175,6 +177,35 @@ class Rpc(Part, kw_only=True):
     response: RpcResponse | UnsetType = UNSET
 
 
+class FileHash(Part, kw_only=True):
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class File(Part, kw_only=True):
+    hash: FileHash
+    size: Count
+    path: Annotated[str, Meta(description="where the files process keeps it, until a limit of [files] removes it")]
+    mime_type: Annotated[str, Meta(description="type of its content")] | UnsetType = UNSET
+
+
+class OtherFile(Part, kw_only=True):
+    complete: Annotated[bool, Meta(description="every byte was captured, decoded and sent to the files process")]
+    reason: Annotated[FileReason, Meta(description="why not")] | UnsetType = UNSET
+    hash: FileHash | UnsetType = UNSET
+    size: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+
+
+class FileState(Part, kw_only=True):
+    direction: Annotated[Literal["request", "response"], Meta(description="the message whose body is the file")]
+    complete: Annotated[
+        bool,
+        Meta(description="every byte was captured, decoded and sent to the files process; without it there is no file"),
+    ]
+    reason: Annotated[FileReason, Meta(description="why the body of a wanted type is no file")] | UnsetType = UNSET
+    request: Annotated[OtherFile, Meta(description="of the request, if the file is the response's")] | UnsetType = UNSET
+    response: OtherFile | UnsetType = UNSET
+
+
 class Appliance(Own, kw_only=True):
     transaction: Annotated[int, Meta(ge=0, description="index in its connection")]
     pairing: Literal["ordered", "verified", "uncertain", "request_only", "response_only"]
@@ -182,6 +213,7 @@ class Appliance(Own, kw_only=True):
     response: Completeness | UnsetType = UNSET
     timing: Timing
     http2: Http2 | UnsetType = UNSET
+    file: Annotated[FileState, Meta(description="a body of a type that [files] wants")] | UnsetType = UNSET
     grpc: Grpc | UnsetType = UNSET
     tunnel: Annotated[Tunnel, Meta(description="another protocol begins behind this transaction")] | UnsetType = UNSET
     midstream: Annotated[bool, Meta(description="the connection was open before the capture saw it")]
@@ -200,6 +232,9 @@ class HttpEvent(AnyEvent, kw_only=True):
     url: Url | UnsetType = UNSET
     user_agent: UserAgent | UnsetType = UNSET
     rpc: Annotated[Rpc, Meta(description="a gRPC call; names of OpenTelemetry")] | UnsetType = UNSET
+    file: Annotated[File, Meta(description="the file that a body became, by the options of [files]")] | UnsetType = (
+        UNSET
+    )
     http: Http
     appliance: Appliance
 

@@ -17,4 +17,4 @@ cdef class TransactionEncoder(RecordEncoder):
     cdef uint8_t* url(self, uint8_t* out, Message request, bint secure) noexcept
     cdef uint8_t* request(self, uint8_t* out, Message request, bytes headers) noexcept
     cdef uint8_t* response(self, uint8_t* out, Message response, bytes headers) noexcept
-    cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies, bint grpc) except NULL
+    cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies, bint grpc, bytes file) except NULL

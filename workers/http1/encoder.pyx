@@ -14,7 +14,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from workers.http1.message cimport AMBIGUOUS_FRAMING, Message, Span
 from workers.events.endpoints_json cimport put_connection
 from workers.events.event_body cimport EventBody
-from workers.events.http_json cimport HeaderChoice, put_bool, put_mime_type, told_body, topic_of_status
+from workers.events.http_json cimport HeaderChoice, put_bool, put_mime_type, told_body, told_files, topic_of_status
 from workers.core.counters cimport Tally
 from workers.events.json_text cimport put, put_bytes, put_number, put_text
 from workers.core.flow cimport Flow
@@ -33,6 +33,7 @@ cdef enum:
     BOILERPLATE = 8192          # more than all literals and numbers of one event
     TRAILER_BYTES = 4096        # the most that is kept of the trailers of gRPC-Web
 
+cdef tuple NO_FILES = (b"", b"")
 cdef list FRAMING_TEXT = [name.encode() for name in FRAMINGS]
 cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
 
@@ -93,6 +94,7 @@ cdef class TransactionEncoder(RecordEncoder):
         cdef uint64_t anomalies = 0
         cdef bint grpc = request is not None and is_grpc_web(request) or response is not None and is_grpc_web(response)
         cdef bytes status = None
+        cdef tuple files = NO_FILES
         cdef int topic = topic_of_status(response.status if response is not None else 0)
         if self.refuses(topic, transaction, flow, tally):
             return 0
@@ -102,6 +104,9 @@ cdef class TransactionEncoder(RecordEncoder):
             if response is not None:
                 self.hide(response)
         bound += self.prepare(flow)
+        if request is not None and request.body is not None or response is not None and response.body is not None:
+            files = told_files(facts_of(request), facts_of(response))
+            bound += PyBytes_GET_SIZE(<bytes>files[0]) + PyBytes_GET_SIZE(<bytes>files[1])
         if request is not None:
             bound += 6 * (PyBytes_GET_SIZE(request.head) + 3 * request.target.length)   # written up to four times
             if self.choice.some:
@@ -137,6 +142,7 @@ cdef class TransactionEncoder(RecordEncoder):
             out = self.url(out, request, flow.secure)
         if grpc:
             out = put_rpc(out, path_of(request), status)
+        out = put_bytes(out, <bytes>files[0])
         out = put(out, b'"http":{"version":"')
         out = put_number(out, first.major)
         out = put(out, b".")
@@ -153,7 +159,7 @@ cdef class TransactionEncoder(RecordEncoder):
             anomalies |= response.anomalies
         if anomalies:
             tally.odd(anomalies)
-        out = self.own(out, transaction, anomalies, grpc)
+        out = self.own(out, transaction, anomalies, grpc, <bytes>files[1])
         out = put(out, b"}\n")
         return self.finish(topic, out, flow, tally)
 
@@ -243,7 +249,7 @@ cdef class TransactionEncoder(RecordEncoder):
             out = put(out, b'",')
         return put_sizes(out, response, headers, self.sniffed)
 
-    cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies, bint grpc) except NULL:
+    cdef uint8_t* own(self, uint8_t* out, Transaction transaction, uint64_t anomalies, bint grpc, bytes file) except NULL:
         """Write the fields outside ECS: how certain the event is, and its timing."""
         cdef Message request = transaction.request, response = transaction.response
         cdef CallSide asked, said
@@ -274,6 +280,7 @@ cdef class TransactionEncoder(RecordEncoder):
             name = tunnel_protocol(request, response)
             out = put_text(out, <const uint8_t*>name, len(name))
             out = put(out, b'"}')
+        out = put_bytes(out, file)
         if grpc:
             asked = side_of(request)
             said = side_of(response)
@@ -285,6 +292,11 @@ cdef class TransactionEncoder(RecordEncoder):
             out = put(out, b',"informational":')
             out = put_bytes(out, json.dumps(transaction.informational, separators=(",", ":")).encode())
         return put(out, b"}")
+
+
+cdef object facts_of(Message message):
+    """Return the BodyFacts of a message; None: no body, or an unfinished one."""
+    return None if message is None or message.body is None else message.body.facts
 
 
 cdef size_t tell_body(Message message) except? 0:

@@ -16,6 +16,9 @@ cdef enum:                      # places in stats.BODY_OUTCOMES
     UNKNOWN = 4
     LIMIT = 5
 
+cdef enum:
+    PART = 206                  # status of a response with partial content
+
 
 cdef inline object reader_of(Exchange exchange, int side):
     return exchange.request_body if side == CLIENT else exchange.response_body
@@ -27,6 +30,10 @@ cdef int begin_body(Exchange exchange, int side, HeaderSection section, bodies, 
     for name, value in ((b"content-type", section.value(CONTENT_TYPE)), (b"content-encoding", section.value(CONTENT_ENCODING))):
         if value is not None:
             head += b"\n%b: %b" % (name, value)
+    if side != CLIENT and section.status() == PART and bodies.taps is not None:
+        for name, value in section.items():         # it has no token
+            if name == b"content-range" and value is not None:
+                head += b"\ncontent-range: %b" % value
     reader = bodies.begin(head, 0 if side == CLIENT else section.status(), bombs)
     if side == CLIENT:
         exchange.request_body = reader

@@ -18,6 +18,6 @@ cdef class ExchangeEncoder(RecordEncoder):
     cdef uint8_t* url(self, uint8_t* out, HeaderSection request) except NULL
     cdef uint8_t* message(self, uint8_t* out, Exchange exchange, int side, HeaderSection section, HeaderSection trailers,
                           tuple told) except NULL
-    cdef uint8_t* own(self, uint8_t* out, Exchange exchange, tuple asked, tuple said) except NULL
+    cdef uint8_t* own(self, uint8_t* out, Exchange exchange, tuple asked, tuple said, bytes file) except NULL
     cdef uint8_t* rpc(self, uint8_t* out, Exchange exchange) except NULL
     cdef uint8_t* http2(self, uint8_t* out, Exchange exchange) except NULL

@@ -15,7 +15,7 @@ from workers.core.counters cimport Tally
 from workers.core.flow cimport Flow
 from workers.events.endpoints_json cimport put_connection
 from workers.events.event_body cimport EventBody
-from workers.events.http_json cimport HeaderChoice, put_bool, put_mime_type, told_body, topic_of_status
+from workers.events.http_json cimport HeaderChoice, put_bool, put_mime_type, told_body, told_files, topic_of_status
 from workers.events.json_text cimport put, put_bytes, put_number, put_text
 from workers.events.record_encoder cimport RecordEncoder, put_capture
 from workers.events.rpc_json cimport CallSide, put_grpc, put_rpc
@@ -40,6 +40,7 @@ ERRORS = (                      # RFC 9113 section 7, by code
     "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
     "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
 )
+cdef tuple NO_FILES = (b"", b"")
 cdef list PAIRING_TEXT = [name.encode() for name in PAIRINGS]
 cdef list CERTAINTY_TEXT = [name.encode() for name in HTTP2_CERTAINTIES]
 cdef list SIDE_TEXT = [name.encode() for name in HTTP2_SIDES]
@@ -67,7 +68,7 @@ cdef class ExchangeEncoder(RecordEncoder):
         cdef int topic = topic_of_status(status)
         cdef size_t bound = BOILERPLATE
         cdef uint64_t first_ns, end_ns
-        cdef tuple asked_body = None, said_body = None
+        cdef tuple asked_body = None, said_body = None, files = NO_FILES
         cdef uint8_t* out
         if self.refuses(topic, exchange, flow, tally):
             return 0
@@ -83,6 +84,10 @@ cdef class ExchangeEncoder(RecordEncoder):
         if exchange.response_body is not None:
             said_body = told_body(exchange.response_body.facts)
             bound += sum(map(len, said_body))
+        if asked_body is not None or said_body is not None:
+            files = told_files(None if asked_body is None else exchange.request_body.facts,
+                               None if said_body is None else exchange.response_body.facts)
+            bound += PyBytes_GET_SIZE(<bytes>files[0]) + PyBytes_GET_SIZE(<bytes>files[1])
         out = body.room(bound)
         first_ns = asked.first_ns if exchange.request is not None and asked.first_ns else said.first_ns
         end_ns = max(asked.last_ns, said.last_ns)
@@ -91,6 +96,7 @@ cdef class ExchangeEncoder(RecordEncoder):
             out = self.url(out, exchange.request)
         if exchange.grpc == IS_GRPC:
             out = self.rpc(out, exchange)
+        out = put_bytes(out, <bytes>files[0])
         out = put(out, b'"http":{"version":"2"')
         if exchange.request is not None:
             out = put(out, b',"request":{')
@@ -104,7 +110,7 @@ cdef class ExchangeEncoder(RecordEncoder):
         out = put(out, b"},")
         if exchange.anomalies:
             tally.odd(exchange.anomalies)
-        out = self.own(out, exchange, asked_body, said_body)
+        out = self.own(out, exchange, asked_body, said_body, <bytes>files[1])
         out = put(out, b"}\n")
         self.shown.clear()
         return self.finish(topic, out, flow, tally)
@@ -187,7 +193,7 @@ cdef class ExchangeEncoder(RecordEncoder):
                 out = put_bytes(put(out, b',"trailers":'), self.fields_json(trailers))
         return put(out, b"}")
 
-    cdef uint8_t* own(self, uint8_t* out, Exchange exchange, tuple asked, tuple said) except NULL:
+    cdef uint8_t* own(self, uint8_t* out, Exchange exchange, tuple asked, tuple said, bytes file) except NULL:
         """Write the fields outside ECS: how certain the event is, and its timing."""
         cdef Half* request = &exchange.halves[CLIENT]
         cdef Half* response = &exchange.halves[SERVER]
@@ -216,6 +222,7 @@ cdef class ExchangeEncoder(RecordEncoder):
             out = put(out, b',"tunnel":{"protocol":"')
             out = put_text(out, <const uint8_t*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
             out = put(out, b'"}')
+        out = put_bytes(out, file)
         if exchange.grpc == IS_GRPC:
             request_side = side_of(exchange, CLIENT)
             response_side = side_of(exchange, SERVER)

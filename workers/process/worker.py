@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from appliance.config.schema import Config
-from appliance.ipc.channel import EventSender, FrameReceiver
+from appliance.ipc.channel import EventSender, FileSender, FrameReceiver
 from appliance.ipc.event_batch import BadMessage
 from appliance.ipc.frame_batch import header
 from appliance.ipc.shared_memory import SharedMemoryError
@@ -32,6 +32,7 @@ from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.reconcile import close_worker
 from workers.pipeline import Pipeline, bodies_of
 from workers.process.event_publisher import Publisher
+from workers.process.file_publisher import FilePublisher
 from workers.process.quarantine import keep
 from workers.quic.keys import load_ciphers
 
@@ -61,7 +62,11 @@ class Worker:
         epoch = time.time_ns()
         events = EventSender(self.bus, config, run_dir, index, epoch)
         self.publisher = Publisher(config, index, page, events, runtime, epoch)
-        self.pipeline = Pipeline(config, live=not config.lossless)
+        self.files: FilePublisher | None = None
+        if config.files.path:
+            pieces = FileSender(self.bus, config, run_dir, index, epoch)
+            self.files = FilePublisher(config, index, page, pieces, runtime, epoch)
+        self.pipeline = Pipeline(config, live=not config.lossless, files=self.files)
         self.counted_at = 0.0
         self.pending_since: float | None = None  # when the oldest event not yet published was made
         self.secrets = child_link()
@@ -90,6 +95,8 @@ class Worker:
                 self._idle()
                 waiter.wait(age_s)
             self._publish_if_due()
+            if self.files:
+                self.files.flush()
         return self._finish()
 
     def _take_secrets(self) -> None:
@@ -222,12 +229,16 @@ class Worker:
         self.runtime.state(DRAINING)
         if not self.config.lossless or self.runtime.stopping:
             self.publisher.deadline = time.monotonic() + self.config.run.drain_s
+            if self.files:
+                self.files.deadline = self.publisher.deadline
         while self.pipeline.finish(FINISHED):
             self.runtime.heartbeat()
             self._publish()
         self._publish()
         feed = Page.open(Paths(self.run_dir).feed_page, writable=False)
         delivered = self.publisher.end(feed)
+        if self.files and not self.files.finish(Page.open(Paths(self.run_dir).files_page, writable=False)):
+            log.warning(f"worker {self.index}: the files process did not take the last files", reason="link")
         self.bus.close()
         if not delivered:
             log.warning(f"worker {self.index}: the feed did not take the last events", reason="link")
@@ -239,7 +250,9 @@ class Worker:
 
 def prepare(config: Config) -> None:
     """Load the modules that only some workers need, because a worker in its sandbox has no files."""
-    if not config.lossless or bodies_of(config) or config.websocket.decode:  # a reload may need them later
+    if (
+        not config.lossless or bodies_of(config) or config.files.path or config.websocket.decode
+    ):  # a reload may need them later
         import workers.body.message_inflater
         import workers.body.reader
     if not config.lossless or config.tls.keylog or "tls" in config.events.datasets:

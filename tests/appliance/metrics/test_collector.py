@@ -35,6 +35,7 @@ class Pages:
     feed: dict[str, int]
     supervisor: dict[str, int]
     recorder: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
 
 
 @pytest.fixture

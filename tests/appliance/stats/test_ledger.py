@@ -22,6 +22,7 @@ class Pages:
     feed: dict[str, int]
     supervisor: dict[str, int]
     recorder: dict[str, int] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
 
 
 def still(captures: int = 1, workers: int = 1) -> Pages:
@@ -276,3 +277,18 @@ def test_recorded_frames_are_those_that_workers_got(recorded, behind, disk, past
     assert ledger.identities(pages)["L9"]["difference"] == 0
     pages.recorder["recorded"] += 1
     assert abs(ledger.identities(pages)["L9"]["difference"]) == 1
+
+
+@given(*[COUNT] * 7)
+def test_bodies_of_a_wanted_type_have_one_outcome(kept, duplicates, disk, missing, still_open, lost, crashed):
+    pages = still()
+    worker = dict.fromkeys(layout.worker_layout(1, files=True), 0)
+    sent = kept + duplicates + disk + crashed + lost
+    worker |= {"files_offered": sent + missing + still_open, "files_sent": sent, "files_open": still_open}
+    worker["files_left_out.missing"] = missing
+    pages.workers = [worker]
+    pages.files = dict.fromkeys(layout.files_layout(1), 0) | {"kept": kept, "duplicates": duplicates}
+    pages.files |= {"left_out.disk": disk, "crash_lost": crashed, "lost.0": lost, "received.0": sent - lost}
+    assert ledger.identities(pages)["L11"]["difference"] == 0
+    pages.files["kept"] += 1
+    assert abs(ledger.identities(pages)["L11"]["difference"]) == 1

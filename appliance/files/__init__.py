@@ -1,0 +1,1 @@
+"""Files out of bodies: the process that keeps them, and its folder."""
