@@ -67,9 +67,10 @@ soak: test-setup  ## SECONDS=7200 of traffic on a wire (root) with a fault a min
 scale: test-setup  ## a thousand to a million connections, an idle one's memory, a SYN flood
 	@$(python) ops/bench/scale.py
 
-test-dist: test-setup  ## the artefacts of make dist on bare roots, killed upgrades, two builds alike (root; long)
+test-dist: test-setup  ## the artefacts of make dist on bare and booted roots, killed upgrades, two builds alike (root; long)
 	@APPLIANCE_DIST=1 $(python) -m pytest -q -rP tests/ops/test_artefacts.py
 	@sh ops/dist/bare.sh
+	@sh ops/dist/booted.sh
 
 clean:  ## everything that was made here, .venv too
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -119,7 +119,11 @@ install_all() {
 }
 
 uninstall_all() {
-    if live; then systemctl disable --now 'capture-appliance@*' 'capture-nic@*' 2>/dev/null || :; fi
+    if live; then
+        # stop takes a pattern, disable does not: the template stands for all that were enabled of it.
+        systemctl stop 'capture-appliance@*' 'capture-nic@*' || :
+        systemctl --quiet disable capture-appliance@.service capture-nic@.service || :
+    fi
     if cmp -s "$root$doc/appliance.toml" "$root$etc/appliance.toml"; then
         rm -f "$root$etc/appliance.toml"
     elif [ -e "$root$etc/appliance.toml" ]; then

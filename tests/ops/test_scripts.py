@@ -22,6 +22,12 @@ def test_a_signal_ends_a_script(script: Path) -> None:
             assert "exit" in found["action"], found[0]
 
 
+@pytest.mark.parametrize("script", [*SCRIPTS, *ROOT.glob("ops/dist/deb/*")], ids=lambda script: script.name)
+def test_no_unit_is_disabled_by_a_pattern(script: Path) -> None:
+    """systemctl(1) takes patterns of running units, and those that are enabled are files."""
+    assert not re.search(r"systemctl[^\n;|&]* disable [^\n;|&]*\*", script.read_text())
+
+
 @pytest.mark.parametrize(("said", "proved"), [('{"@timestamp":"2026-01-01"}', True), ("", False)])
 def test_an_installation_is_proved_by_an_event_alone(said: str, proved: bool, tmp_path: Path) -> None:
     asked = re.search(r"^first='([^']*)'$", (ROOT / "ops/dist/bare.sh").read_text(), re.M)
