@@ -68,7 +68,8 @@ scale: test-setup  ## a thousand to a million connections, an idle one's memory,
 	@$(python) ops/bench/scale.py
 
 test-dist: test-setup  ## the artefacts of make dist on bare and booted roots, killed upgrades, two builds alike (root; long)
-	@APPLIANCE_DIST=1 $(python) -m pytest -q -rP tests/ops/test_artefacts.py
+	@# Two builds take longer on a busy machine than any other test may.
+	@APPLIANCE_DIST=1 $(python) -m pytest -q -rP -o timeout=21600 -o faulthandler_timeout=0 tests/ops/test_artefacts.py
 	@sh ops/dist/bare.sh
 	@sh ops/dist/booted.sh
 
