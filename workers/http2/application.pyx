@@ -18,7 +18,7 @@ from workers.http2.header_list cimport REQUEST_SECTION, HeaderList
 from workers.http2.hpack cimport HpackDecoder
 from workers.http2.session cimport Session
 from workers.http2.tunnels cimport Tunnels
-from workers.tcp.application cimport LOW, Application, Transport
+from workers.tcp.application cimport HIGH, LOW, Application, Transport
 from workers.tcp.stream cimport Piece
 
 from appliance.stats.names import NOT_HTTP
@@ -151,13 +151,15 @@ cdef class Http2(Application):
         return 0
 
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
+        if self.session is None:            # TLS has named the protocol, and the first bytes inside are lost
+            self.begin((<Transport>self.transport).opener == HIGH + 1, False, False, cx)
         self.lost[side] = self.lost[side] or not self.begun[side]
         self.session.skip(self.speaker(side), count, cx)
         (<Transport>self.transport).unsettled = self.waits()
         return 0
 
     cdef int on_conflict(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
-        return self.session.mark(self.speaker(side), start, stop, marks)
+        return 0 if self.session is None else self.session.mark(self.speaker(side), start, stop, marks)
 
     cdef int yield_to_fallback(self, int side, Context cx) except -1:
         """Give the connection to the fallback: this side begins unlike HTTP/2, which the other one has spoken in vain."""
@@ -173,15 +175,18 @@ cdef class Http2(Application):
         return (<Protocols>transport.applications).fallback.join(transport, other, self.kind, self.starts[other])
 
     cdef int on_end(self, int side, bint by_fin, Context cx) except -1:
-        return self.session.close(self.speaker(side), cx)
+        return 0 if self.session is None else self.session.close(self.speaker(side), cx)
 
     cdef bint waits(self) noexcept:
-        return self.session.connection.resets.done < self.session.connection.resets.count or self.tunnels.waiting != 0
+        return self.session is not None and (
+            self.session.connection.resets.done < self.session.connection.resets.count or self.tunnels.waiting != 0)
 
     cdef int on_time(self, Context cx) except -1:
+        if self.session is None:
+            return 0
         self.session.connection.on_time(cx.now - cx.skew)
         self.tunnels.on_time()
         return self.session.settle(cx)
 
     cdef int on_close(self, Context cx) except -1:
-        return self.session.finish(cx)
+        return 0 if self.session is None else self.session.finish(cx)

@@ -421,6 +421,8 @@ cdef class Decryption:
         if self.inner is not None:
             return 0
         self.inner = inner_transport(<Transport>self.transport)
+        if self.handshake.client >= 0:
+            self.inner.opener = <uint8_t>(self.handshake.client + 1)
         protocols = <Protocols>self.inner.applications
         if self.handshake.protocol == b"h2":
             for protocol in protocols.known:

@@ -279,6 +279,18 @@ def test_a_loss_inside_a_body_is_a_gap_of_its_exact_length(session):
         assert missing > 0
 
 
+@pytest.mark.parametrize("side", [CLIENT, SERVER])
+def test_http2_may_begin_with_a_lost_record(side):
+    """ALPN had named HTTP/2, and its reader had seen no byte yet: the worker died."""
+    session = Session13(b"h2").ticket().update(CLIENT)
+    first = len(session.turns)
+    session.says(side, b"x" * 100).says(side, b"y" * 100).says(1 - side, b"z" * 100).close(side)
+    frames = [frame for frame in frames_of(session) if not frame[1].endswith(session.turns[first][1])]
+    outcome = opened(frames, session.keylog)
+    assert_accounted(outcome)
+    assert handshake(outcome)["appliance"]["tls"]["decrypted"] == "key"
+
+
 def values(event):
     """The values of an event, which a loss must not change."""
     url, answer = event.get("url", {}), event["http"].get("response", {})
