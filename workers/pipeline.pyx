@@ -19,6 +19,7 @@ from workers.core.context cimport Context
 from workers.events.event_body cimport EventBody
 from workers.events.record_encoder cimport RecordEncoder
 from workers.flow.encoder cimport FlowEncoder
+from workers.core.keeper cimport Keeper
 from workers.core.limits cimport Limits
 from workers.tcp.flow_record cimport FlowRecord
 from workers.tcp.receive cimport receive
@@ -29,6 +30,7 @@ from workers.quic.encoder cimport QuicEncoder
 from workers.tcp.connection_table cimport FAR, Table
 
 from appliance.ipc.frame_batch import BadBatch
+from workers.core.keeper import keeper_of
 from workers.events.record_encoder import chosen
 from workers.protocols import PROTOCOLS
 from workers.quic.context import QuicContext
@@ -96,6 +98,7 @@ cdef class Pipeline:
     cdef EventBody body
     cdef dict encoders          # {type of a finished record: RecordEncoder}
     cdef object keys            # KeyStore; None: nothing is decrypted
+    cdef Keeper keeper          # of connections, for a successor of the process
     cdef Share share
     cdef int captures
     cdef bint live
@@ -110,6 +113,7 @@ cdef class Pipeline:
         self.table = Table(self.cx, PROTOCOLS)
         self.cx.states = PROTOCOLS.states(config, {})
         self.keys = keys_of(self.cx.states)
+        self.keeper = keeper_of(self.cx.states)
         quic = QuicContext(self.cx.states.get("tls"))
         quic.configure(config.quic)
         self.datagrams = Datagrams(self.cx, quic, config.capture_count > 1)
@@ -183,6 +187,7 @@ cdef class Pipeline:
         if PyList_GET_SIZE(out):
             self.encode()
         self.cx.anchor = self.cx.now
+        self.keeper.flush(self.cx)
 
     cdef int encode(self) except -1:
         self.share.now = self.cx.now
@@ -198,6 +203,23 @@ cdef class Pipeline:
         if self.keys is not None:
             self.keys.expire(self.cx.now)
         self.encode()
+        self.keeper.flush(self.cx)
+        self.keeper.commit()
+
+    def keep(self, memory not None, allocate not None):
+        """Keep connections in this memory, where a predecessor may have left some; before the first batch.
+
+        memory, allocate: as of Keeper.attach(). Call done() behind each batch.
+        """
+        self.keeper.attach(memory, allocate)
+
+    def kept_bytes(self, int connections):
+        """Return the bytes of memory that keep() needs for this number of connections."""
+        return self.keeper.memory_bytes(connections)
+
+    def done(self):
+        """Note that the batch of the last feed() will not come again, whatever happens to this process."""
+        self.keeper.commit()
 
     def finish(self, uint64_t most=<uint64_t>-1):
         """End every connection and encode every event: no more frames follow. From now on the worker waits for the feed.

@@ -105,6 +105,18 @@ class Workers(Section, frozen=True):
             counter="appliance_worker_quarantined_batches_total",
         ),
     ] = 8
+    kept_connections: Annotated[
+        int,
+        note(
+            "HTTP/2 connections of a worker of which a copy of the header tables outlives it, so that its successor "
+            "takes them over. Each takes 48 KiB of the run directory, from when it is needed. 0 keeps none.",
+            unit="connections per worker",
+            ge=0,
+            le=65536,
+            reached="the one that was silent the longest gives way; if none was for a second, the new one is not kept",
+            counter='appliance_http2_kept_outcomes_total{outcome="no_room"}',
+        ),
+    ] = 1024
 
 
 class Http(Section, frozen=True):

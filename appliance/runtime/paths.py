@@ -5,6 +5,7 @@
     metrics.endpoint  feed.endpoint  replay.endpoint   the last two are links into the feed's folder
     capture-0/  frames-EPOCH                           shared memory of frames, written by the capture
     worker-0/   in  events-EPOCH  files-EPOCH  returned-frames-CAPTURE-EPOCH  worker-0-TIME.pcap
+                kept-connections
     recorder/   in  returned-frames-CAPTURE-EPOCH
     files/      in  returned-files-WORKER-EPOCH
     feed/       in  returned-events-WORKER-EPOCH  epochs  feed.endpoint  replay.endpoint
@@ -40,7 +41,7 @@ STALE = (
 FOLDERS = r"(capture|worker)-\d+|feed|recorder|files"  # of processes
 INSIDE = (  # and what is in them
     r"in|(frames|events|files)-[0-9a-f]+|returned-(frames|events|files)-\d+-[0-9a-f]+|epochs(\.part)?"
-    r"|(feed|replay)\.endpoint(\.part)?|worker-\d+-[0-9a-f]+\.pcap(\.part)?"
+    r"|(feed|replay)\.endpoint(\.part)?|worker-\d+-[0-9a-f]+\.pcap(\.part)?|kept-connections"
 )
 
 _SENDERS = {"frames": "capture", "events": "worker", "files": "worker"}  # by kind of message
@@ -137,6 +138,10 @@ class Paths:
         """Return where a worker writes the frames of a batch that it leaves out."""
         folder = self.folder("worker", worker)
         return folder / f"{folder.name}-{time_ns:x}.pcap"
+
+    def kept_connections(self, worker: int) -> Path:
+        """Return where a worker keeps connections for its successor."""
+        return self.folder("worker", worker) / "kept-connections"
 
     def inbox(self, kind: str, index: int = 0) -> Path:
         """Return the socket of a receiver: a worker and the recorder get frames, the feed events, "files" bodies."""

@@ -88,6 +88,7 @@ NOT_HTTP = ("other", "tls", "ssh", "smtp", "http2")
 SPOKEN = ("silent", "http", *NOT_HTTP)  # by a connection; silent: no byte of payload
 HTTP2_CERTAINTIES = ("exact", "joined", "inferred")  # of a header block
 HTTP2_SIDES = ("client", "server")
+HTTP2_KEPT = ("restored", "refused", "evicted", "no_room")  # of connections kept for the successor of a worker
 HTTP2_STREAM_OUTCOMES = ("reported", "dropped", "crash")
 HTTP2_ANOMALIES = (
     "rapid_reset",

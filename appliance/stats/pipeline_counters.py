@@ -18,6 +18,7 @@ from appliance.stats.names import (
     FLOW_ENDS,
     FLOW_PAYLOAD,
     HTTP2_CERTAINTIES,
+    HTTP2_KEPT,
     HTTP2_SIDES,
     HTTP2_STREAM_OUTCOMES,
     MESSAGE_OUTCOMES,
@@ -254,6 +255,16 @@ COUNTERS = (
         "http2_tables_emptied",
         "http2_tables_emptied",
         "HTTP/2 header tables emptied, because http.max_total_table_bytes was reached.",
+    ),
+    Counter(
+        "http2_kept", "http2_connections_kept", "HTTP/2 connections kept for a successor of the worker.", gauge=True
+    ),
+    Counter(
+        "http2_kept_outcomes",
+        "http2_kept_outcomes",
+        "HTTP/2 connections kept for a successor of the worker, by outcome.",
+        label="outcome",
+        values=HTTP2_KEPT,
     ),
     Counter(
         "anomalies",

@@ -53,7 +53,7 @@ MAY_USE = {
     "workers.events": "body core appliance.ipc appliance.native appliance.stats appliance.wire",
     "workers.flow": "core events tcp appliance.stats",
     "workers.assembly": "core tcp appliance.config appliance.ipc appliance.packet appliance.wire",
-    "workers.http2": "core detect events tcp websocket appliance.stats",
+    "workers.http2": "core detect events tcp websocket appliance.stats appliance.wire",
     "workers.tls": "core detect events tcp appliance.config appliance.keylog appliance.native appliance.stats",
     "workers.quic": "core events tls appliance.config appliance.ipc appliance.native appliance.wire",
     "workers": "body core detect events flow http1 http2 quic tcp tls websocket appliance.config appliance.ipc"

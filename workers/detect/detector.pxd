@@ -22,6 +22,7 @@ cdef class Protocol:
     cdef bint open(self, Transport transport) except -1
     cdef bint open_inside(self, Transport transport) except -1
     cdef int join(self, Transport transport, int side, int kind, int64_t start) except -1
+    cdef bint resume(self, Transport transport, int side, Context cx) except -1
 
 
 cdef class Protocols(Applications):
@@ -32,6 +33,7 @@ cdef class Protocols(Applications):
 
     cdef Protocol find(self, const uint8_t* p, size_t size, bint midstream)
     cdef bint may_begin(self, const uint8_t* p, size_t size, bint midstream) except *
+    cdef bint resume(self, Transport transport, int side, Context cx) except -1
     cdef bint give_way(self, Transport transport, int side, const Piece* piece, Context cx) except -1
     cdef int kind_of(self, const uint8_t* p, size_t size) except -1
 

@@ -79,6 +79,13 @@ cdef class Protocol:
         self.open(transport)
         return 0
 
+    cdef bint resume(self, Transport transport, int side, Context cx) except -1:
+        """Attach the application that continues with what an earlier process knew of the connection. Return False if none did.
+
+        The first bytes of `side` have come, or a gap before them; bytes before these are unknown.
+        """
+        return False
+
     def records(self):
         """Return the types of the finished records that its applications append to Context.out."""
         return ()
@@ -137,6 +144,14 @@ cdef class Protocols(Applications):
             return False
         for protocol in self.known:
             if protocol.may_begin(p, size, midstream):
+                return True
+        return False
+
+    cdef bint resume(self, Transport transport, int side, Context cx) except -1:
+        """Return whether a protocol continues with what an earlier process knew of a connection: it has an application then."""
+        cdef Protocol protocol
+        for protocol in self.known:
+            if protocol.resume(transport, side, cx):
                 return True
         return False
 
@@ -272,11 +287,14 @@ cdef class Detector(Undecided):
     """The first application of a connection or CONNECT tunnel. The first bytes of either side replace it."""
 
     cdef int on_data(self, int side, const Piece* piece, Context cx) except -1:
+        cdef Transport transport = <Transport>self.transport
         if self.held is not None and side != self.side:
             self.let_go(cx)
+        elif transport.joined(side) and (<Protocols>transport.applications).resume(transport, side, cx):
+            return transport.pass_data(side, piece, cx)
         elif self.hold(side, piece, cx):
             return 0
-        return (<Transport>self.transport).pass_data(side, piece, cx)
+        return transport.pass_data(side, piece, cx)
 
     cdef int decide(self, int side, Protocol protocol, int64_t start, Context cx) except -1:
         cdef Transport transport = <Transport>self.transport
@@ -290,7 +308,7 @@ cdef class Detector(Undecided):
         cdef Transport transport = <Transport>self.transport
         if self.held is not None:
             self.let_go(cx)
-        else:
+        elif not (transport.joined(side) and (<Protocols>transport.applications).resume(transport, side, cx)):
             (<Protocols>transport.applications).fallback.open(transport)
         return transport.pass_gap(side, count, cx)
 

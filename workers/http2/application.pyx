@@ -16,6 +16,7 @@ from workers.http2.exchange cimport CLIENT, SERVER, section_of
 from workers.http2.frames cimport FRAME_HEADER, SETTINGS
 from workers.http2.header_list cimport REQUEST_SECTION, HeaderList
 from workers.http2.hpack cimport HpackDecoder
+from workers.http2.kept_connections cimport MOST_BYTES, KeptConnections, note
 from workers.http2.session cimport Session
 from workers.http2.tunnels cimport Tunnels
 from workers.tcp.application cimport HIGH, LOW, Application, Transport
@@ -104,6 +105,18 @@ cdef class Http2(Application):
     cdef int begin(self, int client, bint client_joined, bint server_joined, Context cx) except -1:
         """Begin to read. client: the side that sends requests. joined: a side does not begin with its first byte."""
         cdef Transport transport = <Transport>self.transport
+        cdef KeptConnections keeper = <KeptConnections>cx.states.get("http2")
+        self.read(client, client_joined, server_joined, cx)
+        cx.tally.http2[JOINED_CONNECTIONS] += client_joined or server_joined
+        if keeper is not None and keeper.base != NULL and transport.is_tcp():
+            self.keeper = keeper
+            self.kept = keeper.follow(transport, self.session.connection, client)
+            self.kept.begun[0], self.kept.begun[1] = self.begun[0], self.begun[1]
+        return 0
+
+    cdef int read(self, int client, bint client_joined, bint server_joined, Context cx) except -1:
+        """Make what reads the connection."""
+        cdef Transport transport = <Transport>self.transport
         self.client = client
         self.session = Session(Http2Connection(
             client_joined, server_joined, stream_limit=cx.limits.max_streams, block_limit=cx.limits.max_head_bytes,
@@ -111,7 +124,6 @@ cdef class Http2(Application):
         self.session.connection.flow = transport.flow_of(client == LOW)
         self.tunnels = Tunnels.__new__(Tunnels, cx, self.session, transport, client)
         self.session.connection.readers = self.tunnels
-        cx.tally.http2[JOINED_CONNECTIONS] += client_joined or server_joined
         cx.tally.spoke(&transport.spoken, SPEAKS_OTHER + self.kind)
         return 0
 
@@ -119,6 +131,46 @@ cdef class Http2(Application):
         """Begin to read in the middle. client: the side that sends requests."""
         self.begun[0] = self.begun[1] = True
         return self.begin(client, True, True, cx)
+
+    cdef int resume(self, KeptConnections keeper, int client, Context cx) except -1:
+        """Continue where another process has stopped, with the snapshot that the keeper has found."""
+        cdef Transport transport = <Transport>self.transport
+        self.read(client, True, True, cx)
+        self.keeper = keeper
+        self.kept = keeper.resume(transport, self.session.connection)
+        self.begun[0], self.begun[1] = self.kept.begun[0], self.kept.begun[1]
+        return 0
+
+    cdef int meet(self, int side, const Piece* piece, Context cx) except -1:
+        """Take the first bytes of a side behind a snapshot: pass over bytes read before, and note missing ones as a gap."""
+        cdef Transport transport = <Transport>self.transport
+        cdef uint32_t seq = self.streams[side].next_seq - <uint32_t>(self.streams[side].next - piece.offset)
+        cdef int64_t ahead = self.kept.ahead(side, seq)
+        cdef Piece rest
+        if not -<int64_t>MOST_BYTES < ahead < <int64_t>MOST_BYTES:
+            self.on_close(cx)                   # these are the numbers of another connection
+            (<Protocols>transport.applications).fallback.open(transport)
+            return transport.pass_data(side, piece, cx)
+        if ahead + piece.length <= 0:
+            return 0
+        self.kept.awaited[side] = False
+        rest = piece[0]
+        if ahead < 0:
+            rest.data -= ahead
+            rest.length -= <uint32_t>-ahead
+            rest.offset -= ahead
+        elif ahead > 0:
+            self.session.seen_ns[self.speaker(side)] = piece.ts_ns
+            self.session.connection.offset = self.session.connection.offset_end = piece.offset
+            self.on_gap(side, ahead, cx)
+        return self.on_data(side, &rest, cx)
+
+    cdef int leave(self) noexcept:
+        """Keep the connection no longer."""
+        if self.kept is not None:
+            self.keeper.leave(self.kept)
+            self.kept = None
+        return 0
 
     cdef int speaker(self, int side) noexcept:
         """Return what a side is: CLIENT or SERVER."""
@@ -145,6 +197,12 @@ cdef class Http2(Application):
                 return (<Transport>self.transport).pass_data(side, piece, cx)
             self.begun[side] = True
             self.starts[side] = piece.offset
+            if self.kept is not None:
+                self.kept.begun[side] = True
+        if self.kept is not None:
+            if self.kept.awaited[side]:
+                return self.meet(side, piece, cx)
+            note(self.keeper, self.kept)
         self.octets[side] += piece.length
         self.session.take(self.speaker(side), piece, cx)
         (<Transport>self.transport).unsettled = self.waits()
@@ -153,6 +211,10 @@ cdef class Http2(Application):
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
         if self.session is None:            # TLS has named the protocol, and the first bytes inside are lost
             self.begin((<Transport>self.transport).opener == HIGH + 1, False, False, cx)
+        if self.kept is not None:
+            if self.kept.awaited[side]:
+                return 0                        # meet() finds out by numbers what is missing
+            note(self.keeper, self.kept)
         self.lost[side] = self.lost[side] or not self.begun[side]
         self.session.skip(self.speaker(side), count, cx)
         (<Transport>self.transport).unsettled = self.waits()
@@ -165,6 +227,7 @@ cdef class Http2(Application):
         """Give the connection to the fallback: this side begins unlike HTTP/2, which the other one has spoken in vain."""
         cdef Transport transport = <Transport>self.transport
         cdef int other = 1 - side
+        self.leave()
         self.session.abandon(cx)
         transport.unsettled = False
         if not self.begun[other]:
@@ -189,4 +252,5 @@ cdef class Http2(Application):
         return self.session.settle(cx)
 
     cdef int on_close(self, Context cx) except -1:
+        self.leave()
         return 0 if self.session is None else self.session.finish(cx)

@@ -304,7 +304,7 @@ cdef class Http2Connection:
                 return -1
             blocks = (<int64_t>reader.block_of - self.highest_request) // 2 - 1
             if self.trailers_seen:
-                blocks += len(self.streams)
+                blocks += len(self.streams) + <int64_t>self.missing_requests
             return blocks + 1
         if self.pushes:
             return -1

@@ -145,3 +145,4 @@ cdef class FrameReader:
 
 cdef int chain_of_frames(const uint8_t* p, size_t size, bint from_client, uint32_t highest, uint32_t max_frame_size,
                          int enough, size_t* decided_at) noexcept nogil
+cdef int append(Buffer* buffer, const uint8_t* p, size_t size) except -1

@@ -33,6 +33,7 @@ cdef class HeaderTable:
     cdef uint64_t oldest        # ordinal of the oldest entry held
     cdef size_t size            # of the entries held, RFC 7541 section 4.1; unknown strings count as empty
     cdef size_t limit           # maximum size, as the encoder said it or the largest it may use
+    cdef uint32_t rewritten     # times that entries held have changed, or their ordinals
     cdef bint complete          # every live entry is held: an index beyond them is an error
 
     cdef int insert(self, const uint8_t* name, size_t name_length, const uint8_t* value, size_t value_length,

@@ -107,6 +107,7 @@ cdef class HeaderTable:
             entry.token = 0
             entry.flags = NAME_UNKNOWN | VALUE_UNKNOWN
         self.inserted += count
+        self.rewritten += 1
         self.size += ENTRY_OVERHEAD * count
         self.evict(min(self.limit, <size_t>MAX_TABLE_BYTES))
         return 0

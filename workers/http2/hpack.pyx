@@ -405,6 +405,7 @@ cdef class HpackDecoder:
             flags = INFERRED
         if verdict == DECIDED:
             missing = lost.only()
+            self.table.rewritten += 1
             for ordinal in range(self.table.oldest, lost.border):
                 entry_at(self.table, ordinal).flags |= INFERRED
             if self.table.oldest > lost.border:

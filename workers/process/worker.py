@@ -33,6 +33,7 @@ from appliance.stats.reconcile import close_worker
 from workers.pipeline import Pipeline, bodies_of
 from workers.process.event_publisher import Publisher
 from workers.process.file_publisher import FilePublisher
+from workers.process.kept_memory import KeptMemory
 from workers.process.quarantine import keep
 from workers.quic.keys import load_ciphers
 
@@ -67,6 +68,7 @@ class Worker:
             pieces = FileSender(self.bus, config, run_dir, index, epoch)
             self.files = FilePublisher(config, index, page, pieces, runtime, epoch)
         self.pipeline = Pipeline(config, live=not config.lossless, files=self.files)
+        self._keep_connections()
         self.counted_at = 0.0
         self.pending_since: float | None = None  # when the oldest event not yet published was made
         self.secrets = child_link()
@@ -98,6 +100,18 @@ class Worker:
             if self.files:
                 self.files.flush()
         return self._finish()
+
+    def _keep_connections(self) -> None:
+        """Keep connections for a successor, and take over those of a predecessor."""
+        count = self.config.workers.kept_connections
+        if not count:
+            return
+        try:
+            kept = KeptMemory(Paths(self.run_dir).kept_connections(self.index), count, self.pipeline.kept_bytes)
+        except OSError as error:
+            log.warning(f"worker {self.index}: no connection is kept for its successor: {error.strerror}")
+            return
+        self.pipeline.keep(kept.memory, kept.allocate)
 
     def _take_secrets(self) -> None:
         """Take the secrets of TLS sessions that the supervisor has sent."""
@@ -142,6 +156,7 @@ class Worker:
         else:
             cursor.done(capture)
             self._quarantine(message, batch.frames)
+        self.pipeline.done()
 
     def _report_backlog(self) -> None:
         """Update the backlog's state in a live run, to limit each connection to its share; a run over a file waits."""

@@ -68,6 +68,7 @@ cdef class Transport:
     cdef int become(self, Application application) except -1
     cdef Flow flow_of(self, bint client_low)
     cdef Flow flow_anew(self, bint client_low)
+    cdef bint is_tcp(self) noexcept
     cdef bint joined(self, int side) noexcept
     cdef int pass_data(self, int side, const Piece* piece, Context cx) except -1
     cdef int pass_gap(self, int side, int64_t count, Context cx) except -1

@@ -123,6 +123,10 @@ cdef class Transport:
         """Return whether its application reads this side from the middle on. The first byte of a tunnel is known."""
         return self.streams[side].midstream and not self.depth
 
+    cdef bint is_tcp(self) noexcept:
+        """Return whether its streams are those of TCP, with numbers of their own, and not inside of another protocol."""
+        return False
+
     cdef int pass_data(self, int side, const Piece* piece, Context cx) except -1:
         """Deliver a piece to the present application, which may replace itself during the call."""
         cdef Application application = self.application     # this reference keeps its memory until it returns

@@ -57,6 +57,7 @@ cdef class Connection(Transport):
     cdef Past* past             # NULL: it needs none so far
     cdef list early             # [Early]: the last segments that this connection refused; None while there are none
 
+    cdef bint is_tcp(self) noexcept
     cdef bint replaced_by(self, const Segment* segment, int side, uint32_t turns, Context cx) except -1
     cdef bint accept_next(self, const Segment* segment, int side, Context cx) except -1
     cdef int accept(self, const Segment* segment, int side, Context cx) except -1

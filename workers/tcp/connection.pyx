@@ -54,6 +54,9 @@ cdef class Connection:
         release(&self.streams[HIGH])
         free(self.past)
 
+    cdef bint is_tcp(self) noexcept:
+        return True
+
     cdef bint replaced_by(self, const Segment* segment, int side, uint32_t turns, Context cx) except -1:
         """Return whether this segment shows that the endpoints have begun a new connection with the same ports.
 

@@ -1,0 +1,9 @@
+from collections.abc import Callable, Mapping
+
+from typing_extensions import Buffer
+
+class Keeper:
+    def memory_bytes(self, connections: int) -> int: ...
+    def attach(self, memory: Buffer, allocate: Callable[[int], bool]) -> None: ...
+
+def keeper_of(states: Mapping[str, object]) -> Keeper: ...
