@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,7 +17,7 @@ class Everything(grpc.GenericRpcHandler):
     """Answers each unary call with what it brought."""
 
     def __init__(self) -> None:
-        self.log = open(LOG, "w", encoding="ascii", buffering=1)  # until the process ends
+        self.log = Path(LOG).open("w", encoding="ascii", buffering=1)  # noqa: SIM115 -- until the process ends
         self.lock = threading.Lock()
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:

@@ -1,6 +1,6 @@
 """gRPC calls around kill -9 of a worker: by the log of the server, a method that was sent once is still known.
 
-The clients are those of C-core. Each has one long-lived connection, sends the path of a method once, and then its index.
+The clients are those of C-core. Each has one long-lived connection, sends the path of a method once, then its index.
 """
 
 from __future__ import annotations
