@@ -464,7 +464,7 @@ cdef class Connection:
         cdef uint64_t waited
         if self.ending != OPEN:
             return 0
-        if self.early is not None and cx.now - self.strayed_ns >= UNCERTAIN * cx.limits.gap_timeout_ns:
+        if self.early is not None and cx.now >= self.strayed_ns + UNCERTAIN * cx.limits.gap_timeout_ns:
             self.forget_early(cx)
         for side in range(2):
             mine = &self.streams[side]
@@ -482,7 +482,7 @@ cdef class Connection:
                     break
                 self.give_up(side, cx)
                 self.drain(cx)
-        if self.reset_ns and cx.now - self.reset_ns >= cx.limits.settle_ns and self.ending == OPEN:
+        if self.reset_ns and cx.now >= self.reset_ns + cx.limits.settle_ns and self.ending == OPEN:
             self.finish(BY_RST, cx)
         application = self.application
         if application is not None:

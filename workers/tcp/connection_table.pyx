@@ -331,7 +331,8 @@ cdef class Table:
     cdef int run_timers(self, Connection connection) except -1:
         """Run the timers of a connection that are due, each at its own time.
 
-        One may start another. So what they do depends on the frames of the connection, not on those between.
+        One may start another. So what they do depends on the frames of the connection, not on those between. A frame may
+        shorten a wait to a time before it: that ends with the frame.
         """
         cdef Context cx = self.cx
         cdef uint64_t now = cx.now, due, last = 0
@@ -340,7 +341,8 @@ cdef class Table:
         try:
             due = connection.next_timer(cx)
             while last < due <= now:
-                cx.now = last = due
+                last = due
+                cx.now = max(due, connection.last_ns)
                 connection.expire(cx)
                 connection.expire_ends(cx)
                 due = now + 1 if connection.ending != OPEN else connection.next_timer(cx)

@@ -16,7 +16,7 @@ from builders import (
     summaries,
 )
 from impair import interleave
-from tcp_scenes import after, anomalies, put
+from tcp_scenes import after, anomalies, moved, put
 from wire import ACK, RST, SYN
 
 URG = 0x20
@@ -228,3 +228,21 @@ def test_urgent_data_stays_in_line_and_is_counted(pointer):
     assert anomalies(outcome.only) == []
     assert (outcome.counts["urgent_segments"], outcome.counts["checksums.bad"]) == (1, 0)
     assert outcome.counts["payload.delivered"] == len(ask) + len(response(b"200 OK", b"Content-Length: 0"))
+
+
+def test_a_hole_that_was_due_before_a_forged_reset_does_not_hasten_it():
+    """The acknowledgement of what is behind a hole shortens its wait, to a time before the reset."""
+    made = get(0, body=b"y" * 6000)
+    said = Conversation().handshake().client_sends(made.request)
+    said.raw(said.server, 0, made.response[:1000]).raw(said.server, 2000, made.response[2000:3000])
+    said.idle(3 * SECOND)
+    put(said, said.server, said.server.at(3000), RST)
+    said.idle(10 * MILLISECOND)
+    put(said, said.client, said.client.next, ack=said.server.at(3000))
+    said.idle(10 * MILLISECOND).raw(said.server, 3000, made.response[3000:])
+    moved(said.server, len(made.response))
+    said.acknowledge(said.client).exchange(get(1)).close()
+    ended, ignored, outcome = resets(said)
+    assert (ended, ignored) == (0, 1)
+    assert summaries(outcome.events) == BOTH
+    assert outcome.events[0]["appliance"]["response"] == {"complete": True, "missing_bytes": 1000}
