@@ -86,8 +86,9 @@ class Links:
                 held, copy = backlog.popleft()
                 self.backlog_bytes[worker] -= len(copy)
                 self._send(worker, held, copy)
-        self._supply()
+        # Sealed batches are sent before others get slots: while a file waits here, neither may have the last slot.
         if not self.sharder.ready:
+            self._supply()
             return
         self.publish_counters()
         for worker, frames, message in self.sharder.take():

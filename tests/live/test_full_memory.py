@@ -107,11 +107,13 @@ def test_a_file_that_needs_more_memory_than_there_is_ends_with_that(
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize("batch_bytes", [65536, 4096])
 def test_a_file_goes_through_a_small_file_system_that_holds_what_it_needs(
-    memory: Callable[[str], Path], tmp_path: Path
+    batch_bytes: int, memory: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    source = long_file(tmp_path / "long.pcap")
-    words = ("--feed", "off", "--metrics", "off", "--run-dir", memory("10m") / "r", "--workers", 1, *SMALL_BATCHES)
+    """Short batches fill many slots in a turn: those must go out before the capture takes others."""
+    source, batches = long_file(tmp_path / "long.pcap"), f"shard.batch_bytes={batch_bytes}"
+    words = ("--feed", "off", "--metrics", "off", "--run-dir", memory("10m") / "r", "--workers", 1, "--set", batches)
     done = appliance("run", "-r", source, "-o", tmp_path / "events.jsonl", *words)
     assert done.code == 0, done.err
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 400
