@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple, Protocol
 
 from appliance.config.section_files import Files
+from workers.body.mime_patterns import fits
 from workers.body.mime_sniff import SNIFFED, mime_type
 
 _WHOLE_RANGE = re.compile(rb"bytes[ \t]+0-([0-9]{1,19})/([0-9]{1,19})[ \t]*", re.I)
@@ -62,13 +63,6 @@ class FileTaps:
     def wants(self, *kinds: str | None) -> bool:
         """Return whether one of these types is wanted. A body without any known type is wanted if every one is."""
         return any(fits(kind or "", pattern) for kind in kinds for pattern in self._types)
-
-
-def fits(kind: str, pattern: str) -> bool:
-    """Return whether a MIME type fits a pattern with a wildcard at its beginning or end."""
-    if pattern.endswith("*") and kind.startswith(pattern[:-1]):
-        return True
-    return kind == pattern or (pattern.startswith("*") and kind.endswith(pattern[1:]))
 
 
 def is_whole_range(content_range: bytes) -> bool:

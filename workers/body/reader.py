@@ -25,6 +25,7 @@ from appliance.runtime import log
 from appliance.stats.names import BODY_OUTCOMES
 from workers.body.content_coding import Budget, Decoder, Reserve, Verdict
 from workers.body.file_tap import FileFacts, FileTap, FileTaps, is_whole_range
+from workers.body.mime_patterns import fits
 from workers.body.mime_sniff import SNIFFED, mime_type
 from workers.body.redact import Parameters
 
@@ -67,7 +68,7 @@ class Bodies:
         self.parameters = Parameters(parameters)
         self.budget = Budget(wanted.max_memory_bytes)
         self.reserve = Reserve(wanted.decode_reserve_ms * 1_000_000, wanted.decode_reserve_ns)
-        self._types = [pattern.lower().encode() for pattern in wanted.excerpt_types]
+        self._types = [pattern.lower() for pattern in wanted.excerpt_types]
 
     def begin(self, head: bytes, status: int = 0, bombs: int = 0) -> BodyReader:
         """Return the reader of the body behind this head.
@@ -109,12 +110,7 @@ class Bodies:
         """Return whether a content of this type gets an excerpt."""
         if self.parameters and kind == MULTIPART_FORM:
             return False  # no code here separates its values
-        return any(
-            kind == pattern
-            or (pattern.endswith(b"*") and kind.startswith(pattern[:-1].removesuffix(b"*/")))
-            or (pattern.startswith(b"*") and kind.endswith(pattern[1:]))
-            for pattern in self._types
-        )
+        return any(fits(kind.decode("latin-1"), pattern) for pattern in self._types)
 
 
 class Content:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from appliance.config.section_bodies import Bodies as Options
 from appliance.config.section_files import Files
-from workers.body.file_tap import FileFacts, FileTap, FileTaps, fits, is_whole_range
+from workers.body.file_tap import FileFacts, FileTap, FileTaps, is_whole_range
+from workers.body.mime_patterns import fits
 from workers.body.reader import Bodies
 
 PDF = b"%PDF-1.4\n" + bytes(range(256)) * 40
