@@ -13,8 +13,9 @@ from pathlib import Path
 
 from appliance.capture.sharder import Sharder
 from appliance.config.schema import Config
-from appliance.ipc.channel import MAKE_ROOM, ROOM_CHECK_INTERVAL_S, FrameSender
+from appliance.ipc.channel import MAKE_ROOM, ROOM_CHECK_INTERVAL_S
 from appliance.ipc.frame_batch import stamp
+from appliance.ipc.frame_link import FrameSender
 from appliance.ipc.sockets import Bus, BusError
 from appliance.runtime.child import ChildRuntime
 from appliance.runtime.paths import Paths

@@ -25,7 +25,7 @@ from appliance.doctor.host_checks import HOST
 from appliance.doctor.interface_checks import INTERFACE
 from appliance.doctor.run_checks import RUN
 from appliance.doctor.traffic_sample import judge
-from appliance.ipc.channel import arena_bytes
+from appliance.ipc.memory_sizes import arena_bytes
 from appliance.native import file_systems
 from appliance.native.safe_files import Unusable
 from appliance.packet.packet import ETHERNET, Packet

@@ -24,8 +24,8 @@ import msgspec
 from appliance.config.address import OFF
 from appliance.config.schema import Config
 from appliance.feed.replay_store import Store
-from appliance.ipc.channel import EventReceiver
 from appliance.ipc.event_batch import BadMessage, unpack_events
+from appliance.ipc.event_link import EventReceiver
 from appliance.ipc.event_runs import by_topic
 from appliance.ipc.shared_memory import SharedMemoryError, SlotLease
 from appliance.ipc.sockets import Bus, BusError, Waiter

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from appliance.config.schema import Config
 from appliance.files.store import FileStore, StoreBusy
-from appliance.ipc.channel import FileReceiver
 from appliance.ipc.event_batch import BadMessage
 from appliance.ipc.file_batch import ABANDON, DATA, FileRecord, unpack_files
+from appliance.ipc.file_link import FileReceiver
 from appliance.ipc.shared_memory import SharedMemoryError
 from appliance.ipc.sockets import Bus, BusError, Waiter
 from appliance.native.safe_files import OUTPUT_MODE

@@ -1,9 +1,8 @@
 """The links between the processes of a run.
 
-    FrameSender -> FrameReceiver     batches, capture to worker      one pair of sockets per worker
-    FrameSender -> RecordReceiver    the same batches, to the recorder
-    EventSender -> EventReceiver     encoded events, worker to feed
-    FileSender  -> FileReceiver      decoded bodies, worker to the files process
+    frame_link.py    batches of frames, capture to worker, a pair of sockets for each worker; the same to the recorder
+    event_link.py    encoded events, worker to feed
+    file_link.py     decoded bodies, worker to the files process
 
 Messages lie in shared memory (shared_memory.pyx), where their sender wrote them; ZeroMQ (ipc, PUSH/PULL) only carries
 the numbers of readable slots. The receiver binds and the sender connects. A queue belongs to the side that connects, so
@@ -30,24 +29,14 @@ from pathlib import Path
 
 import zmq
 
-from appliance.config.schema import Config
-from appliance.ipc.event_batch import EVENT_HEADER, BadMessage, Body, Buffer
-from appliance.ipc.file_batch import FILE_BATCH_BYTES
-from appliance.ipc.frame_batch import KEPT_BATCHES
+from appliance.ipc.event_batch import BadMessage, Body
 from appliance.ipc.shared_memory import SharedMemoryError, SlotLease, SlotReader, SlotWriter
 from appliance.ipc.sockets import Bus, BusError, bind, ipc_address, private_ipc_address
 from appliance.native.safe_files import make_folder
 from appliance.runtime.paths import Paths, all_returns, epoch_of, returns
 
-LEAST_RECORD_SLOTS = 4  # of the recorder, in a run directory with little room
-MIN_QUEUE = 4  # messages: below, ZeroMQ's batched acknowledgements stall the sender
-LONGEST_FRAME = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
-LEAST_SLOTS = KEPT_BATCHES + 2  # of one worker; with fewer it would keep all slots, and the link would stall
-FILLED_SLOTS = 14  # of one capture, which fills them
-SPARE_SLOTS = 32  # slots that the capture fills, and has filled, while the workers have their whole quota
 ROOM_CHECK_INTERVAL_S = 0.0005  # between two checks of returned slots, about the interval of messages
 SEARCH_INTERVAL_S = 0.5  # between two searches of a receiver for messages whose announcements were lost
-MAX_EVENT_MESSAGE = 64 << 20  # bytes; a larger one closes its connection, and the loss shows in the next cumulative
 
 MAKE_ROOM = "make room there (df; in a container: --shm-size), or choose another run directory (--run-dir)"
 
@@ -55,47 +44,7 @@ NONE_ANNOUNCED = 1 << 64  # above the number of every message
 HANDLE_MAGIC = b"HCH1"
 HANDLE = struct.Struct("<4sIIQQQQ")  # magic, sender, slot, epoch, number, turn, length
 
-
-def queue_length(budget_bytes: int, message_bytes: int, links: int = 1) -> int:
-    """Return the high-water mark of one end of a link, in messages.
-
-    ZeroMQ counts messages, and both ends hold a queue.
-    """
-    return max(MIN_QUEUE, budget_bytes // (message_bytes * links * 2))
-
-
-def slots(config: Config) -> tuple[int, int]:
-    """Return the slots of one worker of one capture, and all slots of that capture's shared memory."""
-    shard, workers = config.shard, config.worker_count
-    quota = KEPT_BATCHES + queue_length(config.link_bytes, shard.batch_bytes, config.capture_count)
-    return quota, workers * (quota + 2) + SPARE_SLOTS + record_quota(config)
-
-
-def record_quota(config: Config) -> int:
-    """Return the slots of one capture that the recorder may keep back; 0 without one."""
-    if not config.record.path:
-        return 0
-    return queue_length(config.link_bytes, config.shard.batch_bytes, config.capture_count)
-
-
-def arena_bytes(config: Config) -> int:
-    """Return the largest size of batches, of frames and of events, in the run directory."""
-    captures, batch_bytes = config.capture_count, config.feed.event_batch_bytes
-    frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_FRAME)
-    events = queue_length(config.link_bytes, batch_bytes) * batch_bytes
-    return frames + config.worker_count * (events + file_slots(config) * FILE_BATCH_BYTES)
-
-
-def file_slots(config: Config) -> int:
-    """Return the slots of one worker for files; 0 if none are kept."""
-    return queue_length(config.link_bytes, FILE_BATCH_BYTES) if config.files.path else 0
-
-
-def least_bytes(config: Config) -> int:
-    """Return the least room in the run directory; with less the workers would keep all slots, and links would stall."""
-    count = config.capture_count * (config.worker_count * LEAST_SLOTS + FILLED_SLOTS)
-    frames = count * max(config.shard.batch_bytes, LONGEST_FRAME)
-    return frames + config.worker_count * config.feed.event_batch_bytes
+Begin = Callable[[int, int], int]
 
 
 class MessageSender:
@@ -182,9 +131,6 @@ class MessageSender:
                 return False
             time.sleep(ROOM_CHECK_INTERVAL_S)
         return True
-
-
-Begin = Callable[[int, int], int]
 
 
 class MessageReceiver:
@@ -324,182 +270,3 @@ class MessageReceiver:
                 self._stuck.pop(sender, None)
         self._search_at = time.monotonic() + SEARCH_INTERVAL_S
         return bool(self.queued)
-
-
-class FrameSender(MessageSender):
-    """Batches from one capture to every worker, which keeps the last few to compare retransmissions with.
-
-    The recorder, if there is one, reads the same batches where they lie. It is the last receiver, and can only keep as
-    many from the capture as `record_quota` says.
-    """
-
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, capture: int, epoch: int) -> None:
-        shard, workers = config.shard, config.worker_count
-        quota, count = slots(config)
-        recorders = [Paths(run_dir).inbox("recorder")] if config.record.path else []
-        super().__init__(
-            bus,
-            run_dir,
-            "frames",
-            capture,
-            epoch,
-            [Paths(run_dir).inbox("worker", worker) for worker in range(workers)] + recorders,
-            quota=quota,
-            slots=count,
-            slot_bytes=max(shard.batch_bytes, LONGEST_FRAME),
-            shared=bool(recorders),
-        )
-        self.batch_bytes = shard.batch_bytes
-        self._recorder = workers
-        self._record_quota = record_quota(config)
-        about = os.statvfs(run_dir)
-        if about.f_bavail * about.f_frsize < arena_bytes(config):  # neither frames nor events may take all
-            self._slots.limit(workers * LEAST_SLOTS + FILLED_SLOTS + min(self._record_quota, LEAST_RECORD_SLOTS))
-            self._record_quota = min(self._record_quota, LEAST_RECORD_SLOTS)
-
-    def record_room(self) -> bool:
-        """Return whether the recorder may have another batch now."""
-        if self._slots.in_use(self._recorder) >= self._record_quota:
-            self._slots.reclaim()
-        return self._slots.in_use(self._recorder) < self._record_quota
-
-    def record(self, message: Buffer, before: int) -> bool:
-        """Grant the recorder a batch, or return False at once if it has no room.
-
-        message: the batch that `send` has taken last, or if `sent_slot` is -1 one for the recorder alone, which is
-        copied. before: the frames that the recorder got before it.
-        """
-        if not self.record_room():
-            return False
-        slot, length = self.sent_slot, len(message)
-        if slot < 0:
-            acquired = self._slots.acquire()
-            if acquired is None:
-                return False
-            acquired[:length] = message
-            slot = self._slots.slot_of(acquired)
-        self._announce(self._recorder, slot, length, *self._slots.share(slot, self._recorder, length, before))
-        return True
-
-    def acquire(self) -> memoryview | None:
-        """Return a slot of batch_bytes to write a batch into, None if there is none."""
-        slot = self._slots.acquire()
-        return None if slot is None else slot[: self.batch_bytes]
-
-    def release(self, message: Buffer) -> bool:
-        """Release a slot whose message will not be sent. Return False if the message lies in no slot."""
-        slot = self._slots.slot_of(message)
-        if slot >= 0:
-            self._slots.release(slot)
-        return slot >= 0
-
-
-class FrameReceiver(MessageReceiver):
-    """Batches from every capture, in one worker."""
-
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, begin: Begin | None = None) -> None:
-        captures = config.capture_count
-        super().__init__(
-            bus, run_dir, Paths(run_dir).inbox("worker", worker), "frames", captures, worker, begin, HANDLE.size
-        )
-
-    def receive(self) -> memoryview | None:
-        """Return the next batch, or None if there is none now."""
-        message = self.next_message()
-        return None if message is None else memoryview(message)
-
-
-class RecordReceiver(MessageReceiver):
-    """Batches from every capture, in the recorder."""
-
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, begin: Begin | None = None) -> None:
-        captures, place = config.capture_count, config.worker_count
-        inbox = Paths(run_dir).inbox("recorder")
-        super().__init__(bus, run_dir, inbox, "frames", captures, place, begin, HANDLE.size, shared=True)
-
-    def receive(self) -> tuple[memoryview, int] | None:
-        """Return the next batch, and how many frames the recorder was given before it; None if there is none now."""
-        message = self.next_message()
-        return (memoryview(message), message.beside()) if isinstance(message, SlotLease) else None
-
-
-class EventSender(MessageSender):
-    """Encoded events from one worker to the feed. A message that no slot can hold goes through the socket."""
-
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, epoch: int) -> None:
-        batch_bytes = config.feed.event_batch_bytes
-        quota = queue_length(config.link_bytes, batch_bytes)
-        receivers, slot_bytes = (
-            [Paths(run_dir).inbox("feed")],
-            batch_bytes + EVENT_HEADER.size,
-        )  # runs count as part of a batch
-        super().__init__(
-            bus, run_dir, "events", worker, epoch, receivers, quota=quota, slots=quota, slot_bytes=slot_bytes
-        )
-        self._sockets[0].setsockopt(zmq.SNDHWM, 2 * quota)
-
-    def put(self, *parts: Body) -> bool:
-        """Send a message, its parts behind each other, or return False at once if there is no room."""
-        if not self.ready(0.0):
-            return False
-        if sum(map(len, parts)) <= self.slot_bytes:
-            return self.send(0, *parts)
-        self._sockets[0].send(b"".join(parts), zmq.DONTWAIT)
-        return True
-
-    def waiting(self) -> int:
-        """Return how many messages in slots the feed has not released."""
-        self._slots.reclaim()
-        return self._slots.in_use(0)
-
-    def ready(self, timeout_s: float) -> bool:
-        """Wait until `put` has room, at most timeout_s; return whether it has."""
-        return self.wait(0, timeout_s) and bool(self._sockets[0].poll(round(timeout_s * 1000), zmq.POLLOUT))
-
-
-class EventReceiver(MessageReceiver):
-    """Encoded events from every worker, in the feed."""
-
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, begin: Begin | None = None) -> None:
-        most = max(MAX_EVENT_MESSAGE, 4 * config.feed.event_batch_bytes)
-        workers = config.worker_count
-        super().__init__(bus, run_dir, Paths(run_dir).inbox("feed"), "events", workers, 0, begin, most, copies=True)
-
-    def receive(self) -> SlotLease | memoryview | None:
-        """Return the next message, or None if there is none now. Reading the bytes of a SlotLease copies them."""
-        return self.next_message()
-
-    def _inline(self, announcement: memoryview) -> memoryview:
-        return announcement
-
-
-class FileSender(MessageSender):
-    """Pieces of bodies from one worker to the files process. Each message is written in a slot."""
-
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, worker: int, epoch: int) -> None:
-        quota, receivers = file_slots(config), [Paths(run_dir).inbox("files")]
-        super().__init__(
-            bus, run_dir, "files", worker, epoch, receivers, quota=quota, slots=quota + 2, slot_bytes=FILE_BATCH_BYTES
-        )
-
-    def acquire(self) -> memoryview | None:
-        """Return a slot to write a message into, None if there is none now."""
-        return self._slots.acquire() if self.room(0) else None
-
-    def put(self, message: memoryview) -> None:
-        """Send a message in a slot that was acquired."""
-        slot, length = self._slots.slot_of(message), len(message)
-        self._announce(0, slot, length, *self._slots.grant(slot, 0, length))
-
-
-class FileReceiver(MessageReceiver):
-    """Pieces of bodies from every worker, in the files process."""
-
-    def __init__(self, bus: Bus, config: Config, run_dir: Path, begin: Begin | None = None) -> None:
-        inbox, workers = Paths(run_dir).inbox("files"), config.worker_count
-        super().__init__(bus, run_dir, inbox, "files", workers, 0, begin, HANDLE.size, copies=True)
-
-    def receive(self) -> memoryview | None:
-        """Return a copy of the next message, or None if there is none now. Raises SharedMemoryError."""
-        message = self.next_message()
-        return None if message is None else memoryview(message)

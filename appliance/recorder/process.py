@@ -17,9 +17,10 @@ import time
 from pathlib import Path
 
 from appliance.config.schema import Config
-from appliance.ipc.channel import RecordReceiver, record_quota
 from appliance.ipc.event_batch import BadMessage
 from appliance.ipc.frame_batch import BadBatch, header
+from appliance.ipc.frame_link import RecordReceiver
+from appliance.ipc.memory_sizes import record_quota
 from appliance.ipc.shared_memory import SharedMemoryError
 from appliance.ipc.sockets import Bus, BusError, Waiter
 from appliance.native.safe_files import OUTPUT_MODE

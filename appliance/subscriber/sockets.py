@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import zmq
 
-from appliance.ipc.channel import MAX_EVENT_MESSAGE
 from appliance.ipc.connection_gate import FAILED
+from appliance.ipc.event_link import MAX_EVENT_MESSAGE
 from appliance.ipc.sockets import Bus, BusError, Socket
 from appliance.pubsub.curve_keys import Keys, client_options
 from appliance.pubsub.protocol import HEARTBEAT, KEEPALIVE, REPLAY_QUEUE

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from appliance.config.address import split_address
 from appliance.config.schema import Config
+from appliance.ipc.memory_sizes import arena_bytes, least_bytes
 from appliance.native.safe_files import Unusable
 from appliance.report.run_report import Report
 from appliance.runtime import sandbox
@@ -56,11 +57,6 @@ def check_memory(config: Config, directory: Path, free: int, report: Report) -> 
 
     Raises Unusable if it cannot hold the least that a run needs.
     """
-    from appliance.ipc.channel import (  # here: they import ZeroMQ, which the children need first
-        arena_bytes,
-        least_bytes,
-    )
-
     least, most, size = least_bytes(config), arena_bytes(config), units.size
     room = f"{directory} has {size(free)} free"
     advice = "make room there (df; in a container: --shm-size)"

@@ -74,7 +74,9 @@ MODULES = {
     "files": "appliance.files.process",
 }
 # Several kinds of them load these.
-SHARED = ("appliance.ipc.channel", "appliance.ipc.event_runs", "appliance.stats.receive_cursor")
+SHARED = tuple(
+    f"appliance.{name}" for name in ("ipc.frame_link", "ipc.event_link", "ipc.event_runs", "stats.receive_cursor")
+)
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 

@@ -32,8 +32,8 @@ sys.path.insert(0, str(ROOT))
 from appliance.config.load import resolve  # noqa: E402
 from appliance.config.schema import Config  # noqa: E402
 from appliance.feed.sockets import FeedSocket  # noqa: E402
-from appliance.ipc.channel import EventSender  # noqa: E402
 from appliance.ipc.event_batch import EventMessage, event_header, pack_runs  # noqa: E402
+from appliance.ipc.event_link import EventSender  # noqa: E402
 from appliance.ipc.sockets import Bus  # noqa: E402
 from appliance.runtime.child_environment import child_environment  # noqa: E402
 from appliance.runtime.resolved_config import load_resolved, save_resolved  # noqa: E402

@@ -36,9 +36,10 @@ sys.path.insert(0, str(ROOT))
 from appliance.capture.sharder import Sharder  # noqa: E402
 from appliance.config.load import resolve  # noqa: E402
 from appliance.config.schema import Config  # noqa: E402
-from appliance.ipc.channel import EventReceiver, EventSender, FrameReceiver, FrameSender  # noqa: E402
 from appliance.ipc.event_batch import EventMessage, event_header, pack_runs  # noqa: E402
+from appliance.ipc.event_link import EventReceiver, EventSender  # noqa: E402
 from appliance.ipc.frame_batch import KEPT_BATCHES, header  # noqa: E402
+from appliance.ipc.frame_link import FrameReceiver, FrameSender  # noqa: E402
 from appliance.ipc.sockets import Bus, Waiter  # noqa: E402
 from appliance.pcap import opening as pcap  # noqa: E402
 from workers.pipeline import Pipeline  # noqa: E402

@@ -16,8 +16,8 @@ from eventually import PATIENCE_S, eventually
 
 from appliance.config.schema import Config, Feed, Source, Workers
 from appliance.feed.sockets import FeedSocket
-from appliance.ipc.channel import EventSender
 from appliance.ipc.event_batch import EventMessage, pack_events, pack_runs
+from appliance.ipc.event_link import EventSender
 from appliance.ipc.sockets import Bus
 from appliance.pubsub.protocol import HEARTBEAT
 from appliance.runtime.resolved_config import save_resolved

@@ -23,8 +23,8 @@ from scene import Metrics, Scene
 from transactions import Event
 
 from appliance.config.schema import Config, Run, Shard, Shedding, Source, Workers
-from appliance.ipc.channel import FrameReceiver
 from appliance.ipc.frame_batch import header
+from appliance.ipc.frame_link import FrameReceiver
 from appliance.ipc.sockets import Bus
 from appliance.runtime.resolved_config import save_resolved
 from appliance.stats.layout import capture_layout, worker_layout

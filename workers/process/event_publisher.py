@@ -11,8 +11,8 @@ import time
 from collections import deque
 
 from appliance.config.schema import Config
-from appliance.ipc.channel import EventSender
 from appliance.ipc.event_batch import EventMessage, event_header
+from appliance.ipc.event_link import EventSender
 from appliance.ipc.event_runs import by_topic
 from appliance.runtime.child import ChildRuntime
 from appliance.stats.names import TOPICS

@@ -10,8 +10,9 @@ import os
 import time
 
 from appliance.config.schema import Config
-from appliance.ipc.channel import ROOM_CHECK_INTERVAL_S, FileSender
+from appliance.ipc.channel import ROOM_CHECK_INTERVAL_S
 from appliance.ipc.file_batch import FileBatchWriter
+from appliance.ipc.file_link import FileSender
 from appliance.runtime.child import ChildRuntime
 from appliance.stats.page import Page
 from appliance.stats.received_counters import ReceivedCounters

@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 
 from appliance.config.schema import Config
-from appliance.ipc.channel import EventSender, FileSender, FrameReceiver
 from appliance.ipc.event_batch import BadMessage
+from appliance.ipc.event_link import EventSender
+from appliance.ipc.file_link import FileSender
 from appliance.ipc.frame_batch import header
+from appliance.ipc.frame_link import FrameReceiver
 from appliance.ipc.shared_memory import SharedMemoryError
 from appliance.ipc.sockets import Bus, BusError, Waiter
 from appliance.keylog.link import child_link

@@ -17,9 +17,10 @@ from feed_process import ROOT
 
 from appliance.capture.process import shared_key
 from appliance.config.schema import Config, Run, Shard, Source, Workers
-from appliance.ipc.channel import FrameReceiver, slots
 from appliance.ipc.frame_batch import frames as frames_of
 from appliance.ipc.frame_batch import header
+from appliance.ipc.frame_link import FrameReceiver
+from appliance.ipc.memory_sizes import slots
 from appliance.ipc.sockets import Bus
 from appliance.runtime.resolved_config import save_resolved
 from appliance.stats.layout import capture_layout, worker_layout

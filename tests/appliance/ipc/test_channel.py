@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from appliance.config.schema import Config, Feed, Shard, Source
 from appliance.feed.sockets import FeedSocket, ReplaySocket
-from appliance.ipc.channel import EventReceiver, EventSender, FrameReceiver, FrameSender, queue_length
 from appliance.ipc.event_batch import EVENT_HEADER, BadMessage, EventMessage, pack_events, unpack_events
+from appliance.ipc.event_link import EventReceiver, EventSender
 from appliance.ipc.frame_batch import KEPT_BATCHES
+from appliance.ipc.frame_link import FrameReceiver, FrameSender
+from appliance.ipc.memory_sizes import queue_length
 from appliance.ipc.shared_memory import SharedMemoryError, SlotLease
 from appliance.ipc.sockets import Bus, BusError
 from appliance.pubsub.protocol import FEED_HEADER
@@ -37,7 +39,7 @@ SMALL = Config(
 RECEIVER = """
 import sys
 from pathlib import Path
-from appliance.ipc.channel import FrameReceiver
+from appliance.ipc.frame_link import FrameReceiver
 from appliance.ipc.sockets import Bus, Waiter
 from appliance.config.schema import Config, Feed, Shard, Source
 config = Config(source=Source(interfaces=["lo"]), shard=Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4))
@@ -204,7 +206,7 @@ def test_a_batch_that_waits_for_a_successor_and_is_announced_to_it_comes_once(ru
 SENDER = """
 import sys
 from pathlib import Path
-from appliance.ipc.channel import FrameSender
+from appliance.ipc.frame_link import FrameSender
 from appliance.ipc.sockets import Bus
 from appliance.config.schema import Config, Feed, Shard, Source
 config = Config(source=Source(interfaces=["lo"]), shard=Shard(batch_bytes=4096, link_bytes=8 * 4096 * 4))
