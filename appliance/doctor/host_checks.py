@@ -9,6 +9,7 @@ from appliance.config.address import OFF, is_loopback, split_address
 from appliance.config.schema import Config
 from appliance.doctor.findings import CheckResult, Checks, fail, ok, warn
 from appliance.doctor.host_facts import Machine
+from appliance.ipc.memory_sizes import kept_bytes
 from appliance.text.units import size
 
 PROCESS_BYTES = 48 << 20  # an idle process of the appliance
@@ -95,7 +96,9 @@ def memory(facts: HostFacts) -> Iterator[CheckResult]:
     tcp, http, feed = config.tcp, config.http, config.feed
     worker = tcp.max_total_pending_bytes + http.max_total_head_bytes + http.max_total_waiting_bytes
     worker += tcp.max_connections * CONNECTION_BYTES
-    most = taken + workers * worker + captures * config.capture.max_fragment_bytes + feed.replay_bytes
+    most = (
+        taken + kept_bytes(config) + workers * worker + captures * config.capture.max_fragment_bytes + feed.replay_bytes
+    )
     there += taken if facts.running else 0  # available memory excludes its own
     seen = f"{size(there)} available; {size(taken)} allocated at the start, {size(most)} if every limit is reached"
     if taken > there:
@@ -117,10 +120,15 @@ def run_directory(facts: HostFacts) -> Iterator[CheckResult]:
     free = facts.run_free_bytes
     if free is None or facts.running:
         return
+    kept = kept_bytes(facts.config)
     seen = f"{size(free)} free in {facts.run_directory}; batches take {size(facts.arena_bytes)}"
     if free < facts.arena_bytes:
         why = "Batches of frames are stored there: without room the capture does not start, or drops frames."
         yield fail(seen, why, f"mount -o remount,size={(2 * facts.arena_bytes >> 20) + 64}M {facts.run_directory}")
+    elif free < facts.arena_bytes + kept:
+        why = "Copies of HTTP/2 connections take what batches leave: not all of them would outlive a killed worker."
+        fix = f"mount -o remount,size={(2 * facts.arena_bytes + kept >> 20) + 64}M {facts.run_directory}"
+        yield warn(f"{seen}, copies of HTTP/2 connections {size(kept)}", why, fix)
     elif not facts.run_in_memory:
         why = "Batches, and the counters that every loop updates, go to a disk."
         yield warn(f"{facts.run_directory} is not in memory", why, "--run-dir /dev/shm/appliance")

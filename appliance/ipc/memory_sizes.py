@@ -15,6 +15,7 @@ MIN_QUEUE = 4  # messages: below, ZeroMQ's batched acknowledgements stall the se
 LONGEST_BATCH = (1 << 18) + 128  # bytes of a batch of one frame: libpcap's longest, with header and record
 LEAST_SLOTS = KEPT_BATCHES + 2  # of one worker; with fewer it would keep all slots, and the link would stall
 FILLED_SLOTS = 14  # of one capture, which fills them
+KEPT_CONNECTION_BYTES = 48 << 10  # of one connection that a worker keeps for its successor
 SPARE_SLOTS = 32  # slots that the capture fills, and has filled, while the workers have their whole quota
 
 
@@ -46,6 +47,11 @@ def arena_bytes(config: Config) -> int:
     frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_BATCH)
     events = queue_length(config.link_bytes, batch_bytes) * batch_bytes
     return frames + config.worker_count * (events + file_slots(config) * FILE_BATCH_BYTES)
+
+
+def kept_bytes(config: Config) -> int:
+    """Return the most room in the run directory for connections that outlive a worker. Batches come first."""
+    return config.worker_count * config.workers.kept_connections * KEPT_CONNECTION_BYTES
 
 
 def file_slots(config: Config) -> int:

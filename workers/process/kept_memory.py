@@ -16,22 +16,35 @@ AT_ONCE = 8  # slots that get their room together
 
 
 class KeptMemory:
-    """The memory of some connections, mapped. bytes_of: the bytes for a number of them. Raises OSError."""
+    """The memory of some connections, mapped: as a predecessor has left it, or new.
 
-    def __init__(self, path: Path, connections: int, bytes_of: Callable[[int], int]) -> None:
-        size = bytes_of(connections)
+    connections: how many new memory holds at most. bytes_of: the bytes for a number of them. spare: bytes of the file
+    system that it leaves to others; sharers: how many such memories share the rest. Raises OSError.
+    """
+
+    def __init__(
+        self, path: Path, connections: int, bytes_of: Callable[[int], int], *, spare: int = 0, sharers: int = 1
+    ) -> None:
         self._bytes_of = bytes_of
-        self._most = connections
         self._given = -1  # slots that have room
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | STRANGE, 0o600)
         try:
-            if os.fstat(self._file).st_size != size:  # also if it is new
+            size = os.fstat(self._file).st_size
+            if not bytes_of(0) <= size <= bytes_of(connections):  # new, or not made here
                 os.ftruncate(self._file, 0)
+                about = os.statvfs(self._file)
+                room = (about.f_bavail * about.f_frsize - spare) // sharers - bytes_of(0)
+                size = bytes_of(max(0, min(connections, room // self._slot_bytes)))
                 os.ftruncate(self._file, size)
+            self._most = (size - bytes_of(0)) // self._slot_bytes
             self.memory = mmap.mmap(self._file, size)
         except BaseException:
             os.close(self._file)
             raise
+
+    @property
+    def _slot_bytes(self) -> int:
+        return self._bytes_of(1) - self._bytes_of(0)
 
     def allocate(self, slots: int) -> bool:
         """Give the header and this many slots room, and return whether there was enough."""

@@ -20,6 +20,7 @@ from appliance.ipc.event_link import EventSender
 from appliance.ipc.file_link import FileSender
 from appliance.ipc.frame_batch import header
 from appliance.ipc.frame_link import FrameReceiver
+from appliance.ipc.memory_sizes import arena_bytes
 from appliance.ipc.shared_memory import SharedMemoryError
 from appliance.ipc.sockets import Bus, BusError, Waiter
 from appliance.keylog.link import child_link
@@ -109,7 +110,13 @@ class Worker:
         if not count:
             return
         try:
-            kept = KeptMemory(Paths(self.run_dir).kept_connections(self.index), count, self.pipeline.kept_bytes)
+            kept = KeptMemory(
+                Paths(self.run_dir).kept_connections(self.index),
+                count,
+                self.pipeline.kept_bytes,
+                spare=arena_bytes(self.config),
+                sharers=self.config.worker_count,
+            )
         except OSError as error:
             log.warning(f"worker {self.index}: no connection is kept for its successor: {error.strerror}")
             return
