@@ -289,8 +289,10 @@ def test_a_capture_is_found_whose_every_announcement_was_lost(run_dir: Path, bus
 
 def test_a_search_without_a_descriptor_is_put_off(run_dir: Path, bus: Bus) -> None:
     receiver, made = FrameReceiver(bus, SMALL, run_dir, 0), frame_sender(bus, run_dir)
-    receiver.socket = cast("zmq.Socket[bytes]", LossySocket(receiver.socket, lambda _: True))
+    inbox = receiver.socket
+    receiver.socket = cast("zmq.Socket[bytes]", LossySocket(inbox, lambda _: True))
     assert made.send(0, numbered(5))
+    inbox.poll(PATIENCE_S * 1000)  # the two are connected: ZeroMQ's thread aborts if it gets no descriptor for that
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, before[1]))
     try:
