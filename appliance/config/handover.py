@@ -15,6 +15,8 @@ from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
 
+from appliance.native.safe_files import write_all
+
 VARIABLE = "APPLIANCE_ORDERS"  # in the environment of a child: the number of its descriptor
 GENERATION = struct.Struct("=Q")
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -109,9 +111,7 @@ def sealed(content: bytes) -> int:
     """Return the descriptor of a sealed memory file with this content. Raises OSError."""
     file = os.memfd_create("configuration", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(file, view) :]
+        write_all(file, content)
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(file)

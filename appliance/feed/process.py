@@ -491,9 +491,7 @@ def main(argv: list[str]) -> int:
     try:
         feed = Feed(config, run_dir, page, runtime)
     except (BusError, OutputError) as error:
-        log.error(str(error), reason="feed")
-        page["error"] = 1
-        return 2
+        return runtime.fail(str(error), reason="feed")
     return feed.run()
 
 

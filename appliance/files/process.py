@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 from appliance.config.schema import Config
-from appliance.files.store import FileStore, StoreBusy
+from appliance.files.store import FileStore
 from appliance.ipc.event_batch import BadMessage
 from appliance.ipc.file_batch import ABANDON, DATA, FileRecord, unpack_files
 from appliance.ipc.file_link import FileReceiver
 from appliance.ipc.shared_memory import SharedMemoryError
 from appliance.ipc.sockets import Bus, BusError, Waiter
-from appliance.native.safe_files import OUTPUT_MODE
+from appliance.native.safe_files import OUTPUT_UMASK
 from appliance.runtime import log, sandbox
 from appliance.runtime.child import ChildRuntime, configuration, exit_now
 from appliance.runtime.paths import Paths
@@ -34,7 +34,6 @@ from appliance.stats.reconcile import close_files
 
 TURN_MESSAGES = 16
 SLEEP_S = 0.05  # longest; then it looks at ages and the configuration
-UMASK = 0o777 & ~OUTPUT_MODE & ~0o110  # a file is for its owner and group
 
 
 class FilesProcess:
@@ -157,21 +156,16 @@ def main(argv: list[str]) -> int:
     config = configuration(run_dir, page)
     log.start(config, "files", page)
     runtime = ChildRuntime(page, live=not config.lossless)
-    os.umask(UMASK)
+    os.umask(OUTPUT_UMASK)
     sandbox.enter("files", config, run_dir, page)
     try:
         store = FileStore(config.files, config.files.max_open * config.worker_count, runtime.heartbeat)
-    except (OSError, StoreBusy) as fault:
-        text = str(fault) if isinstance(fault, StoreBusy) else f"{config.files.path}: {fault.strerror}"
-        log.error(f"files.path: {text}", reason="output")
-        page["error"] = 1
-        return 2
+    except OSError as fault:
+        return runtime.fail(f"files.path {config.files.path}: {fault.strerror}", reason="output")
     try:
         return FilesProcess(config, run_dir, page, runtime, store).run()
     except BusError as error:
-        log.error(str(error), reason="link")
-        page["error"] = 1
-        return 2
+        return runtime.fail(str(error), reason="link")
 
 
 if __name__ == "__main__":

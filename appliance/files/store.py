@@ -10,8 +10,6 @@ that bodies which last cost no descriptors.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -21,9 +19,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from appliance.config.section_files import Files
+from appliance.native.safe_files import OUTPUT_MODE, own_folder, write_all
 
 ANNOUNCED = "new"
-FILE_MODE = 0o640
 BLOCK = 4096  # a file takes a multiple of this
 NAME = re.compile(r"[0-9a-f]{64}")
 PART = re.compile(r"part-\d+-\d+")
@@ -33,10 +31,6 @@ BUDGET, DISK, MISMATCH, LOST = "left_out.budget", "left_out.disk", "left_out.mis
 RETRY_S = 1.0  # after a failed write; until then no file is begun
 
 Key = tuple[int, int]  # worker, number of the body
-
-
-class StoreBusy(Exception):
-    """Another process keeps files in the folder. The text is for a person."""
 
 
 class _Part:
@@ -55,7 +49,7 @@ class _Part:
 class FileStore:
     """The folder, which only this process writes.
 
-    alive: called during long work. Raises OSError, and StoreBusy if another process has the folder.
+    alive: called during long work. Raises OSError, and FolderBusy if another process has the folder.
     """
 
     def __init__(self, options: Files, most_parts: int, alive: Callable[[], None] = lambda: None) -> None:
@@ -71,12 +65,7 @@ class FileStore:
         self._used = 0  # bytes of files and parts, in blocks
         self._unfinished = 0  # bytes of parts, in blocks: at most half of the budget, so that they displace no more
         self._retry_at = 0.0
-        self._folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._folder)
-            raise StoreBusy(f"{self.path}: another process keeps files there; name another folder") from None
+        self._folder = own_folder(self.path)
         self.configure(options)
         self._recover(alive)
 
@@ -217,7 +206,7 @@ class FileStore:
         part.fate = KEPT
         if self._announce:
             with suppress(OSError):
-                os.close(os.open(f"{ANNOUNCED}/{name}", FLAGS, FILE_MODE, dir_fd=self._folder))
+                os.close(os.open(f"{ANNOUNCED}/{name}", FLAGS, OUTPUT_MODE, dir_fd=self._folder))
 
     def _see(self, name: str, now_ns: int) -> None:
         """Note that a content was seen again: it is the newest now."""
@@ -275,13 +264,8 @@ def _name_of(key: Key) -> str:
 
 def _append(folder: int, name: str, data: bytes, *, new: bool) -> None:
     """Append to a file, or make it. Raises OSError."""
-    descriptor = os.open(name, FLAGS | (os.O_EXCL if new else os.O_APPEND), FILE_MODE, dir_fd=folder)
+    descriptor = os.open(name, FLAGS | (os.O_EXCL if new else os.O_APPEND), OUTPUT_MODE, dir_fd=folder)
     try:
-        rest = memoryview(data)
-        while rest:
-            count = os.write(descriptor, rest)
-            if not count:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            rest = rest[count:]
+        write_all(descriptor, data)
     finally:
         os.close(descriptor)

@@ -10,6 +10,7 @@ path is root's.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from typing import BinaryIO
 
 PRIVATE = 0o700
 OUTPUT_MODE = 0o640  # for files that a group may read: output, ledger, quarantine
+OUTPUT_UMASK = 0o777 & ~OUTPUT_MODE & ~0o110  # of a process that makes such files, and folders for them
 STRANGE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # for a file of another process: follow no link, never block
 LONGEST_WAY = 40  # links in the path of a file
 
@@ -27,6 +29,34 @@ def make_folder(path: Path) -> None:
     """Make a private folder unless it exists. Raises OSError."""
     if not path.is_dir():
         path.mkdir(mode=PRIVATE, exist_ok=True)
+
+
+class FolderBusy(OSError):
+    """Another process has the folder."""
+
+
+def own_folder(path: Path) -> int:
+    """Open a folder that one process at a time writes; closing the descriptor gives it free.
+
+    Raises FolderBusy, and OSError.
+    """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise FolderBusy(errno.EBUSY, "another process keeps files there; name another folder", str(path)) from None
+    return folder
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all bytes, in as many calls as the kernel needs. Raises OSError."""
+    left = memoryview(data)
+    while left:
+        count = os.write(descriptor, left)
+        if not count:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        left = left[count:]
 
 
 def read_strange(path: Path, most: int) -> bytes:
@@ -50,9 +80,7 @@ def write_whole(folder: int, name: str, content: bytes, *, mode: int = 0o600, gi
         if gid is not None:
             os.fchown(descriptor, -1, gid)
         os.fchmod(descriptor, mode)
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        write_all(descriptor, content)
     finally:
         os.close(descriptor)
     os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)

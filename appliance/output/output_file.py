@@ -7,7 +7,7 @@ import os
 import stat
 
 from appliance.native.file_identity import STDOUT
-from appliance.native.safe_files import OUTPUT_MODE, Unusable, as_user, open_for
+from appliance.native.safe_files import OUTPUT_MODE, Unusable, as_user, open_for, write_all
 
 User = tuple[int, int]  # uid, gid
 
@@ -83,9 +83,7 @@ def replace(path: str, content: bytes, user: User | None = None) -> None:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.ftruncate(descriptor, 0)
         os.set_blocking(descriptor, True)
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        write_all(descriptor, content)
     finally:
         os.close(descriptor)
 

@@ -23,8 +23,8 @@ from appliance.ipc.frame_link import RecordReceiver
 from appliance.ipc.memory_sizes import record_quota
 from appliance.ipc.shared_memory import SharedMemoryError
 from appliance.ipc.sockets import Bus, BusError, Waiter
-from appliance.native.safe_files import OUTPUT_MODE
-from appliance.recorder.ring_writer import RingBusy, RingWriter
+from appliance.native.safe_files import OUTPUT_UMASK
+from appliance.recorder.ring_writer import RingWriter
 from appliance.recorder.share import LeftOutShare
 from appliance.runtime import log, sandbox
 from appliance.runtime.child import ChildRuntime, configuration, exit_now
@@ -38,7 +38,6 @@ from appliance.stats.reconcile import close_recorder
 TURN_BATCHES = 16
 SLEEP_S = 0.05  # longest; then it looks at ages and the configuration
 RETRY_S = 1.0  # after a failed write
-UMASK = 0o777 & ~OUTPUT_MODE & ~0o110  # a file is for its owner and group
 
 
 class Recorder:
@@ -214,21 +213,16 @@ def main(argv: list[str]) -> int:
     config = configuration(run_dir, page)
     log.start(config, "recorder", page)
     runtime = ChildRuntime(page, live=not config.lossless)
-    os.umask(UMASK)
+    os.umask(OUTPUT_UMASK)
     sandbox.enter("recorder", config, run_dir, page)
     try:
         ring = RingWriter(Path(config.record.path), config.record.bytes, config.record.seconds)
-    except (OSError, RingBusy) as fault:
-        text = str(fault) if isinstance(fault, RingBusy) else f"{config.record.path}: {fault.strerror}"
-        log.error(f"record.path: {text}", reason="output")
-        page["error"] = 1
-        return 2
+    except OSError as fault:
+        return runtime.fail(f"record.path {config.record.path}: {fault.strerror}", reason="output")
     try:
         return Recorder(config, run_dir, page, runtime, ring).run()
     except BusError as error:
-        log.error(str(error), reason="link")
-        page["error"] = 1
-        return 2
+        return runtime.fail(str(error), reason="link")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ a file that lacks at most the end of its last flush; the next start cuts that of
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import time
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import NamedTuple
 
 from appliance.ipc.frame_batch import BatchHeader
 from appliance.native import disk_space
+from appliance.native.safe_files import OUTPUT_MODE, own_folder, write_all
 from appliance.ring import pcapng
 from appliance.ring.blocks import block_at, frame_of, interface_of, walk
 from appliance.ring.frame_blocks import FrameBlocks, number_of_frame, offsets_of
@@ -24,7 +24,6 @@ from appliance.ring.index import ENTRY, HEADER_BYTES, INDEX_SUFFIX, IndexHeader,
 
 FILES = 16  # of a full ring, at least
 MOST_FILE_BYTES = 1 << 26
-FILE_MODE = 0o640
 KEY_BYTES = 16
 ETHERNET = 1  # DLT_EN10MB
 MORE_BYTES = 48  # most bytes by which a frame with its entry is longer than its record in a batch
@@ -32,10 +31,6 @@ WRITE_BYTES = 1 << 23  # after which the kernel begins to write
 KEPT_BYTES = 1 << 26  # of a file that stay in memory, for a reader that comes soon
 SHARES_OF_AGE = 8  # files of a ring with a limit of age
 RAW_READ = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-
-
-class RingBusy(Exception):
-    """Another recorder writes into the folder. The text is for a person."""
 
 
 class OldFile(NamedTuple):
@@ -72,10 +67,10 @@ class _OpenFile:
         self.written = self.entry_bytes = 0
         self._handed_over = 0  # bytes for which that has happened
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        self._data = os.open(name, flags, FILE_MODE, dir_fd=folder)
+        self._data = os.open(name, flags, OUTPUT_MODE, dir_fd=folder)
         self._index = -1
         try:
-            self._index = os.open(name + INDEX_SUFFIX, flags, FILE_MODE, dir_fd=folder)
+            self._index = os.open(name + INDEX_SUFFIX, flags, OUTPUT_MODE, dir_fd=folder)
             try:
                 disk_space.reserve(self._data, space)
             except OSError as fault:
@@ -106,8 +101,8 @@ class _OpenFile:
         """Write what is collected. Raises OSError; then the file is as before."""
         blocks, entries = self.blocks.take()
         try:
-            _write(self._data, blocks)
-            _write(self._index, self._header() + entries if not self.entry_bytes else entries)
+            write_all(self._data, blocks)
+            write_all(self._index, self._header() + entries if not self.entry_bytes else entries)
         except OSError:
             for descriptor, size in ((self._data, self.written), (self._index, self.entry_bytes)):
                 with suppress(OSError):
@@ -160,18 +155,13 @@ class RingWriter:
     """The ring in one folder, which only this process writes.
 
     limit: bytes of all files; age_s: of the last frame of a file that is removed, 0 for no limit. Raises OSError, and
-    RingBusy if another process has the ring.
+    FolderBusy if another process has the ring.
     """
 
     def __init__(self, path: Path, limit: int, age_s: int) -> None:
         self.path = path
         self.removed_files = self.torn_bytes = 0
-        self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._folder)
-            raise RingBusy(f"{path}: another recorder writes there; name another folder") from None
+        self._folder = own_folder(path)
         self._file: _OpenFile | None = None
         self._newest_ns = 0
         self._old: list[OldFile] = []
@@ -291,13 +281,15 @@ class RingWriter:
         data = os.open(name, RAW_READ, dir_fd=self._folder)
         with open(data, "r+b", buffering=0):
             flags = RAW_READ | os.O_CREAT
-            with open(os.open(name + INDEX_SUFFIX, flags, FILE_MODE, dir_fd=self._folder), "r+b", buffering=0) as index:
+            with open(
+                os.open(name + INDEX_SUFFIX, flags, OUTPUT_MODE, dir_fd=self._folder), "r+b", buffering=0
+            ) as index:
                 known = index.readall() or b""
                 header = unpacked(known)
                 if header is None or not header.closed or header.data_bytes != os.fstat(data).st_size:
                     header, known = self._repaired(data, header, known[HEADER_BYTES:])
                     index.seek(0)
-                    _write(index.fileno(), known)
+                    write_all(index.fileno(), known)
                     index.truncate()
             return OldFile(number, name, header.data_bytes + len(known), header.last_ns)
 
@@ -329,10 +321,3 @@ class RingWriter:
         os.ftruncate(data, end)
         repaired = header._replace(data_bytes=end, first_ns=first_ns, last_ns=last_ns, frames=frames, closed=True)
         return repaired, repaired.packed() + found
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    """Write all of it. Raises OSError."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]

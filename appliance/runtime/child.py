@@ -150,6 +150,12 @@ class ChildRuntime:
         """Set the state: STARTING, READY, DRAINING or DONE."""
         self.page["state"] = state
 
+    def fail(self, text: str, *, reason: str) -> int:
+        """Report that the process cannot do its work, and return its exit code."""
+        log.error(text, reason=reason)
+        self.page["error"] = 1
+        return 2
+
     def heartbeat_until(self, deadline: float | None) -> bool:
         """Send a heartbeat, and return whether time.monotonic() is before the deadline (None: no deadline)."""
         self.heartbeat()

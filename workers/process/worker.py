@@ -312,9 +312,7 @@ def main(argv: list[str]) -> int:
     try:
         worker = Worker(config, run_dir, index, page, runtime)
     except BusError as error:
-        log.error(str(error), reason="link")
-        page["error"] = 1
-        return 2
+        return runtime.fail(str(error), reason="link")
     try:
         return worker.run()
     except Exception:  # exit here, while a reference keeps the batch: freed, its slot would return to the capture

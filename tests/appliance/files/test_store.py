@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.config.section_files import Files
-from appliance.files.store import BUDGET, DISK, DUPLICATE, KEPT, LOST, MISMATCH, FileStore, StoreBusy
+from appliance.files.store import BUDGET, DISK, DUPLICATE, KEPT, LOST, MISMATCH, FileStore
+from appliance.native.safe_files import FolderBusy
 
 SECOND = 10**9
 
@@ -189,7 +190,7 @@ def test_a_failed_write_costs_the_file_and_those_of_the_next_second(
 
 def test_two_processes_cannot_have_one_folder(tmp_path: Path) -> None:
     made = store(tmp_path)
-    with pytest.raises(StoreBusy, match="another process keeps files there"):
+    with pytest.raises(FolderBusy, match="another process keeps files there"):
         store(tmp_path)
     made.close()
     store(tmp_path).close()

@@ -21,9 +21,10 @@ from ip_fragments import all_fragmented
 from appliance.capture.sharder import Sharder
 from appliance.config.schema import Config, Record, Shard
 from appliance.ipc.frame_batch import header
+from appliance.native.safe_files import FolderBusy
 from appliance.pcap.opening import open_offline
 from appliance.recorder import ring_writer
-from appliance.recorder.ring_writer import RingBusy, RingWriter
+from appliance.recorder.ring_writer import RingWriter
 from appliance.ring.frame_blocks import connection_number
 from appliance.ring.reader import Ring
 from appliance.wire.tcp_locator import find
@@ -191,7 +192,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 
 def test_one_recorder_a_folder(tmp_path: Path) -> None:
     ring = write(tmp_path / "ring", talk())
-    with pytest.raises(RingBusy):
+    with pytest.raises(FolderBusy):
         RingWriter(tmp_path / "ring", LIMIT, 0)
     ring.close()
     RingWriter(tmp_path / "ring", LIMIT, 0).close()
