@@ -6,6 +6,8 @@ import msgspec
 
 from appliance.config.field import Section, note
 
+NEW = "new"  # the folder below files.path in which new files are announced
+
 
 class Files(Section, frozen=True):
     """Files out of HTTP bodies, kept under the SHA-256 of their content. Off by default."""

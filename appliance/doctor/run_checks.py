@@ -13,7 +13,7 @@ from appliance.report import no_events as reasons
 from appliance.report import status_lines as summary
 from appliance.stats import ledger
 from appliance.stats.names import DRAINING, FENCES_OF, READY
-from appliance.stats.snapshot import Counts, Snapshots, under
+from appliance.stats.snapshot import Counts, Snapshots, keepers, under
 from appliance.text.units import duration, size
 
 STALE_S = 10.0
@@ -58,8 +58,7 @@ class RunFacts(NamedTuple):
         now = self.now
         captures = [(f"capture {c}", page) for c, page in enumerate(now.captures)]
         workers = [(f"worker {w}", page) for w, page in enumerate(now.workers)]
-        keepers = [(name, page) for name, page in (("recorder", now.recorder), ("files", now.files)) if page]
-        return [*captures, *workers, ("feed", now.feed), *keepers]
+        return [*captures, *workers, ("feed", now.feed), *keepers(now)]
 
 
 RUN = Checks[RunFacts]()

@@ -18,10 +18,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from appliance.config.section_files import Files
+from appliance.config.section_files import NEW, Files
 from appliance.native.safe_files import OUTPUT_MODE, own_folder, write_all
 
-ANNOUNCED = "new"
 BLOCK = 4096  # a file takes a multiple of this
 NAME = re.compile(r"[0-9a-f]{64}")
 PART = re.compile(r"part-\d+-\d+")
@@ -65,7 +64,7 @@ class FileStore:
         self._used = 0  # bytes of files and parts, in blocks
         self._unfinished = 0  # bytes of parts, in blocks: at most half of the budget, so that they displace no more
         self._retry_at = 0.0
-        self._folder = own_folder(self.path)
+        self._folder = own_folder(self.path, "another process keeps files there")
         self.configure(options)
         self._recover(alive)
 
@@ -206,7 +205,7 @@ class FileStore:
         part.fate = KEPT
         if self._announce:
             with suppress(OSError):
-                os.close(os.open(f"{ANNOUNCED}/{name}", FLAGS, OUTPUT_MODE, dir_fd=self._folder))
+                os.close(os.open(f"{NEW}/{name}", FLAGS, OUTPUT_MODE, dir_fd=self._folder))
 
     def _see(self, name: str, now_ns: int) -> None:
         """Note that a content was seen again: it is the newest now."""
@@ -238,7 +237,7 @@ class FileStore:
         size, _ = self._stored.pop(name)
         self._used -= _blocks(size)
         self.removed[why] += 1
-        for path in (name, f"{ANNOUNCED}/{name}"):
+        for path in (name, f"{NEW}/{name}"):
             with suppress(OSError):
                 os.unlink(path, dir_fd=self._folder)
 

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from appliance.config.schema import Config
 from appliance.metrics.families import FAMILIES, PREFIX, Family, MetricsInput, Process
-from appliance.stats.snapshot import Counts, Pages
+from appliance.stats.snapshot import Counts, Pages, keepers
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -44,10 +44,7 @@ class Collector:
         named += [(f"capture-{c}", dict(page)) for c, page in enumerate(pages.captures)]
         named += [(f"worker-{w}", dict(page)) for w, page in enumerate(pages.workers)]
         named.append(("feed", dict(pages.feed)))
-        if pages.recorder:
-            named.append(("recorder", dict(pages.recorder)))
-        if pages.files:
-            named.append(("files", dict(pages.files)))
+        named += [(name, dict(page)) for name, page in keepers(pages)]
         processes = [self._process(name, page) for name, page in named]
         view = MetricsInput(self.config, pages, processes, self._version, platform.python_version())
         return (_metric(family, view) for family in FAMILIES)

@@ -33,7 +33,7 @@ from appliance.stats.names import (
     TOPICS,
 )
 from appliance.stats.pipeline_counters import COUNTERS
-from appliance.stats.snapshot import Counts, Pages
+from appliance.stats.snapshot import Counts, Pages, keepers
 
 PREFIX = "appliance_"
 
@@ -245,7 +245,7 @@ def _sandbox(view: MetricsInput) -> Rows:
     pages = view.pages
     named = [(f"capture-{c}", page) for c, page in enumerate(pages.captures)]
     named += [(f"worker-{w}", page) for w, page in enumerate(pages.workers)]
-    named += [("feed", pages.feed), *_keepers(view)]
+    named += [("feed", pages.feed), *keepers(pages)]
     for name, page in [("supervisor", pages.supervisor), *named]:
         for fence in FENCES_OF[name.partition("-")[0]]:
             yield [name, fence], page[f"sandbox.{fence}"]
@@ -278,12 +278,7 @@ def _restarts(view: MetricsInput) -> Rows:
 
 def _children(view: MetricsInput) -> list[Counts]:
     pages = view.pages
-    return [*pages.captures, *pages.workers, pages.feed, *(page for _, page in _keepers(view))]
-
-
-def _keepers(view: MetricsInput) -> list[tuple[str, Counts]]:
-    """Return the processes that only some runs have, with their pages."""
-    return [(name, page) for name in ("recorder", "files") if (page := getattr(view.pages, name))]
+    return [*pages.captures, *pages.workers, pages.feed, *(page for _, page in keepers(pages))]
 
 
 def _file(slot: str, scale: float = 1) -> Callable[[MetricsInput], Rows]:

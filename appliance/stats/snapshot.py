@@ -57,6 +57,11 @@ class Snapshots(NamedTuple):
         return sum(value for name, value in self.supervisor.items() if name.startswith("restarts."))
 
 
+def keepers(pages: Pages) -> list[tuple[str, Counts]]:
+    """Return the processes that only some runs have, by name, with their pages."""
+    return [(name, page) for name, page in (("recorder", pages.recorder), ("files", pages.files)) if page]
+
+
 def under(seen: Counts, group: str) -> int:
     """Return the sum of the slots `group.…`; "received" is not "received_bytes"."""
     return sum(value for name, value in seen.items() if name.startswith(f"{group}."))
