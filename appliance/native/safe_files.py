@@ -35,17 +35,17 @@ class FolderBusy(OSError):
     """Another process has the folder."""
 
 
-def own_folder(path: Path) -> int:
+def own_folder(path: Path, busy: str) -> int:
     """Open a folder that one process at a time writes; closing the descriptor gives it free.
 
-    Raises FolderBusy, and OSError.
+    Raises FolderBusy, which says `busy` of the other process, and OSError.
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(folder)
-        raise FolderBusy(errno.EBUSY, "another process keeps files there; name another folder", str(path)) from None
+        raise FolderBusy(errno.EBUSY, f"{busy}; name another folder", str(path)) from None
     return folder
 
 

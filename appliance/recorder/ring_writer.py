@@ -161,7 +161,7 @@ class RingWriter:
     def __init__(self, path: Path, limit: int, age_s: int) -> None:
         self.path = path
         self.removed_files = self.torn_bytes = 0
-        self._folder = own_folder(path)
+        self._folder = own_folder(path, "another recorder writes there")
         self._file: _OpenFile | None = None
         self._newest_ns = 0
         self._old: list[OldFile] = []
