@@ -135,6 +135,7 @@ class Child:
         self.ring: KeyRing | None = None  # secrets for it; None: it gets none
         self.tells_secrets = False  # it sends those of its source
         self.secrets: ChildSecretLink | None = None  # the link of secrets of this life
+        self.module = module
         self._argv = [sys.executable, "-P", "-m", module, str(run_dir)]
         if kind in ("capture", "worker"):
             self._argv.append(str(index))

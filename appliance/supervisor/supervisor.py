@@ -21,6 +21,7 @@ from appliance.config.address import OFF, split_address
 from appliance.config.errors import ConfigError
 from appliance.config.handover import ConfigUpdate
 from appliance.config.schema import Config
+from appliance.config.section_files import NEW
 from appliance.keylog.link import SecretLink
 from appliance.native import file_systems
 from appliance.output import output_file as outfile
@@ -28,28 +29,20 @@ from appliance.output.output_file import prepare_output
 from appliance.report import status_lines as summary
 from appliance.report.run_report import Report
 from appliance.runtime import log, sandbox
-from appliance.runtime.paths import Paths, process_name
+from appliance.runtime.paths import Paths
 from appliance.runtime.resolved_config import encoded, save_resolved
 from appliance.runtime.run_directory import RunDirectory, unusable
 from appliance.stats import ledger
-from appliance.stats import reconcile as books
-from appliance.stats.layout import (
-    capture_layout,
-    feed_layout,
-    files_layout,
-    recorder_layout,
-    supervisor_layout,
-    worker_layout,
-)
+from appliance.stats.layout import supervisor_layout
 from appliance.stats.names import DONE, READY
 from appliance.stats.page import SharedPage
 from appliance.stats.received_counters import ReceivedCounters
-from appliance.stats.snapshot import NONE, Snapshots
+from appliance.stats.snapshot import Snapshots
 from appliance.supervisor import reload, start_checks
 from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, load, signals_on_pipe
+from appliance.supervisor.children import Children
 from appliance.supervisor.secrets import FOLLOW_INTERVAL_S, RunSecrets
 from appliance.supervisor.systemd_notify import Manager
-from appliance.wire.tcp_locator import VERDICTS
 
 if TYPE_CHECKING:
     from appliance.metrics.collector import Collector
@@ -61,18 +54,9 @@ PROGRESS_TIMEOUT_S = 10.0  # the age of the last loop turn at which a process is
 START_TIMEOUT_S = 30.0  # without a loop turn: a process that starts may be waiting for memory
 END_MARK_TIMEOUT_S = 0.5  # without a message, when every sender has ended: then no more will come
 WATCH_INTERVAL_S = 1.0
-ANNOUNCED = "new"  # the folder below files.path with the names of new files
 LAST_LINK_TYPE = 0xFFFF  # more is no link type
 SERVE_FILE_S = 1.0  # a shorter run over a file ends before a scrape
 
-# By name and not by import, because an import would cross the border between the two halves.
-MODULES = {
-    "capture": "appliance.capture.process",
-    "worker": "workers.process.worker",
-    "feed": "appliance.feed.process",
-    "recorder": "appliance.recorder.process",
-    "files": "appliance.files.process",
-}
 # Several kinds of them load these.
 SHARED = tuple(
     f"appliance.{name}" for name in ("ipc.frame_link", "ipc.event_link", "ipc.event_runs", "stats.receive_cursor")
@@ -101,12 +85,7 @@ class Supervisor:
         self.table = table
         self.report = report
         self.origin = origin
-        self.captures: list[Child] = []
-        self.workers: list[Child] = []
-        self.feed: Child
-        self.recorder: Child | None = None
-        self.files: Child | None = None
-        self.children: list[Child] = []  # all of them, in the order of the data path
+        self.children = Children()
         self.page: SharedPage
         self.manager = Manager()
         self._selector = selectors.DefaultSelector()
@@ -177,7 +156,7 @@ class Supervisor:
             start_checks.make_folder(config.record.path, "record.path", self._user)
         if config.files.path:
             start_checks.make_folder(config.files.path, "files.path", self._user)
-            start_checks.make_folder(os.path.join(config.files.path, ANNOUNCED), "files.path", self._user)
+            start_checks.make_folder(os.path.join(config.files.path, NEW), "files.path", self._user)
 
     def _prepare(self, home: RunDirectory, death_pipe: ParentDeathPipe) -> None:
         config = self.config
@@ -190,50 +169,28 @@ class Supervisor:
         )
         self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
         log.start(config, "supervisor", self.page)
-        quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         self._secrets = RunSecrets(config, self.page, self.report.warn)
         update = ConfigUpdate(1, encoded(config))
-        pages: list[int] = []
-
-        def child(kind: str, index: int, names: Sequence[str]) -> Child:
-            page = SharedPage.create(paths.page(kind, index), names)
-            pages.append(page.fileno())
-            stdout = 1 if kind == "feed" and config.output.path == "-" else quiet
-            stdin = None if kind == "capture" and config.source.file == "-" else death_pipe.reader
-            made = Child(kind, index, home.path, page, module=MODULES[kind], stdin=stdin, stdout=stdout)
-            made.inform(update)
-            if kind == "worker":
-                made.ring = self._secrets.ring
-            elif kind == "capture":
-                made.tells_secrets = config.lossless and config.tls.capture_secrets
-            return made
-
-        layout = capture_layout(workers, VERDICTS, recording=bool(config.record.path))
-        self.captures = [child("capture", c, layout) for c in range(captures)]
-        layout = worker_layout(captures, files=bool(config.files.path))
-        self.workers = [child("worker", w, layout) for w in range(workers)]
-        self.feed = child("feed", 0, feed_layout(workers))
-        self.children = [*self.captures, *self.workers, self.feed]
-        if config.record.path:
-            self.recorder = child("recorder", 0, recorder_layout(captures))
-            self.children.append(self.recorder)
-        if config.files.path:
-            self.files = child("files", 0, files_layout(workers))
-            self.children.append(self.files)
-        folders = [process_name(child.kind, child.index) for child in self.children]
-        home.furnish(folders, files=pages, shown=self.page.fileno(), user=self._user)
+        self.children.make(config, paths, death_pipe.reader)
+        for child in self.children:
+            child.inform(update)
+        for worker in self.children.workers:
+            worker.ring = self._secrets.ring
+        for capture in self.children.captures:
+            capture.tells_secrets = config.lossless and config.tls.capture_secrets
+        home.furnish(self.children.folders, files=self.children.pages, shown=self.page.fileno(), user=self._user)
         save_resolved(config, home.path, gid=self._user and self._user[1])
         sandbox.guard(config, self.page, alone=self.alone)
         self.report.watch(self.snapshots)
 
     def _keep_quarantined(self) -> None:
         """Collect newly quarantined batches from the workers."""
-        seen = sum(child.page["quarantined_batches"] for child in self.workers)
+        seen = sum(child.page["quarantined_batches"] for child in self.children.workers)
         if seen != self._quarantined:
             self._quarantined = seen
             try:
                 limit, source = self.config.workers.quarantine_files, self.config.source.file
-                self._home.quarantine(len(self.workers), limit, spare=source)
+                self._home.quarantine(len(self.children.workers), limit, spare=source)
             except OSError as error:
                 self.report.warn(f"a batch in quarantine cannot be kept: {error.strerror}", reason="loss")
 
@@ -247,11 +204,10 @@ class Supervisor:
         fork = self.config if self.alone else None
         for module in SHARED if fork else ():
             load(module, self.config)
-        others = [child for child in (self.feed, self.recorder, self.files) if child]
-        for kind in (self.captures, others, self.workers):
+        for kind in (self.children.captures, self.children.others, self.children.workers):
             for child in kind:
-                if fork and kind is not others and len(kind) > 1:
-                    load(MODULES[child.kind], fork)
+                if fork and kind is not self.children.others and len(kind) > 1:
+                    load(child.module, fork)
                 self._start(child, fork=fork)
         if fork:
             gc.enable()
@@ -334,14 +290,12 @@ class Supervisor:
                 self._start(child)
             child.remind()
         self._secrets.poll()
-        self._secrets.supply(self.workers)
+        self._secrets.supply(self.children.workers)
         self._keep_quarantined()
         if self._end_marks_lost:
-            self._signal_starved(self.captures, self.workers, now)
-            self._signal_starved(self.workers, [self.feed], now)
-            self._signal_starved(self.captures, [self.recorder] if self.recorder else [], now)
-            self._signal_starved(self.workers, [self.files] if self.files else [], now)
-        if self.feed.page["output_closed"] and not self._draining:
+            for senders, receivers in self.children.links:
+                self._signal_starved(senders, receivers, now)
+        if self.children.feed.page["output_closed"] and not self._draining:
             output = "standard output" if self.config.output.path == "-" else self.config.output.path
             self.report.warn(f"{output} has no reader any more; stopping")
             self._drain()  # the reader has left, which ends the run and is no failure
@@ -360,8 +314,9 @@ class Supervisor:
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP and self._had_terminal == reload.has_terminal():
-            if self.feed.page["state"] >= READY:  # one that only begins opens the output, and may not hear it yet
-                self.feed.send(signal.SIGHUP)
+            feed = self.children.feed
+            if feed.page["state"] >= READY:  # one that only begins opens the output, and may not hear it yet
+                feed.send(signal.SIGHUP)
             self._reload()
         elif self._stopped_by:
             self.report.warn("killing everything at the second signal")
@@ -385,7 +340,7 @@ class Supervisor:
             return
         page["reloaded_ns"] = time.time_ns()
         self.manager.reloading()
-        found = [child.page["link_type"] for child in self.captures if child.page["state"] >= READY]
+        found = [child.page["link_type"] for child in self.children.captures if child.page["state"] >= READY]
         opened = [link_type for link_type in found if link_type <= LAST_LINK_TYPE]
         try:
             config, changed = reload.read(self.origin, self.config, opened) if self.origin else (self.config, [])
@@ -413,7 +368,7 @@ class Supervisor:
     def _on_secrets(self, link: SecretLink) -> None:
         """Pass the secrets of a capture on to the workers."""
         self._secrets.take(link)
-        self._secrets.supply(self.workers)
+        self._secrets.supply(self.children.workers)
         if link.ended:
             self._selector.unregister(link)
 
@@ -424,7 +379,7 @@ class Supervisor:
         self._draining = True
         self.manager.stopping("draining")
         self._deadline = time.monotonic() + self.config.run.drain_s
-        for capture in self.captures:
+        for capture in self.children.captures:
             if capture.alive:
                 capture.send(signal.SIGTERM)
             elif capture.restart_at is not None:
@@ -464,8 +419,7 @@ class Supervisor:
         A file cannot be resumed: its capture restarts only to reconcile its counters, and fails.
         """
         self._end_marks_lost = True
-        senders = {"capture": [], "feed": self.workers, "files": self.workers}.get(child.kind, self.captures)
-        for sender in senders:
+        for sender in self.children.senders_to(child):
             if not sender.finished:
                 ReceivedCounters(child.page, sender.index).ended = False  # the end mark was for the process before it
         delay = child.schedule_restart(time.monotonic())
@@ -518,13 +472,7 @@ class Supervisor:
 
     def snapshots(self) -> Snapshots:
         """Return every page as it is now."""
-        # Downstream first: frames moving meanwhile are counted at the sender only.
-        recorder = self.recorder.page.snapshot() if self.recorder else NONE
-        files = self.files.page.snapshot() if self.files else NONE
-        feed = self.feed.page.snapshot()
-        workers = [child.page.snapshot() for child in self.workers]
-        captures = [child.page.snapshot() for child in self.captures]
-        return Snapshots(captures, workers, feed, self.page.snapshot(), recorder, files)
+        return self.children.snapshots(self.page.snapshot)
 
     def healthy(self) -> tuple[bool, str]:
         """Return whether every process makes progress, and the complaints. The thread of /healthz calls it."""
@@ -554,13 +502,7 @@ class Supervisor:
         self.report.clear()
         if self.table and not self.table.finish(stop):
             self._failed = True
-        books.settle(
-            [child.page for child in self.captures],
-            [child.page for child in self.workers],
-            self.feed.page,
-            self.recorder.page if self.recorder else None,
-            self.files.page if self.files else None,
-        )
+        self.children.settle()
         last = self.snapshots()
         delivered = self.report.conclude(last, ledger.identities(last))
         if self._failed or (not delivered and not self._stopped_by):

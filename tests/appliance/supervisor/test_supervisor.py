@@ -24,6 +24,7 @@ from appliance.native.safe_files import Unusable
 from appliance.report.run_report import Report
 from appliance.stats.page import Page
 from appliance.supervisor import child_process as processes
+from appliance.supervisor import children
 from appliance.supervisor import supervisor as room
 from appliance.supervisor.supervisor import Supervisor
 
@@ -196,7 +197,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
         (tmp_path / f"stub_{kind}.py").write_text(f"from stub import life\nlife({kind!r})\n")
     known = os.environ.get("PYTHONPATH")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{known}" if known else str(tmp_path))
-    monkeypatch.setattr(room, "MODULES", {kind: f"stub_{kind}" for kind in ("capture", "worker", "feed")})
+    monkeypatch.setattr(children, "MODULES", {kind: f"stub_{kind}" for kind in ("capture", "worker", "feed")})
     return Scene(tmp_path)
 
 
@@ -444,9 +445,10 @@ def test_children_leave_when_the_supervisor_is_killed(scene: Scene) -> None:
     scene.live()
     (scene.directory / "script.json").write_text(json.dumps(scene.script))
     code = (
-        "import sys\nfrom appliance.supervisor import supervisor as room\nfrom appliance.config.load import resolve\n"
+        "import sys\nfrom appliance.supervisor import children, supervisor as room\n"
+        "from appliance.config.load import resolve\n"
         "from appliance.report.run_report import Report\n"
-        "room.MODULES = {kind: f'stub_{kind}' for kind in ('capture', 'worker', 'feed')}\n"
+        "children.MODULES = {kind: f'stub_{kind}' for kind in ('capture', 'worker', 'feed')}\n"
         f"config = resolve(None, {scene.options!r})\nsys.exit(room.Supervisor(config, Report(config)).run())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])

@@ -15,9 +15,9 @@ from pathlib import Path
 def appliance() -> None:
     from appliance.cli import main as cli
     from appliance.supervisor import child_process as processes
-    from appliance.supervisor import supervisor
+    from appliance.supervisor import children
 
-    supervisor.MODULES["worker"] = "fragile"
+    children.MODULES["worker"] = "fragile"
     processes.FIRST_DELAY_S = 0.05  # nobody waits for it
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ["PYTHONPATH"]])

@@ -23,9 +23,9 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def appliance() -> None:
     from appliance.cli import main as cli
-    from appliance.supervisor import supervisor
+    from appliance.supervisor import children
 
-    supervisor.MODULES["worker"] = "hijacked"
+    children.MODULES["worker"] = "hijacked"
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ["PYTHONPATH"]])
     cli.main()
