@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from appliance import __version__
-from appliance.cli.options import connect_option, key_option, replay_option, server_key_option, stop
+from appliance.cli.options import (
+    config_option,
+    connect_option,
+    key_option,
+    replay_option,
+    server_key_option,
+    set_option,
+    stop,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()
@@ -23,8 +35,8 @@ from appliance.cli.options import connect_option, key_option, replay_option, ser
 @click.option(
     "-n", "most", type=click.IntRange(min=1), default=100_000, show_default=True, metavar="N", help="Maximum entries."
 )
-@click.option("-c", "--config", default="", metavar="FILE.toml", help="With -r: read options from this TOML file.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="With -r: set any key of the TOML file.")
+@config_option("With -r: read options from this TOML file.")
+@set_option("With -r: set any key of the TOML file.", parse=str)  # parsed by the run that reads the file
 @connect_option
 @replay_option
 @server_key_option
@@ -36,7 +48,7 @@ def har(
     output: str,
     where: str | None,
     most: int,
-    config: str,
+    file: Path | None,
     settings: tuple[str, ...],
     connect: str,
     replay: str,
@@ -60,7 +72,7 @@ def har(
 
     if sum(map(bool, (capture, events_file, since))) != 1:
         stop("give one of -r FILE, --events FILE and --since WHEN")
-    if (config or settings) and not capture:
+    if (file or settings) and not capture:
         stop("-c and --set are for -r: events are made already")
     now = datetime.now(UTC)
     try:
@@ -79,7 +91,7 @@ def har(
         start_time("0s", now),
         test,
         most,
-        config,
+        str(file or ""),
         settings,
         connect,
         replay,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -23,18 +24,6 @@ class PathType(click.Path):
         from pathlib import Path
 
         return Path(os.fsdecode(super().convert(value, param, ctx)))
-
-
-PATH = PathType()
-connect_option = click.option(
-    "--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="Endpoint of the feed."
-)
-replay_option = click.option(
-    "--replay", default="", metavar="ENDPOINT", help="Endpoint for replay requests, or off. [announced by the feed]"
-)
-server_key_option = click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
-key_option = click.option("--key", default="", metavar="FILE", help="File with your own secret key, for a locked feed.")
-run_option = click.option("--run", type=PATH, metavar="DIR", help="Run directory. [the instance running here]")
 
 
 def size(text: str) -> int:
@@ -57,6 +46,30 @@ def setting(text: str) -> tuple[str, object]:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+PATH = PathType()
+connect_option = click.option(
+    "--connect", default=FEED, show_default=True, metavar="ENDPOINT", help="Endpoint of the feed."
+)
+replay_option = click.option(
+    "--replay", default="", metavar="ENDPOINT", help="Endpoint for replay requests, or off. [announced by the feed]"
+)
+server_key_option = click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed.")
+key_option = click.option("--key", default="", metavar="FILE", help="File with your own secret key, for a locked feed.")
+run_option = click.option("--run", type=PATH, metavar="DIR", help="Run directory. [the instance running here]")
+
+
+def config_option(help: str = "Read options from this TOML file.") -> Callable[[Any], Any]:
+    """Return -c, the parameter `file`."""
+    return click.option("-c", "--config", "file", type=PATH, metavar="FILE.toml", help=help)
+
+
+def set_option(
+    help: str = "Set any key of the TOML file.", *, parse: Callable[[str], object] = setting
+) -> Callable[[Any], Any]:
+    """Return --set, the parameter `settings`. `parse` converts each value."""
+    return click.option("--set", "settings", type=parse, multiple=True, metavar="KEY=VALUE", help=help)
 
 
 def stop(message: str, code: int = 2) -> NoReturn:

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from appliance.capture.sharder import Sharder
-from appliance.cli.main import run, size
+from appliance.cli.options import size
+from appliance.cli.run_command import run
 from appliance.config.defaults import LONGEST_FRAME
 from appliance.config.schema import Config
 
