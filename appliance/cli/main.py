@@ -14,6 +14,7 @@ from appliance.cli.config_command import config
 from appliance.cli.devices_command import devices
 from appliance.cli.doctor_command import doctor
 from appliance.cli.events_command import events
+from appliance.cli.files_command import files
 from appliance.cli.forward_command import forward
 from appliance.cli.har_command import har
 from appliance.cli.inject_command import inject
@@ -31,5 +32,20 @@ def main() -> None:
     """Turn packets of a network interface or a capture file into a feed of HTTP events."""
 
 
-for command in (run, events, forward, packets, har, inject, devices, doctor, top, keygen, check, config, version):
+for command in (
+    run,
+    events,
+    forward,
+    packets,
+    files,
+    har,
+    inject,
+    devices,
+    doctor,
+    top,
+    keygen,
+    check,
+    config,
+    version,
+):
     main.add_command(command)

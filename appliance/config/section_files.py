@@ -82,7 +82,7 @@ class Files(Section, frozen=True):
     announce: Annotated[
         bool,
         note(
-            "Make an empty file with the name of each new file in the folder new/ below path. A scanner takes its work "
-            "from there, and removes what it has done."
+            "Make an empty file with the name of each new file in the folder new/ below path: the queue from which "
+            "`appliance files` names them, or runs a scanner."
         ),
     ] = False

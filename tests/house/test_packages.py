@@ -41,7 +41,7 @@ MAY_USE = {
     "appliance.extract": "pcap ring wire",
     "appliance.har": "text",
     "appliance.top": "config ipc native report stats subscriber text",
-    "appliance.cli": "config doctor extract forward har ipc native packet pcap pubsub report runtime stats"
+    "appliance.cli": "config doctor extract files forward har ipc native packet pcap pubsub report runtime stats"
     " ring subscriber supervisor text top",
     "appliance": "cli packet pcap subscriber",
     "workers.core": "appliance.config appliance.ipc appliance.native appliance.stats appliance.wire",

@@ -141,6 +141,11 @@ def test_every_file_that_nginx_serves_is_kept_once(scene: Scene) -> None:
     assert kept(folder) == set(made.values())
     assert {path.name for path in (folder / "new").iterdir()} == set(made.values())
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir() if path.is_file()} == {0o640}
+    named = appliance("files", folder, "--once", "--exec", "sha256sum {}")
+    assert dict(reversed(line.split()) for line in named.out.splitlines()) == {
+        f"{folder}/{digest}": digest for digest in made.values()
+    }
+    assert not list((folder / "new").iterdir())
     terms = balance(box)
     assert terms["files_offered"] == offered
     assert terms["kept"] == len(made)
