@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from appliance.config.schema import Config
-from appliance.metrics.families import FAMILIES, PREFIX, Family, MetricsInput, Process
+from appliance.metrics.families import FAMILIES
+from appliance.metrics.family import PREFIX, Family, MetricsInput, Process
 from appliance.stats.snapshot import Counts, Pages, keepers
 
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -1,7 +1,7 @@
 """The one list of what a pipeline counts: a row names the slots of the worker's page, their metric, HELP and label.
 
 The layout of the page, the gauges that start at 0 in every process, and the metric families follow from it. A row
-without a metric belongs to a family that takes more than one slot (metrics/families.py).
+without a metric belongs to a family that takes more than one slot (metrics/families_*.py).
 """
 
 from __future__ import annotations

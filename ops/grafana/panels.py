@@ -12,7 +12,8 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode, HeatmapColorScale
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from appliance.metrics.families import FAMILIES, PREFIX
+from appliance.metrics.families import FAMILIES
+from appliance.metrics.family import PREFIX
 
 SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 NARROWED_BY = ("interface", "worker")  # variables that are labels, beside instance, which everything has

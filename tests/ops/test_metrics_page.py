@@ -11,7 +11,8 @@ import yaml
 
 from appliance.config.load import resolve
 from appliance.config.schema import Config
-from appliance.metrics.families import FAMILIES, PREFIX, Family, MetricsInput
+from appliance.metrics.families import FAMILIES
+from appliance.metrics.family import PREFIX, Family, MetricsInput
 from appliance.stats import layout
 from appliance.stats.snapshot import Snapshots
 from appliance.wire import tcp_locator as locate

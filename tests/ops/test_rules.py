@@ -13,7 +13,8 @@ import pytest
 import yaml
 from eventually import PATIENCE_S
 
-from appliance.metrics.families import FAMILIES, PREFIX
+from appliance.metrics.families import FAMILIES
+from appliance.metrics.family import PREFIX
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "ops" / "prometheus"

@@ -12,7 +12,8 @@ from appliance.config.errors import ConfigError
 from appliance.config.load import former_names, load_toml, resolve
 from appliance.config.template import default_toml, differences
 from appliance.config.values import RENAMED
-from appliance.metrics.families import FAMILIES, PREFIX
+from appliance.metrics.families import FAMILIES
+from appliance.metrics.family import PREFIX
 from appliance.runtime.resolved_config import load_resolved, save_resolved
 
 ETH = {"source.interfaces": ["eth0"]}
