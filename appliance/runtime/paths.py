@@ -1,6 +1,6 @@
 """Every path in a run directory.
 
-    lock  config.json  key                             of the supervisor, which owns the directory
+    lock  config.json  key  version                    of the supervisor, which owns the directory
     supervisor.stats  capture-0.stats  worker-0.stats  feed.stats  recorder.stats  files.stats
     metrics.endpoint  feed.endpoint  replay.endpoint   the last two are links into the feed's folder
     capture-0/  frames-EPOCH                           shared memory of frames, written by the capture
@@ -24,6 +24,7 @@ from appliance.native.safe_files import read_strange
 
 LOCK = "lock"
 CONFIG = "config.json"
+VERSION = "version"  # of the appliance whose run it is
 KEY = "key"  # of the hash of flows, which all captures share
 QUARANTINE = "quarantine"  # batches that workers died of: it stays when there is something in it
 FEED = "feed"
@@ -35,7 +36,7 @@ LONGEST_ENDPOINT = 1024  # bytes
 
 # Names of files that an earlier run of this version or another may have left, and no others.
 STALE = (
-    r"(shard|frames|events)-\d+|(frames|events)-\d+-[0-9a-f]+|events|epochs|key(\.\d+)?|config\.json(\.part)?"
+    r"(shard|frames|events)-\d+|(frames|events)-\d+-[0-9a-f]+|events|epochs|key\.\d+|(key|version|config\.json)(\.part)?"
     r"|((capture|worker)-\d+|feed|recorder|files|supervisor)\.stats(\.part)?|(feed|replay|metrics)\.endpoint(\.part)?"
 )
 FOLDERS = r"(capture|worker)-\d+|feed|recorder|files"  # of processes
@@ -61,6 +62,11 @@ class Paths:
     def config(self) -> Path:
         """Return the configuration that is in force."""
         return self.root / CONFIG
+
+    @property
+    def version(self) -> Path:
+        """Return the version of the appliance whose run it is."""
+        return self.root / VERSION
 
     @property
     def hash_key(self) -> Path:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from appliance import __version__
 from appliance.config.errors import ConfigError
 from appliance.config.schema import Config
 from appliance.native.safe_files import OUTPUT_MODE, read_strange, write_whole
 from appliance.runtime.paths import CONFIG, Paths
 
 LONGEST = 64 << 20  # bytes
+LONGEST_VERSION = 64
 
 
 def encoded(config: Config) -> bytes:
@@ -41,5 +45,19 @@ def save_resolved(config: Config, run_dir: Path, *, gid: int | None = None) -> N
 
 def load_resolved(run_dir: Path | str) -> Config:
     """Return the configuration from `save_resolved`. Raises OSError, or ConfigError if another version wrote it."""
-    path = Paths(Path(run_dir)).config
-    return decoded(read_strange(path, LONGEST), path)
+    paths = Paths(Path(run_dir))
+    try:
+        return decoded(read_strange(paths.config, LONGEST), paths.config)
+    except ConfigError as error:
+        writer = _written_by(paths)
+        if writer in ("", __version__):
+            raise
+        raise ConfigError([f"{line} ({__version__}) but by {writer}" for line in error.faults]) from error
+
+
+def _written_by(paths: Paths) -> str:
+    """Return the version of the appliance whose run it is; "" if the run directory does not say."""
+    with suppress(OSError, UnicodeDecodeError):
+        found = re.fullmatch(r"[0-9A-Za-z.+-]+", read_strange(paths.version, LONGEST_VERSION).decode("ascii"))
+        return found[0] if found else ""
+    return ""

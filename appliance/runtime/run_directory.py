@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from appliance import __version__
 from appliance.config.address import LONGEST_SOCKET_PATH
 from appliance.native.safe_files import (
     OUTPUT_MODE,
@@ -34,6 +35,7 @@ from appliance.runtime.paths import (
     LONGEST_SOCKET,
     QUARANTINE,
     STALE,
+    VERSION,
     announcement,
     is_quarantine_file,
     process_name,
@@ -125,6 +127,7 @@ class RunDirectory:
         files: descriptors of the pages that the processes write. shown: the page that we write and they may read. user:
         their (uid, gid) if it is not ours. Raises OSError.
         """
+        self.write(VERSION, __version__.encode())
         self.write(KEY, os.urandom(KEY_BYTES))
         owned = [os.open(KEY, os.O_RDONLY | STRANGE, dir_fd=self.folder)]
         for name in processes:

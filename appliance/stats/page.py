@@ -218,7 +218,9 @@ def _look(path: Path, descriptor: int) -> tuple[int, list[str]]:
         raise PageError(f"{path}: too short for a stats page")
     magic, version, slots, first, listed = _HEADER.unpack(head)
     fits = _HEADER.size + listed <= first <= about.st_size - _SLOT * slots and first % _SLOT == 0
-    if magic != MAGIC or version != VERSION or not fits or first > LONGEST_HEAD:
+    if magic == MAGIC and version != VERSION:
+        raise PageError(f"{path}: a stats page of version {version}; this version of the appliance reads {VERSION}")
+    if magic != MAGIC or not fits or first > LONGEST_HEAD:
         raise PageError(f"{path}: not a stats page of version {VERSION}")
     try:
         names = json.loads(os.pread(descriptor, listed, _HEADER.size))

@@ -99,6 +99,22 @@ def test_a_resolved_configuration_of_another_version_is_refused(tmp_path):
         load_resolved(tmp_path)
 
 
+def test_a_resolved_configuration_names_the_version_that_wrote_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"capture": {"megafast": true}}')
+    (tmp_path / "version").write_text("9.8.7")
+    with pytest.raises(ConfigError, match=r"megafast.*not written by this version \(.+\) but by 9\.8\.7"):
+        load_resolved(tmp_path)
+
+
+@pytest.mark.parametrize("strange", [b"", b"\x1b[2J", b"\xff", b"1" * 100 + b"\n"])
+def test_a_strange_version_in_a_run_directory_is_not_shown(tmp_path, strange):
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "version").write_bytes(strange)
+    with pytest.raises(ConfigError) as raised:
+        load_resolved(tmp_path)
+    assert "\x1b" not in str(raised.value)
+
+
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 

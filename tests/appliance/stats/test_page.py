@@ -31,6 +31,15 @@ def test_a_new_page_is_all_zeros(path):
     assert Page.create(path, NAMES).snapshot() == {"state": 0, "frames": 0, "offered.0": 0}
 
 
+def test_a_page_of_another_version_says_which_it_is(path):
+    Page.create(path, NAMES)
+    written = bytearray(path.read_bytes())
+    written[8:12] = (7).to_bytes(4, sys.byteorder)
+    path.write_bytes(written)
+    with pytest.raises(PageError, match="a stats page of version 7; this version of the appliance reads 1"):
+        Page.open(path)
+
+
 def test_what_one_mapping_writes_another_reads_at_once(path):
     writer, reader = Page.create(path, NAMES), Page.open(path)
     writer["frames"] = MOST

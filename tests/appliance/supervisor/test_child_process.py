@@ -77,7 +77,7 @@ def test_what_a_killed_supervisor_left_is_swept_away(base: Path) -> None:
 def test_a_directory_of_ones_choice_is_kept_and_cleaned(tmp_path: Path) -> None:
     wanted = tmp_path / "run"
     wanted.mkdir(mode=0o755)
-    for name in ("worker-7.stats", "shard-7", "key", "feed.endpoint", "config.json"):
+    for name in ("worker-7.stats", "shard-7", "key", "version", "feed.endpoint", "config.json"):
         (wanted / name).touch()
     (wanted / "notes.txt").touch()
     home = RunDirectory.open(str(wanted))
