@@ -8,6 +8,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 . ops/dist/common.sh
+. ops/dist/archives.sh
 [ "$(id -u)" = 0 ] || fail "root is needed: for the file systems and the namespaces"
 roots=$work/roots
 mkdir -p "$roots"
@@ -24,36 +25,13 @@ trap 'exit 143' TERM
 
 [ -e "$sample" ] || python3 ops/bench/traffic.py sample "$sample"
 
-# ubuntu_keys: prints the keys of Ubuntu's archive, as Debian has them in a package of its newer releases.
-ubuntu_keys() {
-    keys=/usr/share/keyrings/ubuntu-archive-keyring.gpg
-    if [ ! -e "$keys" ]; then
-        keys=$work/ubuntu-keyring/usr/share/keyrings/ubuntu-archive-keyring.gpg
-        folder=$work/ubuntu-keyring
-        if [ ! -e "$keys" ]; then
-            mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial"
-            echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" >"$folder/sources.list"
-            options="-qq -o Dir::Etc::sourcelist=$folder/sources.list -o Dir::Etc::sourceparts=/dev/null -o APT::Sandbox::User=root
-                -o Dir::State::lists=$folder/lists -o Dir::Cache=$folder/cache -o Dir::State::status=/dev/null"
-            # shellcheck disable=SC2086
-            (cd "$folder" && quietly apt-get $options update && quietly apt-get $options download ubuntu-keyring && dpkg-deb -x ubuntu-keyring_*.deb .)
-        fi
-    fi
-    echo "$keys"
-}
-
 # base SUITE: prints the path of its root as an archive; made once. pip is there for the wheels, no compiler.
 base() {
     archive=$roots/$1.tar
     if [ ! -e "$archive" ]; then
-        case $1 in
-        noble | jammy | questing) mirror=${UBUNTU_MIRROR:-http://archive.ubuntu.com/ubuntu} keyring=$(ubuntu_keys) parts=main,universe ;;
-        *) mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian} keyring=/usr/share/keyrings/debian-archive-keyring.gpg parts=main ;;
-        esac
         say "making a root of $1"
         # ensurepip of Debian's python3-venv brings pip along.
-        quietly mmdebstrap --mode=root --variant=minbase --format=tar --components="$parts" --keyring="$keyring" --include=apt,python3,python3-venv,make \
-            "$1" "$archive.part" "$mirror" || return 1
+        root_of "$1" apt,python3,python3-venv,make tar "$archive.part" || return 1
         mv "$archive.part" "$archive"
     fi
     echo "$archive"

@@ -72,9 +72,16 @@ done
 rm -rf "$try"
 find "$tree/usr/share/man" -type f -exec gzip -9n {} +
 
-newest=$(cd "$wheels" && ls capture_appliance-*.whl | sed 's/.*-cp3\([0-9]*\)-.*/\1/' | sort -n | tail -n 1)
-oldest=$(cd "$wheels" && ls capture_appliance-*.whl | sed 's/.*-cp3\([0-9]*\)-.*/\1/' | sort -n | head -n 1)
-glibc=$(cd "$wheels" && ls capture_appliance-*.whl | sed 's/.*manylinux_2_\([0-9]*\)_.*/\1/' | sort -n | tail -n 1)
+# The minor versions that have wheels; what lies between them and has none is ruled out.
+minors=$(cd "$wheels" && ls capture_appliance-*.whl | sed 's/.*-cp3\([0-9]*\)-.*/\1/' | sort -n)
+oldest=$(echo "$minors" | head -n 1)
+newest=$(echo "$minors" | tail -n 1)
+depends="python3 (>= 3.$oldest), python3 (<< 3.$((newest + 1)))"
+for minor in $(seq "$oldest" "$newest"); do
+    echo "$minors" | grep -qx "$minor" || depends="$depends, python3 (<< 3.$minor) | python3 (>= 3.$((minor + 1)))"
+done
+# Of the oldest release: each wheel names what it needs itself, and unpack.py takes none that does not fit.
+glibc=$(cd "$wheels" && ls capture_appliance-*.whl | sed 's/.*manylinux_2_\([0-9]*\)_.*/\1/' | sort -n | head -n 1)
 cat >"$tree/DEBIAN/control" <<END
 Package: capture-appliance
 Version: $version
@@ -82,7 +89,7 @@ Section: net
 Priority: optional
 Architecture: $architecture
 Maintainer: ${DEBFULLNAME:-Capture appliance} <${DEBEMAIL:-capture-appliance@packages.invalid}>
-Depends: python3 (>= 3.$oldest), python3 (<< 3.$((newest + 1))), libc6 (>= 2.$glibc)$libraries, passwd
+Depends: $depends, libc6 (>= 2.$glibc)$libraries, passwd
 Recommends: ethtool, iproute2
 Suggests: prometheus
 Installed-Size: $(du -sk --apparent-size "$tree" | cut -f 1)

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Builds every artefact.   usage: ops/dist/dist.sh
 #
-#   dist/wheels/*.whl   the appliance for each CPython that is here, and all that it needs
+#   dist/wheels/*.whl   the appliance for each CPython that is here or in ROOTS, and all that it needs
 #   dist/*.deb          a package for every Debian and Ubuntu release whose Python is among them
 #   dist/*.oci.tar      an OCI image; left out, and said so, where it cannot be made (no root, no mmdebstrap)
 #   dist/sbom.json      CycloneDX     dist/LICENSES.txt    dist/SHA256SUMS
 #
 # Two builds of the same commit give the same bytes: SOURCE_DATE_EPOCH is the commit's time unless it is set.
+# Environment: PYTHONS (pythons.sh); ROOTS, releases whose Python gets wheels too, as "noble trixie forky" (foreign.sh).
 set -eu
 cd "$(dirname "$0")/../.."
 . ops/dist/common.sh
@@ -20,6 +21,7 @@ done
 # What a former build left, of another version maybe, would be summed as ours.
 rm -rf "$dist/wheels" "$dist"/*.deb "$dist"/*.oci.tar "$dist/SHA256SUMS" "$dist/sbom.json" "$dist/LICENSES.txt"
 sh ops/dist/wheels.sh
+for suite in ${ROOTS:-}; do sh ops/dist/foreign.sh "$suite"; done
 sh ops/dist/deb.sh
 status=
 if [ "$(id -u)" = 0 ] && command -v mmdebstrap >/dev/null && command -v setcap >/dev/null; then
