@@ -11,7 +11,6 @@ read the folder of allowed keys again; SIGHUP makes it check the path of the out
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from contextlib import suppress
@@ -23,20 +22,18 @@ import msgspec
 
 from appliance.config.address import OFF
 from appliance.config.schema import Config
-from appliance.feed.replay_store import Store
+from appliance.feed.numbering import Numbering
 from appliance.ipc.event_batch import BadMessage, unpack_events
 from appliance.ipc.event_link import EventReceiver
 from appliance.ipc.event_runs import by_topic
 from appliance.ipc.shared_memory import SharedMemoryError, SlotLease
 from appliance.ipc.sockets import Bus, BusError, Waiter
-from appliance.native.safe_files import make_folder
 from appliance.output.jsonlines import JsonLinesOutput
 from appliance.output.output_path import OutOfReach, OutputError
-from appliance.pubsub.curve_keys import KeyFault, read_allowed, read_pair
-from appliance.pubsub.protocol import HEARTBEAT, STATUS, Epoch, Heartbeat, Status
+from appliance.pubsub.protocol import HEARTBEAT, STATUS, Heartbeat, Status
 from appliance.runtime import log, sandbox
 from appliance.runtime.child import ChildRuntime, configuration, exit_now
-from appliance.runtime.paths import ANNOUNCED, Paths, announcement, part_of
+from appliance.runtime.paths import ANNOUNCED, Paths, announcement
 from appliance.stats.names import DONE, DRAINING, READY, STORED_TOPICS, TOPICS
 from appliance.stats.page import Page
 from appliance.stats.receive_cursor import AtMostOnceCursor
@@ -44,20 +41,14 @@ from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.reconcile import close_feed
 
 if TYPE_CHECKING:
-    from appliance.feed.authenticator import ZapAuthenticator
+    from appliance.feed.public_sockets import PublicSockets
     from appliance.feed.replay_server import Replay
-    from appliance.feed.sockets import FeedSocket, GuardedSocket
     from appliance.output.parquet import ParquetOutput
 
 TURN_MESSAGES = 64  # of the workers, per turn of the loop
 AGAIN = 3  # exit code: start another feed
 LONGEST_SLEEP_S = 0.1  # longest sleep: a stop and the death of the supervisor are noticed this late
 
-OWN_DESCRIPTORS = 128  # of the process, beside one a worker: more than it needs
-MIN_PEERS = 8
-PORTS = 2
-
-MAX_EPOCHS = 8  # earlier lives of the feed in a heartbeat
 LAST_HEARTBEAT_INTERVAL_S = 0.05  # between the last heartbeats
 LAST_REQUESTS_S = 0.5  # after the last heartbeat: subscribers may still request messages whose loss they find only now
 
@@ -70,8 +61,7 @@ def now_text() -> str:
 def prepare(config: Config) -> None:
     """Load the modules of the public sockets; a run without a feed leaves them out."""
     if config.feed.bind != OFF:
-        import appliance.feed.authenticator
-        import appliance.feed.replay_server  # noqa: F401
+        import appliance.feed.public_sockets  # noqa: F401
 
 
 def _output(config: Config, page: Page) -> JsonLinesOutput | ParquetOutput:
@@ -88,20 +78,6 @@ def _output(config: Config, page: Page) -> JsonLinesOutput | ParquetOutput:
     return ParquetOutput(config.output, page, config.link_bytes, lossless=config.lossless)
 
 
-def _max_peers(config: Config) -> int:
-    """Return the peers of a port: the feed keeps the descriptors that it needs, whatever the limit of the process."""
-    from appliance.ipc.peer_limits import STRANGERS
-
-    own = OWN_DESCRIPTORS + config.worker_count
-    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = own + PORTS * (config.feed.peers + config.feed.peers // STRANGERS)
-    if limit < wanted:
-        with suppress(OSError, ValueError):  # the limit cannot be raised: there are fewer places
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), most))
-            limit = min(wanted, most)
-    return max(MIN_PEERS, min(config.feed.peers, (limit - own) // PORTS * STRANGERS // (STRANGERS + 1)))
-
-
 class Feed:
     """Everything the process does; `run` does it once. One instance is one epoch of the feed."""
 
@@ -112,15 +88,9 @@ class Feed:
         self.page = page
         self.received = [ReceivedCounters(page, worker) for worker in range(config.worker_count)]
         self.runtime = runtime
-        self.past_epochs = self._close_epoch()
-        self.epoch = max(time.time_ns(), page["epoch"] + 1)  # also after the clock went back
-        self.sequences = dict.fromkeys(STORED_TOPICS, 0)
-        self.events = dict.fromkeys(STORED_TOPICS, 0)
-        self.heartbeats = 0
-        self.store = Store(config.feed.replay_bytes)
+        self.numbering = Numbering(config, page, self.paths.epochs)
         close_feed(page, config.worker_count)
-        page.update({f"sequence.{topic}": 0 for topic in STORED_TOPICS})
-        page.update({"epoch": self.epoch, "store_messages": 0, "store_bytes": 0})
+        self.numbering.begin()
         self.output = _output(config, page)
         self.output_fd = -1  # its writes block
         if not config.lossless:  # else when the first events prove that the file is a capture
@@ -129,125 +99,14 @@ class Feed:
         self.waiter = Waiter()
         self.cursor = AtMostOnceCursor(page)
         self.receiver = EventReceiver(self.bus, config, run_dir, self.cursor.first)
-        self.feed: FeedSocket | None = None
-        self.replay: Replay | None = None
-        self.replay_endpoint = ""
-        self.lock = read_pair(config.feed.curve_key) if config.feed.curve_key else None
-        self.authenticator = self._start_authenticator() if self.lock else None
+        self.public: PublicSockets | None = None  # without a feed
         if config.feed.bind != OFF:
-            self._open(config.feed.bind, config.feed.replay)
+            from appliance.feed.public_sockets import PublicSockets
+
+            self.public = PublicSockets(config, self.paths, page, self.bus, self.waiter, self.numbering)
+        self.heartbeats = 0
         self.heartbeat_at = 0.0
         self.state = ""
-
-    def _open(self, bind: str, replay: str) -> None:
-        """Open the feed and, unless it is off, the replay. Raises BusError."""
-        from appliance.feed.replay_server import Replay
-        from appliance.feed.sockets import FeedSocket, ReplaySocket
-
-        options = self.config.feed
-        guarded_sockets: list[GuardedSocket] = []
-        peers = _max_peers(self.config)
-        if replay != OFF:
-            socket = ReplaySocket(self.bus, replay, self.lock, peers, options.peer_bytes)
-            guarded_sockets.append(socket)
-        try:
-            self.feed = FeedSocket(self.bus, bind, options.subscriber_queue, self.lock, peers, options.peer_bytes)
-        except BusError:
-            for guarded in guarded_sockets:
-                guarded.close()
-            raise
-        guarded_sockets.append(self.feed)
-        self._announce("feed", self.feed.endpoint)
-        if replay != OFF:
-            self.replay = Replay(socket, self.store, self.page, options, self.epoch, self.sequences)
-            self.replay_endpoint = socket.endpoint
-            self._announce("replay", socket.endpoint)
-        for guarded in guarded_sockets:
-            self.waiter.watch(guarded.socket, read=True)
-
-    def _start_authenticator(self) -> ZapAuthenticator:
-        from appliance.feed.authenticator import ZapAuthenticator
-
-        authenticator = ZapAuthenticator(self.bus, self._allowed())
-        self.waiter.watch(authenticator.socket, read=True)
-        return authenticator
-
-    def _allowed(self) -> dict[bytes, str]:
-        """Return the allowed keys. Raises KeyFault."""
-        allowed, faults = read_allowed(self.config.feed.curve_clients)
-        for fault in faults:
-            log.warning(f"{fault}; left out", reason="keys")
-        self.page["clients_allowed"] = len(allowed)
-        return allowed
-
-    def _admit(self) -> None:
-        """Accept allowed peers, count the others, and read the folder again with each new configuration."""
-        fresh = self.runtime.poll_config(self.run_dir)
-        self.config = fresh or self.config
-        if self.authenticator is None:
-            return
-        if fresh:
-            self._reload(self.authenticator)
-        self.page.add("refused.key", self.authenticator.serve())
-
-    def _reload(self, authenticator: ZapAuthenticator) -> None:
-        """Disconnect removed keys at once: reopen all sockets, and allowed peers reconnect.
-
-        These lose nothing, because they can request the messages published meanwhile.
-        """
-        try:
-            allowed = self._allowed()
-        except KeyFault as fault:
-            self.runtime.reject_config(f"{fault}; the keys read before stay")
-            return
-        from appliance.feed.sockets import REOPEN_INTERVAL_S
-
-        removed = authenticator.allowed.keys() - allowed.keys()
-        authenticator.allowed = allowed
-        self.page.add("reloads", 1)
-        if not removed or self.feed is None:
-            return
-        guarded_sockets: list[GuardedSocket] = [self.feed, *([self.replay.socket] if self.replay else [])]
-        bind, replay = self.feed.endpoint, self.replay_endpoint or OFF
-        for guarded in guarded_sockets:
-            self._count_refused(guarded)
-            self.waiter.forget(guarded.socket)
-            guarded.close()
-        deadline = time.monotonic() + REOPEN_INTERVAL_S
-        while True:
-            try:
-                self._open(bind, replay)
-                return
-            except BusError:
-                if time.monotonic() >= deadline:
-                    raise
-                self.runtime.heartbeat()
-                time.sleep(0.01)
-
-    def _count_refused(self, guarded: GuardedSocket) -> None:
-        for reason, count in guarded.refused().items():
-            self.page.add(f"refused.{reason}", count)
-
-    def _close_epoch(self) -> list[Epoch]:
-        """Return how the epochs before this one ended, for subscribers that may have missed their last messages."""
-        path, page = self.paths.epochs, self.page
-        make_folder(path.parent)
-        past_epochs = []
-        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):  # there is none, or a dying one wrote it
-            past_epochs = msgspec.json.decode(path.read_bytes(), type=list[Epoch])
-        if page["epoch"] and page["epoch"] not in [life.epoch for life in past_epochs]:
-            past_epochs.append(Epoch(page["epoch"], {topic: page[f"sequence.{topic}"] for topic in STORED_TOPICS}))
-            part = part_of(path)
-            part.write_bytes(msgspec.json.encode(past_epochs[-MAX_EPOCHS:]))
-            part.replace(path)
-        return past_epochs[-MAX_EPOCHS:]
-
-    def _announce(self, name: str, endpoint: str) -> None:
-        """Publish the address of a socket, which may have any free port: a file, with a link in the run directory."""
-        path = self.paths.own_endpoint(name)
-        part = part_of(path)
-        part.write_text(endpoint)
-        part.rename(path)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -271,7 +130,7 @@ class Feed:
             except OutOfReach as why:
                 return self._end_for_restart(why)
             received = self._receive()
-            self._serve_sockets(ready)
+            self._serve_readers(ready)
             if stopping and not received and not self._output_blocked():
                 self._count_missing()
                 break
@@ -279,7 +138,7 @@ class Feed:
 
     def _wait_s(self) -> float:
         """Return the seconds until the next task of the clock or of a replay."""
-        replay = self.replay.wait_s() if self.replay else None
+        replay = self.public.replay.wait_s() if self.public and self.public.replay else None
         until_heartbeat = self.heartbeat_at - time.monotonic()
         return max(0.0, min(LONGEST_SLEEP_S, LONGEST_SLEEP_S if replay is None else replay, until_heartbeat))
 
@@ -295,10 +154,8 @@ class Feed:
             self.waiter.forget(self.receiver.socket)
         else:
             self.waiter.watch(self.receiver.socket, read=True)
-        if self.replay and self.replay.listening:
-            self.waiter.watch(self.replay.socket.socket, read=True)
-        elif self.replay:
-            self.waiter.forget(self.replay.socket.socket)
+        if self.public:
+            self.public.watch()
         fd = self.output.fd if self.output.pollable else -1
         if self.output_fd not in (fd, -1):
             self.waiter.forget(self.output_fd)
@@ -323,12 +180,14 @@ class Feed:
 
     def _process(self, data: SlotLease | memoryview) -> None:
         page = self.page
-        copied = self.feed is not None or self.config.output.parquet  # else the lines lie where they are until written
+        copied = (
+            self.public is not None or self.config.output.parquet
+        )  # else the lines lie where they are until written
         try:
             message = unpack_events(memoryview(data) if copied else data)
             if message.worker >= self.config.worker_count:
                 raise BadMessage("a message of events from a worker that does not exist")
-            parts = [] if message.end else by_topic(message.runs, message.body, len(TOPICS), self.feed is not None)
+            parts = [] if message.end else by_topic(message.runs, message.body, len(TOPICS), self.public is not None)
             if sum(events for _, events, _, _ in parts) != message.events:
                 raise BadMessage("a message of other events than its table of topics says")
         except (BadMessage, SharedMemoryError):
@@ -354,40 +213,31 @@ class Feed:
         self.output.write(message.body, message.events)  # as the worker wrote it: in the order in which they ended
 
     def _publish(self, topic: str, events: int, body: bytes) -> None:
-        """Number a message, store a copy and send it.
-
-        The page has the number first, so that subscribers learn of the loss if the feed dies in between.
-        """
-        page = self.page
-        sequence = self.sequences[topic] + 1
-        page[f"sequence.{topic}"] = sequence
-        self.sequences[topic] = sequence
-        self.events[topic] += events
-        if self.feed:
-            self.store.put(topic, sequence, events, body)
-            page["store_messages"], page["store_bytes"] = len(self.store), self.store.size
-            page["store_evicted"] += self.store.take_evicted()
-            self.feed.publish(topic, (self.epoch, sequence, events), body)
+        """Number a message, store a copy and send it."""
+        sequence = self.numbering.add(topic, events, body)
+        if self.public:
+            self.public.feed.publish(topic, (self.numbering.epoch, sequence, events), body)
 
     def _send_heartbeat_if_due(self, *, now: bool = False) -> None:
         if time.monotonic() < self.heartbeat_at and not now:
             return
         self.heartbeat_at = time.monotonic() + self.config.feed.heartbeat_s
         self.heartbeats += 1
-        if self.feed:
-            self.feed.publish(HEARTBEAT, (self.epoch, self.heartbeats, 1), self._heartbeat())
+        if self.public:
+            header = (self.numbering.epoch, self.heartbeats, 1)
+            self.public.feed.publish(HEARTBEAT, header, self._heartbeat(self.public.replay_endpoint))
         self.page.add("heartbeats", 1)
 
-    def _heartbeat(self) -> bytes:
-        first = {topic: self.store.first(topic) for topic in STORED_TOPICS}
+    def _heartbeat(self, replay_endpoint: str) -> bytes:
+        numbers = self.numbering
         return msgspec.json.encode(
             Heartbeat(
-                epoch=self.epoch,
-                last=self.sequences,
-                events=self.events,
-                first=first,
-                replay=self.replay_endpoint,
-                before=self.past_epochs,
+                epoch=numbers.epoch,
+                last=numbers.sequences,
+                events=numbers.events,
+                first={topic: numbers.store.first(topic) for topic in STORED_TOPICS},
+                replay=replay_endpoint,
+                before=numbers.past_epochs,
                 state=self.state,
                 time=now_text(),
             )
@@ -396,22 +246,16 @@ class Feed:
     def _status(self, state: str) -> None:
         if state != self.state:
             self.state = state
-            self._publish(STATUS, 1, msgspec.json.encode(Status(state, self.epoch, now_text())))
+            self._publish(STATUS, 1, msgspec.json.encode(Status(state, self.numbering.epoch, now_text())))
 
-    def _serve_sockets(self, ready: set[Any]) -> None:
-        """Serve the sockets of the feed's readers."""
-        self._admit()
-        if self.feed and self.feed.socket in ready:
-            self.feed.read_subscriptions()
-        if self.feed:
-            self.page["subscribers"] = self.feed.subscribers
-        if self.replay and self.replay.socket.socket in ready:
-            self.replay.receive()
-        if self.replay:
-            self.replay.serve()
-        for guarded in [self.feed, self.replay.socket if self.replay else None]:
-            if guarded:
-                self._count_refused(guarded)
+    def _serve_readers(self, ready: set[Any]) -> None:
+        fresh = self.runtime.poll_config(self.run_dir)
+        if fresh:
+            self.config = fresh
+        if self.public and fresh:
+            self.public.reload(fresh, self.runtime)
+        if self.public:
+            self.public.serve(ready)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -454,9 +298,9 @@ class Feed:
         self.output.close(lambda: self.runtime.heartbeat_until(spare) and not self.runtime.stopping)
         self._status("done")
         self._send_heartbeat_if_due(now=True)
-        if self.replay and self.feed and self.feed.subscribers:
+        if self.public and self.public.replay and self.public.feed.subscribers:
             timeout_s = drain_s if self.config.lossless else drain_s / 4
-            self._serve_last_requests(self.replay, time.monotonic() + timeout_s)
+            self._serve_last_requests(self.public.replay, time.monotonic() + timeout_s)
         self.bus.close(linger_s=drain_s)
         self.runtime.state(DONE)
         return 0
@@ -470,7 +314,7 @@ class Feed:
         while self.runtime.heartbeat_until(deadline) and (
             replay.busy or time.monotonic() - replay.last_question_at < LAST_REQUESTS_S
         ):
-            self._serve_sockets(self.waiter.wait(min(self._wait_s(), LAST_HEARTBEAT_INTERVAL_S)))
+            self._serve_readers(self.waiter.wait(min(self._wait_s(), LAST_HEARTBEAT_INTERVAL_S)))
             self.heartbeat_at = min(self.heartbeat_at, time.monotonic() + LAST_HEARTBEAT_INTERVAL_S)
             self._send_heartbeat_if_due()
 
