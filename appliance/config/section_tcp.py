@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from appliance.config.field import Section, note
 
+CHECKSUMS = ("off", "count", "drop")  # in the order of workers/core/limits.pxd
+
 
 class Tcp(Section, frozen=True):
     """Limits of TCP reassembly, each per worker. All are on by default because the traffic is not trusted."""

@@ -1,9 +1,9 @@
 # cython: language_level=3
 """The limits of [tcp], [http], [events] and [websocket], as numbers for the data path.
 
-The notes of appliance/config/schema.py explain each of them.
+The notes in appliance/config/section_*.py explain each of them.
 """
-from appliance.config.schema import CHECKSUMS
+from appliance.config.section_tcp import CHECKSUMS
 
 
 cdef class Limits:
