@@ -79,6 +79,18 @@ class Files(Section, frozen=True):
             counter='appliance_files_left_out_total{reason="open"}',
         ),
     ] = 1024
+    max_parts: Annotated[
+        int,
+        note(
+            "Parts of a form (multipart/form-data), of which those with a file name are files. Lines that begin like "
+            "the delimiter of the parts count as well.",
+            unit="parts",
+            ge=1,
+            le=4096,
+            reached="further parts are not kept, and count as one file",
+            counter='appliance_files_left_out_total{reason="parts"}',
+        ),
+    ] = 64
     announce: Annotated[
         bool,
         note(

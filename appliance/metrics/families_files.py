@@ -33,9 +33,10 @@ FILES_FAMILIES = (
     counter("files_kept_bytes", "Bytes of those files.", (), _file("kept_bytes")),
     counter("files_duplicates", "Bodies whose content was kept already.", (), _file("duplicates")),
     counter("files_left_out", "Bodies of a wanted type that were not kept, by reason: bytes not captured (missing), "
-            "not decoded (undecoded), a limit of [bodies] (limit), a part of a content (part), their size (small, "
-            "large), too many at once (open), no room on the link (link), no room in the budget (budget), a failed "
-            "write (disk), a wrong digest (mismatch), a killed process (crash).", ("reason",), _files_left_out),
+            "not decoded (undecoded), a limit of [bodies] (limit), a part of a content (part), too many parts of a "
+            "form (parts), their size (small, large), too many at once (open), no room on the link (link), no room in "
+            "the budget (budget), a failed write (disk), a wrong digest (mismatch), a killed process (crash).",
+            ("reason",), _files_left_out),
     counter("files_removed", "Files removed, by reason.", ("reason",),
             lambda view: [([why], view.pages.files.get(f"removed.{why}", 0)) for why in FILES_REMOVED]),
     counter("files_write_errors", "Failed writes of files.", (), _file("write_errors")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-TEXT, INT, FLOAT, BOOL, TEXTS, INTS, TIME, NANOSECONDS, FRAMINGS, JSON = (
+TEXT, INT, FLOAT, BOOL, TEXTS, INTS, TIME, NANOSECONDS, FRAMINGS, PARTS, JSON = (
     "text",
     "int",
     "float",
@@ -19,6 +19,7 @@ TEXT, INT, FLOAT, BOOL, TEXTS, INTS, TIME, NANOSECONDS, FRAMINGS, JSON = (
     "time",  # microseconds: Spark reads no nanoseconds
     "nanoseconds",  # since 1970, as a number: the same time exactly
     "framings",
+    "parts",
     "json",  # text: names chosen by the traffic cannot be columns
 )
 
@@ -128,10 +129,17 @@ _FIELDS = [
     ("appliance.file.direction", TEXT),
     ("appliance.file.complete", BOOL),
     ("appliance.file.reason", TEXT),
+    ("appliance.file.parts", PARTS),
     *(
         (f"appliance.file.{side}.{name}", kind)
         for side in ("request", "response")
-        for name, kind in (("complete", BOOL), ("reason", TEXT), ("hash.sha256", TEXT), ("size", INT))
+        for name, kind in (
+            ("complete", BOOL),
+            ("reason", TEXT),
+            ("hash.sha256", TEXT),
+            ("size", INT),
+            ("parts", PARTS),
+        )
     ),
     ("appliance.websocket.index", INT),
     ("appliance.websocket.final", BOOL),

@@ -19,6 +19,7 @@ from appliance.output.parquet_columns import (
     INTS,
     JSON,
     NANOSECONDS,
+    PARTS,
     TEXT,
     TEXTS,
     TIME,
@@ -31,6 +32,9 @@ MARK = b'"headers":'  # only events that contain it can have header fields
 def _types() -> dict[str, Any]:
     arrow = pyarrow
     framing = arrow.struct([("framing", arrow.string()), ("body_bytes", arrow.int64())])
+    text = arrow.string()
+    members = {"name": text, "complete": arrow.bool_(), "reason": text, "hash": arrow.struct([("sha256", text)])}
+    part = arrow.struct([*members.items(), ("size", arrow.int64()), ("mime_type", text)])
     return {
         TEXT: arrow.string(),
         INT: arrow.int64(),
@@ -41,6 +45,7 @@ def _types() -> dict[str, Any]:
         TIME: arrow.timestamp("us", "UTC"),
         NANOSECONDS: arrow.int64(),
         FRAMINGS: arrow.list_(framing),
+        PARTS: arrow.list_(part),
         JSON: arrow.string(),
     }
 

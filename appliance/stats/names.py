@@ -41,6 +41,7 @@ FILES_LEFT_OUT = (  # why a worker gave up a body of a wanted type
     "undecoded",
     "limit",
     "part",
+    "parts",
     "small",
     "large",
     "open",

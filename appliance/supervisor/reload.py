@@ -21,7 +21,9 @@ from appliance.config.toml_lines import place
 SECTIONS = ("tcp", "http", "quic", "bodies", "tls", "events", "websocket")  # sections whose keys may all change
 EXCEPT = ("tcp.checksums", "quic.max_initials_per_second")  # but these, which a capture needs at its start
 FEED_KEYS = ("feed.curve_clients", "feed.connection_share", "feed.connection_bytes_s")
-FILES_KEYS = tuple(f"files.{key}" for key in ("types", "min_bytes", "max_bytes", "budget_bytes", "keep_s", "announce"))
+FILES_KEYS = tuple(
+    f"files.{key}" for key in ("types", "min_bytes", "max_bytes", "budget_bytes", "keep_s", "max_parts", "announce")
+)
 KEYS = ("source.filter", "capture.vlan_aware", "record.bytes", "record.seconds", *FEED_KEYS, *FILES_KEYS)  # and these
 LINK_TYPES = (1, 113, 276, 101, 105, 0)  # Ethernet first: candidates for a filter before any capture is open
 LEFT_OPEN = ("workers.count", "run.observer")  # a start derives these from the machine

@@ -34,6 +34,7 @@ http {{
   server {{
     listen {port}; listen {port_2} http2; root {directory}/site;
     location /up/ {{ root {directory}; dav_methods PUT; }}
+    location /form/ {{ proxy_method GET; proxy_pass http://127.0.0.1:{port}/ready.txt; }}
     location /encoded/ {{ gzip off; add_header Content-Encoding gzip; }}
   }}
 }}
@@ -163,6 +164,27 @@ def test_every_file_that_nginx_serves_is_kept_once(scene: Scene) -> None:
         assert event["file"]["size"] == (folder / made[name]).stat().st_size
     (sent,) = [event for event in files if event["appliance"]["file"]["direction"] == "request"]
     assert sent["http"]["request"]["method"] == "PUT"
+
+
+@pytest.mark.parametrize("words", [(), ("--http2-prior-knowledge",)])
+def test_each_file_of_an_upload_is_kept_as_it_was_uploaded(scene: Scene, words: tuple[str, ...]) -> None:
+    site = Site(scene)
+    made = site.fill(12, seed=11)
+    url = URL_2 if words else URL
+    box = keeping(scene)
+    fields = [f"f{name}=@{site.folder}/{name};filename=../../{name}" for name in made]
+    upload = [word for field in fields for word in ("-F", field)]
+    scene.client.run(*CURL, *words, "-F", "note=no file", *upload, "-H", "Expect:", f"{url}/form/")
+    settled(box, scene, len(made) + 1)  # the answer is a file, too
+    eventually(lambda: box.count("files", "kept") == len(made) + 1, "every file is kept")
+    assert box.stop() == 143
+    assert kept(scene.directory / "kept") == {*made.values(), hashlib.sha256(b"ready").hexdigest()}
+    balance(box)
+    (event,) = box.events()
+    parts = event["appliance"]["file"]["request"]["parts"]
+    assert [part["name"] for part in parts] == [f"../../{name}" for name in made]
+    assert [part["hash"]["sha256"] for part in parts] == list(made.values())
+    assert [part["size"] for part in parts] == [(site.folder / name).stat().st_size for name in made]
 
 
 def test_lost_frames_cost_files_and_never_make_a_wrong_one(scene: Scene) -> None:

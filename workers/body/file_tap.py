@@ -50,6 +50,8 @@ class FileFacts(NamedTuple):
     sha256: str = ""
     path: str = ""
     mime_type: str | None = None  # of its content
+    name: bytes = b""  # that a form gives it
+    parts: tuple[FileFacts, ...] = ()  # of a form: all its files
 
 
 class FileTaps:
@@ -72,15 +74,20 @@ def is_whole_range(content_range: bytes) -> bool:
 
 
 class FileTap:
-    """The tap of one body. refusal: why it cannot become a file, whatever comes; "" if it can."""
+    """The tap of one body, or of a part of a form.
 
-    __slots__ = ("_declared", "_digest", "_done", "_head", "_number", "_refusal", "_size", "_taps", "facts")
+    refusal: why it cannot become a file, whatever comes; "" if it can. name: that a form gives it."""
 
-    def __init__(self, taps: FileTaps, declared: bytes, refusal: str = "") -> None:
+    held = SNIFFED  # bytes of memory at most
+
+    __slots__ = ("_declared", "_digest", "_done", "_head", "_name", "_number", "_refusal", "_size", "_taps", "facts")
+
+    def __init__(self, taps: FileTaps, declared: bytes, refusal: str = "", name: bytes = b"") -> None:
         self.facts: FileFacts | None = None  # once it has an outcome; None then: its type is not wanted
         self._taps = taps
         self._declared = declared.decode("latin-1")
         self._refusal = refusal
+        self._name = name
         self._head = bytearray()  # the beginning, until the type is decided
         self._done = False
         self._number = -1  # of the sink; -1: not offered, or done
@@ -101,6 +108,17 @@ class FileTap:
                 self._head = bytearray()
                 if self._number >= 0 and count < len(data):
                     self._pass_on(data[count:])
+
+    def lose(self) -> None:
+        """Record that some bytes were not captured."""
+        self.leave_out("missing")
+
+    def refuse(self, reason: str) -> None:
+        """Count the body as left out, whatever its type."""
+        self._number = self._taps.sink.begin()
+        if self._number >= 0:
+            self._taps.sink.leave_out(self._number, reason)
+        self._close(reason if self._number >= 0 else "open")
 
     def leave_out(self, reason: str) -> None:
         """Give the body up: it will not become a file."""
@@ -151,10 +169,10 @@ class FileTap:
         else:
             sha256 = self._digest.hexdigest()
             kind = self.facts.mime_type if self.facts else None
-            self.facts = FileFacts("", size, sha256, sink.path_of(sha256), kind)
+            self.facts = FileFacts("", size, sha256, sink.path_of(sha256), kind, self._name)
             self._number = -1
 
     def _close(self, reason: str) -> None:
-        self.facts = FileFacts(reason)
+        self.facts = FileFacts(reason, name=self._name)
         self._number, self._done = -1, True
         self._head = bytearray()

@@ -25,12 +25,12 @@ from appliance.runtime import log
 from appliance.stats.names import BODY_OUTCOMES
 from workers.body.content_coding import Budget, Decoder, Reserve, Verdict
 from workers.body.file_tap import FileFacts, FileTap, FileTaps, is_whole_range
+from workers.body.form_tap import MULTIPART_FORM, FormTap, boundary_of
 from workers.body.mime_patterns import fits
 from workers.body.mime_sniff import SNIFFED, mime_type
 from workers.body.redact import Parameters
 
 FORM = b"application/x-www-form-urlencoded"
-MULTIPART_FORM = b"multipart/form-data"
 OVERHEAD = 2048  # bytes of memory that a reader takes without its excerpt
 PART = 206  # status of a response with partial content
 PLAIN, DECODED, INCOMPLETE, FAILED, UNKNOWN, LIMIT = range(len(BODY_OUTCOMES))
@@ -84,9 +84,10 @@ class Bodies:
     def _open(self, reader: BodyReader, head: bytes, status: int, bombs: int) -> None:
         codings: list[bytes] = []
         transfer: list[bytes] = []
-        declared = content_range = b""
+        content_type = declared = content_range = b""
         for name, value in _FIELD.findall(head):
             if len(name) == len("content-type"):
+                content_type = value
                 declared = value.partition(b";")[0].strip().lower()
             elif len(name) == len("content-range"):
                 content_range = value.strip()
@@ -100,10 +101,11 @@ class Bodies:
         undone = codings if self.wanted.decode and not part else []
         shown = not (part and codings) and (not declared or self.shows(declared))
         self.reserve.earn(len(head))
-        tap = None
+        tap: FileTap | FormTap | None = None
         if self.taps is not None:
             refusal = "part" if part and not is_whole_range(content_range) else "undecoded" if codings != undone else ""
-            tap = FileTap(self.taps, declared, refusal)
+            boundary = b"" if refusal else boundary_of(content_type)
+            tap = FormTap(self.taps, boundary) if boundary else FileTap(self.taps, declared, refusal)
         reader.open(undone, declared, shown=shown, sniffed=not part, bombs=bombs, head=len(head), tap=tap)
 
     def shows(self, kind: bytes) -> bool:
@@ -118,7 +120,7 @@ class Content:
 
     __slots__ = ("hashes", "head", "room", "size", "tap")
 
-    def __init__(self, hashes: Iterable[str], room: int, tap: FileTap | None = None) -> None:
+    def __init__(self, hashes: Iterable[str], room: int, tap: FileTap | FormTap | None = None) -> None:
         self.tap = tap
         self.hashes = {name: hashlib.new(name, usedforsecurity=False) for name in hashes}
         self.head = bytearray()
@@ -165,7 +167,7 @@ class BodyReader:
         self._broken = self._missing = self._refused = False
         self._charge = 0
         self._decoder: Decoder | None = None
-        self._tap: FileTap | None = None
+        self._tap: FileTap | FormTap | None = None
         self._content = Content((), 0)
 
     def open(
@@ -177,7 +179,7 @@ class BodyReader:
         sniffed: bool,
         bombs: int,
         head: int,
-        tap: FileTap | None = None,
+        tap: FileTap | FormTap | None = None,
     ) -> None:
         """Set the options and the codings of the body. Call it once, before any other method."""
         wanted, bodies = self._bodies.wanted, self._bodies
@@ -188,7 +190,7 @@ class BodyReader:
         room = wanted.excerpt_bytes if self._shown else 0
         if self._sniffed or (self._shown and not declared):
             room = max(room, SNIFFED)
-        charge = OVERHEAD + room + (SNIFFED if tap is not None else 0)
+        charge = OVERHEAD + room + (tap.held if tap is not None else 0)
         self._tap = tap
         self._refused = (bool(codings) and bombs >= wanted.max_bombs) or not bodies.budget.take(charge)
         if self._refused:
@@ -225,7 +227,7 @@ class BodyReader:
             self.fail(fault)
         self._missing = True
         if self._tap is not None:
-            self._tap.leave_out("missing")
+            self._tap.lose()
         self._content.room = 0
         self._content.hashes = {}
 

@@ -89,14 +89,30 @@ cdef tuple told_files(asked, said):
     first, other, direction = said, asked, "response"
     if said is None or (said.reason and asked is not None and not asked.reason):
         first, other, direction = asked, said, "request"
-    own = {"direction": direction, "complete": not first.reason}
-    if first.reason:
-        own["reason"] = first.reason
+    own = {"direction": direction} | file_state(first)
     if other is not None:
-        own["request" if direction == "response" else "response"] = {"complete": not other.reason} | (
-            {"reason": other.reason} if other.reason else {"hash": {"sha256": other.sha256}, "size": other.size})
+        state = file_state(other)
+        if not other.reason:
+            state |= {"hash": {"sha256": other.sha256}, "size": other.size}
+        own["request" if direction == "response" else "response"] = state
     ecs = b"" if first.reason else b'"file":%b,' % json.dumps(file_members(first), separators=(",", ":")).encode()
     return (ecs, b',"file":%b' % json.dumps(own, separators=(",", ":")).encode())
+
+
+def file_state(file):
+    """Return the members of appliance.file that tell of one message."""
+    found = {"complete": not file.reason} | ({"reason": file.reason} if file.reason else {})
+    return found | ({"parts": [part_members(part) for part in file.parts]} if file.parts else {})
+
+
+def part_members(file):
+    """Return the members of a file of a form."""
+    found = {"name": json.loads(text_json(file.name))} if file.name else {}
+    found |= {"complete": not file.reason} | ({"reason": file.reason} if file.reason else {})
+    if not file.reason:
+        found |= {"hash": {"sha256": file.sha256}, "size": file.size}
+        found |= {"mime_type": file.mime_type} if file.mime_type is not None else {}
+    return found
 
 
 def file_members(file):

@@ -188,11 +188,26 @@ class File(Part, kw_only=True):
     mime_type: Annotated[str, Meta(description="type of its content")] | UnsetType = UNSET
 
 
+class FormFile(Part, kw_only=True):
+    name: (
+        Annotated[str, Meta(description="filename as sent, the first 128 bytes; never part of a path")] | UnsetType
+    ) = UNSET
+    complete: Annotated[bool, Meta(description="every byte was captured, decoded and sent to the files process")]
+    reason: Annotated[FileReason, Meta(description="why not")] | UnsetType = UNSET
+    hash: FileHash | UnsetType = UNSET
+    size: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    mime_type: Annotated[str, Meta(description="type of its content")] | UnsetType = UNSET
+
+
+FormFiles = Annotated[list[FormFile], Meta(description="files of a form (multipart/form-data), in their order")]
+
+
 class OtherFile(Part, kw_only=True):
     complete: Annotated[bool, Meta(description="every byte was captured, decoded and sent to the files process")]
     reason: Annotated[FileReason, Meta(description="why not")] | UnsetType = UNSET
     hash: FileHash | UnsetType = UNSET
     size: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    parts: FormFiles | UnsetType = UNSET
 
 
 class FileState(Part, kw_only=True):
@@ -202,6 +217,7 @@ class FileState(Part, kw_only=True):
         Meta(description="every byte was captured, decoded and sent to the files process; without it there is no file"),
     ]
     reason: Annotated[FileReason, Meta(description="why the body of a wanted type is no file")] | UnsetType = UNSET
+    parts: FormFiles | UnsetType = UNSET
     request: Annotated[OtherFile, Meta(description="of the request, if the file is the response's")] | UnsetType = UNSET
     response: OtherFile | UnsetType = UNSET
 

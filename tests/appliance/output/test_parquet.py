@@ -25,7 +25,7 @@ from traffic import write_sample
 from appliance.config.errors import ConfigError
 from appliance.config.load import resolve
 from appliance.config.schema import Config, Output
-from appliance.output.parquet_columns import COLUMNS, FRAMINGS, JSON, NANOSECONDS, TIME
+from appliance.output.parquet_columns import COLUMNS, FRAMINGS, JSON, NANOSECONDS, PARTS, TIME
 from appliance.stats.layout import capture_layout, feed_layout
 from appliance.stats.page import Page
 from appliance.wire.tcp_locator import VERDICTS
@@ -106,10 +106,12 @@ def value(event: dict[str, Any], column: Any) -> Any:
     found: Any = event
     for name in column.path.split("."):
         found = found.get(name) if isinstance(found, dict) else None
-    if found is None or column.kind not in (TIME, NANOSECONDS, FRAMINGS):
+    if found is None or column.kind not in (TIME, NANOSECONDS, FRAMINGS, PARTS):
         return found
     if column.kind == FRAMINGS:
         return [{"framing": None, "body_bytes": None, **framing} for framing in found]
+    if column.kind == PARTS:
+        return [{**dict.fromkeys(("name", "reason", "hash", "size", "mime_type")), **part} for part in found]
     moment = datetime.fromisoformat(f"{found[:26]}+00:00")
     return moment if column.kind == TIME else int(moment.timestamp()) * 10**9 + int(found[20:29])
 
