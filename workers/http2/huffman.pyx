@@ -6,6 +6,7 @@ Appendix B determine it. The code tree has 256 inner nodes, which are the states
 bits, so four bits complete at most one symbol: a step of the decoder is one look-up in a table of 256 states by 16 nibbles.
 """
 from libc.stdint cimport uint8_t
+from libc.string cimport memset
 
 cdef enum:
     SYMBOLS = 257               # 256 bytes and EOS
@@ -60,39 +61,38 @@ def canonical_codes():
     return codes
 
 
-def _code_tree():
-    """Return the inner nodes, each [child for bit 0, child for bit 1]; a child is a node's number or -1 - symbol. Root: 0."""
-    nodes = [[None, None]]
+cdef int _fill() except -1:
+    """Fill TRANSITIONS and ACCEPTED."""
+    # The inner nodes: [child for bit 0, child for bit 1]; a child is a node's number, 0 so far none, or -1 - symbol. Root: 0.
+    cdef int[STATES][2] nodes
+    cdef int count = 1, node, symbol, place, bit, state, nibble
+    cdef unsigned int code
+    memset(nodes, 0, sizeof(nodes))
     for symbol, code in enumerate(canonical_codes()):
         node = 0
         for place in range(LENGTHS[symbol] - 1, 0, -1):
             bit = code >> place & 1
-            if nodes[node][bit] is None:
-                nodes.append([None, None])
-                nodes[node][bit] = len(nodes) - 1
+            if not nodes[node][bit]:
+                assert count < STATES
+                nodes[node][bit] = count
+                count += 1
             node = nodes[node][bit]
         nodes[node][code & 1] = -1 - symbol
-    return nodes
-
-
-def _fill():
-    """Fill TRANSITIONS and ACCEPTED."""
-    nodes = _code_tree()
-    assert len(nodes) == STATES
     for state in range(STATES):
         for nibble in range(16):
-            node, symbol = state, None
-            for place in (3, 2, 1, 0):
+            node, symbol = state, -1
+            for place in range(3, -1, -1):
                 node = nodes[node][nibble >> place & 1]
                 if node < 0:
                     symbol, node = -1 - node, 0
             TRANSITIONS[state][nibble].next = node
-            TRANSITIONS[state][nibble].symbol = 0 if symbol is None or symbol == EOS else symbol
-            TRANSITIONS[state][nibble].flags = 0 if symbol is None else FAILS if symbol == EOS else EMITS
+            TRANSITIONS[state][nibble].symbol = 0 if symbol < 0 or symbol == EOS else symbol
+            TRANSITIONS[state][nibble].flags = 0 if symbol < 0 else FAILS if symbol == EOS else EMITS
     node = 0
     for _ in range(8):
         ACCEPTED[node] = True
         node = nodes[node][1]
+    return 0
 
 
 _fill()

@@ -11,10 +11,9 @@ import json
 import warnings
 from datetime import datetime
 
-from cryptography import x509
-
 from appliance.config.schema import Tls
 from appliance.native.digests import sha256
+from workers.tls.x509_library import x509
 
 DEFAULTS = Tls()
 Facts = dict[str, object]  # the fields of `tls.server`

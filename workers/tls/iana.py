@@ -6,8 +6,6 @@ Source: IANA's registry "Transport Layer Security (TLS) Parameters". A code that
 
 from __future__ import annotations
 
-import re
-
 # Each number stands before the names of the suites that follow it one by one; all names begin with TLS_.
 _SUITES = """
 0000 NULL_WITH_NULL_NULL RSA_WITH_NULL_MD5 RSA_WITH_NULL_SHA RSA_EXPORT_WITH_RC4_40_MD5 RSA_WITH_RC4_128_MD5
@@ -188,11 +186,15 @@ ALERTS = {
 VERSIONS = {0x0300: "3.0", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}  # 3.0 is SSL's
 
 
+HEX_DIGITS = set("0123456789abcdef")
+ECDHE_NAMES = ("TLS_ECDHE_ECDSA_", "TLS_ECDHE_RSA_", "TLS_ECDH_anon_")
+
+
 def _runs(table: str, prefix: str = "") -> dict[int, str]:
     names: dict[int, str] = {}
     code = 0
     for word in table.split():
-        if re.fullmatch("[0-9a-f]{4}", word):
+        if len(word) == 4 and set(word) <= HEX_DIGITS:
             code = int(word, 16)
         else:
             names[code] = prefix + word
@@ -203,7 +205,7 @@ def _runs(table: str, prefix: str = "") -> dict[int, str]:
 CIPHERS = _runs(_SUITES, "TLS_")
 GROUPS = _runs(_GROUPS)
 # Suites whose ServerKeyExchange begins with ECParameters (RFC 8422, section 5.4).
-ECDHE = frozenset(code for code, name in CIPHERS.items() if re.match("TLS_ECDHE_(ECDSA|RSA)_|TLS_ECDH_anon_", name))
+ECDHE = frozenset(code for code, name in CIPHERS.items() if name.startswith(ECDHE_NAMES))
 
 
 def cipher(code: int) -> str:

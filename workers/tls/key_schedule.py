@@ -19,7 +19,7 @@ NONCE = 12
 EXPLICIT = 8  # bytes of the nonce that travel in a record of TLS 1.2
 SALT = 4  # … and those that do not
 BLOCK = 16
-_NAME = re.compile(
+_NAME = (
     r"TLS_(?:.*_WITH_)?(AES_128_GCM|AES_256_GCM|AES_128_CCM_8|AES_256_CCM_8|AES_128_CCM|AES_256_CCM|CHACHA20_POLY1305|"
     r"AES_128_CBC|AES_256_CBC)(?:_(SHA|SHA256|SHA384))?$"
 )
@@ -42,7 +42,7 @@ class Suite(NamedTuple):
 @cache
 def suite_of(code: int) -> Suite:
     """Return the suite with this number. Raises Unsupported."""
-    found = _NAME.match(CIPHERS.get(code, ""))
+    found = re.match(_NAME, CIPHERS.get(code, ""))
     if found is None:
         raise Unsupported(f"cipher suite {code:04x}")
     cipher, digest = found[1], (found[2] or "SHA256").lower()
