@@ -197,16 +197,17 @@ class Supervisor:
     def _start_all(self) -> None:
         """Start all children for the first time; forks share the modules that this process loads.
 
-        The captures have the longest way to their first frame, so they start first. The workers start last, so that no
-        other process has the parsers in memory. The only process of its kind loads its own code, on another core, while
-        this process goes on; several would each load the same.
+        The only process of its kind loads its own code, on another core, while this process goes on; several would each
+        load the same. A single worker has the most to load and starts first. Several start last, so that no other
+        process has the parsers in memory.
         """
         fork = self.config if self.alone else None
         for module in SHARED if fork else ():
             load(module, self.config)
-        for kind in (self.children.captures, self.children.others, self.children.workers):
+        captures, workers, others = self.children.captures, self.children.workers, self.children.others
+        for kind in (captures, others, workers) if len(workers) > 1 else (workers, captures, others):
             for child in kind:
-                if fork and kind is not self.children.others and len(kind) > 1:
+                if fork and kind is not others and len(kind) > 1:
                     load(child.module, fork)
                 self._start(child, fork=fork)
         if fork:

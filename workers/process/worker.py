@@ -105,9 +105,12 @@ class Worker:
         return self._finish()
 
     def _keep_connections(self) -> None:
-        """Keep connections for a successor, and take over those of a predecessor."""
+        """Keep connections for a successor, and take over those of a predecessor.
+
+        A run over a file keeps none: it fails if a worker dies, and the file is still there to be read again.
+        """
         count = self.config.workers.kept_connections
-        if not count:
+        if not count or self.config.lossless:
             return
         try:
             kept = KeptMemory(
