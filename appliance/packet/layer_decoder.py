@@ -13,6 +13,7 @@ import dpkt
 
 MAX_LAYERS = 32  # tags, labels and extension headers count; deeper than any real encapsulation
 QUOTE_LAYERS = 8  # of the packet that an ICMP error quotes
+LEAF_BYTES = 4096  # limit of layers that dpkt decodes to their end, in quadratic time
 
 HEADER, INNER, LEAF = "header", "inner", "leaf"
 
@@ -195,3 +196,10 @@ def _blank(cls: Any) -> Any:
     if cls is dpkt.ethernet.Ethernet:
         layer._next_type = None
     return layer
+
+
+def leaf(cls: Any, decoder: LayerDecoder, start: int, end: int, limit: int = LEAF_BYTES) -> None:
+    """Add a layer that dpkt decodes to its end. Raises UnknownLayer if it is too long, and dpkt's exceptions."""
+    if end - start > limit:
+        raise UnknownLayer(f"more than {limit} bytes of it are not decoded")
+    decoder.add(cls(decoder.data[start:end]), start, end, end, LEAF)

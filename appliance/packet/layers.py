@@ -8,8 +8,6 @@ position and reason; the layers before it stay.
 
 from __future__ import annotations
 
-import io
-import re
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +15,7 @@ from typing import Any
 
 import dpkt
 
+from appliance.packet.application_layers import dns_layer, http_layer
 from appliance.packet.layer_decoder import (
     INNER,
     LEAF,
@@ -26,11 +25,8 @@ from appliance.packet.layer_decoder import (
     Step,
     TruncatedHeader,
     UnknownLayer,
+    leaf,
 )
-
-LEAF_BYTES = 4096  # limit of layers that dpkt decodes to their end, in quadratic time
-# limit of DNS messages: dpkt follows the pointers of a name again for each record, also in quadratic time
-DNS_BYTES = 2048
 
 Ethernet = dpkt.ethernet.Ethernet
 IP, IP6, TCP, UDP = dpkt.ip.IP, dpkt.ip6.IP6, dpkt.tcp.TCP, dpkt.udp.UDP
@@ -121,13 +117,6 @@ def by_protocol(part: LayerSpan, protocol: int) -> NextLayer | None:
     if step is None:
         raise UnknownLayer(f"protocol {protocol} is not decoded")
     return NextLayer(*step, part.body, part.stop)
-
-
-def leaf(cls: Any, decoder: LayerDecoder, start: int, end: int, limit: int = LEAF_BYTES) -> None:
-    """Add a layer that dpkt decodes to its end. Raises UnknownLayer if it is too long, and dpkt's exceptions."""
-    if end - start > limit:
-        raise UnknownLayer(f"more than {limit} bytes of it are not decoded")
-    decoder.add(cls(decoder.data[start:end]), start, end, end, LEAF)
 
 
 # -- link layers -------------------------------------------------------------------------------------------------------
@@ -291,7 +280,7 @@ def icmp(cls: Any, quoted: NextLayer, decoder: LayerDecoder, start: int, end: in
             message.layer.data = quote.parts[0].layer if quote.parts else message.layer.data
 
 
-# -- transport and application layers ----------------------------------------------------------------------------------
+# -- transport layers ----------------------------------------------------------------------------------
 
 
 def tcp(decoder: LayerDecoder, start: int, end: int) -> NextLayer | None:
@@ -302,11 +291,7 @@ def tcp(decoder: LayerDecoder, start: int, end: int) -> NextLayer | None:
     part.layer.opts = decoder.grow(part, min(options, end - part.head))
     if part.head - start < part.layer.off * 4:
         raise TruncatedHeader(part.layer.off * 4, start, end)
-    if decoder.fragment or not HTTP.match(decoder.data, part.body, part.stop):
-        return None
-    if not HEAD_END.search(decoder.data, part.body, part.stop):  # the head continues in the next segment
-        return None
-    return NextLayer("HTTP", http, part.body, part.stop)
+    return None if decoder.fragment else http_layer(decoder, part)
 
 
 def udp(decoder: LayerDecoder, start: int, end: int) -> NextLayer | None:
@@ -317,24 +302,7 @@ def udp(decoder: LayerDecoder, start: int, end: int) -> NextLayer | None:
         return None
     if 53 not in (part.layer.sport, part.layer.dport):
         return DATAGRAMS[0](decoder, part) if DATAGRAMS else None
-    return NextLayer("DNS", partial(leaf, DNS, limit=DNS_BYTES), part.body, part.stop)
-
-
-def http(decoder: LayerDecoder, start: int, end: int) -> None:
-    """Decode an HTTP head with dpkt. The body is the rest of this frame, with its framing."""
-    message = decoder.data[start:end]
-    found = HEAD_END.search(message)
-    assert found is not None
-    line, _, headers = message[: found.end()].partition(b"\n")
-    if line.startswith(b"HTTP/"):
-        layer = dpkt.http.Response(line + b"\n")
-    else:
-        method, _, rest = line.partition(b" ")
-        layer = dpkt.http.Request(b"GET " + rest + b"\n")  # dpkt knows few methods; PATCH is not among them
-        layer.method = method.decode("ascii")
-    layer.headers = dpkt.http.parse_headers(io.BytesIO(headers))
-    layer.body = message[found.end() :]
-    decoder.add(layer, start, end, end, LEAF)
+    return dns_layer(part)
 
 
 class IP6OtherHeader(dpkt.ip6.IP6ExtensionHeader):  # type: ignore[misc]
@@ -342,20 +310,6 @@ class IP6OtherHeader(dpkt.ip6.IP6ExtensionHeader):  # type: ignore[misc]
 
     __hdr__ = (("nxt", "B", 0), ("len", "B", 0))
 
-
-class DNS(dpkt.dns.DNS):  # type: ignore[misc]
-    """dpkt's class, but it keeps records of unknown types: their bytes are in `rdata`."""
-
-    class RR(dpkt.dns.DNS.RR):  # type: ignore[misc]
-        def unpack_rdata(self, buf: bytes, off: int) -> None:
-            try:
-                super().unpack_rdata(buf, off)
-            except Exception:  # the length field gives the position of the next record despite any error in this one
-                pass
-
-
-HTTP = re.compile(rb"HTTP/\d\.\d \d{3}[ \r\n]|[A-Z][A-Z_-]{1,23} [^ \r\n]+ HTTP/\d\.\d\r?\n")
-HEAD_END = re.compile(rb"\r?\n\r?\n")
 
 # Functions that find a tunnel in UDP: tunnel_layers adds it.
 DATAGRAMS: list[Callable[[LayerDecoder, LayerSpan], NextLayer | None]] = []

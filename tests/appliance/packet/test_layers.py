@@ -13,8 +13,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Raw
 
-from appliance.packet.layer_decoder import MAX_LAYERS, QUOTE_LAYERS, DecodeError
-from appliance.packet.layers import DNS_BYTES, LEAF_BYTES
+from appliance.packet.application_layers import DNS_BYTES
+from appliance.packet.layer_decoder import LEAF_BYTES, MAX_LAYERS, QUOTE_LAYERS, DecodeError
 
 WHOLE = [name for name in FRAMES if not name.startswith("unknown")]
 
