@@ -326,3 +326,13 @@ def signals_on_pipe(numbers: Sequence[int]) -> Iterator[int]:
             signal.signal(number, handler)
         os.close(reader)
         os.close(writer)
+
+
+def description(code: int) -> str:
+    """Return how a process ended, from its exit code."""
+    if code >= 0:
+        return f"ended with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from appliance.config.address import split_address
 from appliance.config.schema import Config
+from appliance.config.section_files import NEW
 from appliance.ipc.memory_sizes import arena_bytes, least_bytes
 from appliance.native.safe_files import Unusable
+from appliance.output.output_file import prepare_output
 from appliance.report.run_report import Report
 from appliance.runtime import sandbox
 from appliance.text import units
@@ -39,6 +41,20 @@ def make_folder(path: str, option: str, user: tuple[int, int] | None) -> None:
             raise Unusable(f"{option} {path}: not a folder") from None
     except OSError as error:
         raise Unusable(f"{option} {path}: {error.strerror}") from error
+
+
+def make_outputs(config: Config, user: tuple[int, int] | None) -> list[str]:
+    """Check that the output and the ledger can be written, and make folders. Return the files that it made."""
+    made = []
+    for path, option in ((config.output.opened, "-o"), (config.run.ledger, "--ledger")):
+        if path and prepare_output(path, option, user):
+            made.append(path)
+    if config.record.path:
+        make_folder(config.record.path, "record.path", user)
+    if config.files.path:
+        make_folder(config.files.path, "files.path", user)
+        make_folder(os.path.join(config.files.path, NEW), "files.path", user)
+    return made
 
 
 def check_port(bind: str) -> None:

@@ -14,18 +14,14 @@ import selectors
 import signal
 import stat
 import time
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from appliance.config.address import OFF, split_address
 from appliance.config.errors import ConfigError
 from appliance.config.handover import ConfigUpdate
 from appliance.config.schema import Config
-from appliance.config.section_files import NEW
 from appliance.keylog.link import SecretLink
 from appliance.native import file_systems
 from appliance.output import output_file as outfile
-from appliance.output.output_file import prepare_output
 from appliance.report import status_lines as summary
 from appliance.report.run_report import Report
 from appliance.runtime import log, sandbox
@@ -38,24 +34,20 @@ from appliance.stats.names import DONE, READY
 from appliance.stats.page import SharedPage
 from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.snapshot import Snapshots
-from appliance.supervisor import reload, start_checks
-from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, load, signals_on_pipe
+from appliance.supervisor import health, reload, start_checks
+from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, description, load, signals_on_pipe
 from appliance.supervisor.children import Children
+from appliance.supervisor.metrics_endpoint import MetricsEndpoint
 from appliance.supervisor.secrets import FOLLOW_INTERVAL_S, RunSecrets
+from appliance.supervisor.starved_receivers import END_MARK_TIMEOUT_S, StarvedReceivers
 from appliance.supervisor.systemd_notify import Manager
 
 if TYPE_CHECKING:
-    from appliance.metrics.collector import Collector
-    from appliance.metrics.http_server import MetricsServer
     from appliance.report.transaction_table import TransactionTable
 
 FALSE_STARTS = 5  # in a row without any work; then the run ends, if it is of a file or the process was never ready
-PROGRESS_TIMEOUT_S = 10.0  # the age of the last loop turn at which a process is not healthy
-START_TIMEOUT_S = 30.0  # without a loop turn: a process that starts may be waiting for memory
-END_MARK_TIMEOUT_S = 0.5  # without a message, when every sender has ended: then no more will come
 WATCH_INTERVAL_S = 1.0
 LAST_LINK_TYPE = 0xFFFF  # more is no link type
-SERVE_FILE_S = 1.0  # a shorter run over a file ends before a scrape
 
 # Several kinds of them load these.
 SHARED = tuple(
@@ -92,10 +84,8 @@ class Supervisor:
         self._home: RunDirectory
         self._user: tuple[int, int] | None = None  # (uid, gid) of the children, if that is not ours
         self._quarantined = 0  # quarantined batches already collected
-        self._metrics: MetricsServer | None = None  # until the process ends: its thread is a daemon
-        self._collector: Collector | None = None
+        self._metrics = MetricsEndpoint(config, self.snapshots, self.healthy)
         self._had_terminal = reload.has_terminal()
-        self._serve_at: float | None = None
         self._started = time.monotonic()
         self._announced = config.lossless
         self._stopped_by = 0  # the signal
@@ -107,7 +97,7 @@ class Supervisor:
         self._end_marks_lost = False  # a process ended unexpectedly, so end marks may be missing
         self._has_reader = False  # the output is a pipe: its other end may go away
         self._made: list[str] = []  # files that were made for this run, and are empty
-        self._quiet: dict[int, tuple[int, float]] = {}  # by pid: frames or events received, since when
+        self._starved = StarvedReceivers()
 
     def run(self) -> int:
         """Run to the end and return the exit code. Raises Unusable if no process was started."""
@@ -116,9 +106,9 @@ class Supervisor:
             home = RunDirectory.open(config.run.directory)
             death_pipe = ParentDeathPipe()
             try:
-                self._reserve_port()
+                self._metrics.reserve(self._started)
                 self._user = self.report.user = start_checks.child_user(config)
-                self._check_outputs()
+                self._made = start_checks.make_outputs(config, self._user)
                 self._has_reader = config.output.path == "-" and not _is_file(1)
                 try:
                     self._prepare(home, death_pipe)
@@ -145,18 +135,6 @@ class Supervisor:
                 home.close()
 
     # -- starting ------------------------------------------------------------------------------------------------------
-
-    def _check_outputs(self) -> None:
-        """Check that the output and the ledger can be written. Raises Unusable."""
-        config = self.config
-        for path, option in ((config.output.opened, "-o"), (config.run.ledger, "--ledger")):
-            if path and prepare_output(path, option, self._user):
-                self._made.append(path)
-        if config.record.path:
-            start_checks.make_folder(config.record.path, "record.path", self._user)
-        if config.files.path:
-            start_checks.make_folder(config.files.path, "files.path", self._user)
-            start_checks.make_folder(os.path.join(config.files.path, NEW), "files.path", self._user)
 
     def _prepare(self, home: RunDirectory, death_pipe: ParentDeathPipe) -> None:
         config = self.config
@@ -225,32 +203,6 @@ class Supervisor:
         if child.tells_secrets and child.secrets:
             self._selector.register(child.secrets.link, selectors.EVENT_READ, child.secrets.link)
 
-    # -- metrics -------------------------------------------------------------------------------------------------------
-
-    def _reserve_port(self) -> None:
-        """Check that the port of the metrics is free, at once and cheaply. Raises Unusable."""
-        bind = self.config.metrics.bind
-        if bind == OFF:
-            return
-        start_checks.check_port(bind)
-        self._serve_at = self._started + (SERVE_FILE_S if self.config.lossless else 0.0)
-
-    def _serve(self) -> None:
-        """Start the metrics server. Loading it costs a short run more than the rest of the supervisor."""
-        from appliance.metrics.collector import Collector
-        from appliance.metrics.http_server import MetricsServer
-
-        self._serve_at = None
-        self._collector = Collector(self.config, self.snapshots)
-        try:
-            self._metrics = MetricsServer(self.config.metrics.bind, self._collector.collect, self.healthy)
-        except OSError as error:
-            self.report.warn(f"--metrics {self.config.metrics.bind}: {error.strerror}; continuing without metrics")
-            return
-        host, _ = split_address(self.config.metrics.bind)
-        text = f"[{host}]:{self._metrics.port}" if ":" in host else f"{host}:{self._metrics.port}"
-        self._home.write(Paths(self._home.path).endpoint("metrics").name, text.encode())
-
     # -- watching ------------------------------------------------------------------------------------------------------
 
     def _watch(self, stop: int) -> None:
@@ -267,7 +219,7 @@ class Supervisor:
 
     def _wait_s(self, now: float) -> float | None:
         """Return the seconds until the next task of the clock; None if only a child or a signal can wake us."""
-        due = [self._deadline, self._serve_at, *(child.restart_at for child in self.children)]
+        due = [self._deadline, self._metrics.due_at, *(child.restart_at for child in self.children)]
         times = [time for time in due if time is not None]
         if self.report.interval_s:
             times.append(now + self.report.interval_s)
@@ -294,15 +246,15 @@ class Supervisor:
         self._secrets.supply(self.children.workers)
         self._keep_quarantined()
         if self._end_marks_lost:
-            for senders, receivers in self.children.links:
-                self._signal_starved(senders, receivers, now)
+            for receiver in self._starved.find(self.children, now):
+                receiver.send(signal.SIGTERM)  # no more messages will come
         if self.children.feed.page["output_closed"] and not self._draining:
             output = "standard output" if self.config.output.path == "-" else self.config.output.path
             self.report.warn(f"{output} has no reader any more; stopping")
             self._drain()  # the reader has left, which ends the run and is no failure
-        if self._serve_at is not None and now >= self._serve_at:
-            self._serve()
-        if not self.config.lossless:
+        if self._metrics.due_at is not None and now >= self._metrics.due_at:
+            self._serve_metrics()
+        if not (self.config.lossless or self._draining):  # a drain has its own limit
             self._kill_hung(now)
         if not self._announced and all(child.page["state"] == READY for child in self.children):
             self._announced = True
@@ -312,6 +264,14 @@ class Supervisor:
         self.manager.alive(now)
         if self.manager.due(now):
             self.manager.status(summary.totals(self.snapshots(), now - self._started))
+
+    def _serve_metrics(self) -> None:
+        try:
+            address = self._metrics.serve()
+        except OSError as error:
+            self.report.warn(f"--metrics {self.config.metrics.bind}: {error.strerror}; continuing without metrics")
+            return
+        self._home.write(Paths(self._home.path).endpoint("metrics").name, address.encode())
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP and self._had_terminal == reload.has_terminal():
@@ -355,8 +315,7 @@ class Supervisor:
             return
         self.config = config
         self._secrets.configure(config)
-        if self._collector:
-            self._collector.config = config
+        self._metrics.configure(config)
         page.add("generation", 1)
         page.add("reloads.applied", 1)
         page["config_error"] = 0
@@ -404,11 +363,11 @@ class Supervisor:
             if not self._draining or code != -signal.SIGTERM:  # else the signal was faster than its start
                 self._failed = True
         elif child.false_starts >= FALSE_STARTS and not child.ever_ready:
-            self.report.warn(f"{child.name} {_death(code)}: it could not be started {FALSE_STARTS} times in a row")
+            self.report.warn(f"{child.name} {description(code)}: it could not be started {FALSE_STARTS} times in a row")
             self._failed = True
             self._kill_everything()
         elif child.false_starts >= FALSE_STARTS and self.config.lossless:
-            self.report.warn(f"{child.name} {_death(code)}: {FALSE_STARTS} starts in a row did no work")
+            self.report.warn(f"{child.name} {description(code)}: {FALSE_STARTS} starts in a row did no work")
             self._failed = True
             self._kill_everything()
         else:
@@ -428,39 +387,13 @@ class Supervisor:
         self.page.add(f"restarts.{slot}", 1)
         self.page.add(f"hung.{slot}", int(child.hung))
         when = f"in {delay:g} s" if delay else "now"
-        self.report.warn(f"{child.name} {_death(code)}: restarting {when}")
-
-    def _signal_starved(self, senders: Sequence[Child], receivers: Iterable[Child], now: float) -> None:
-        """Signal receivers that wait for end marks of dead processes: no more messages will come."""
-        if not all(sender.finished for sender in senders):
-            return
-        for receiver in receivers:
-            links = [ReceivedCounters(receiver.page, sender.index) for sender in senders]
-            if not receiver.alive or receiver.page["state"] < READY or all(link.ended for link in links):
-                continue
-            received = sum(link.received for link in links)
-            before, since = self._quiet.get(receiver.pid, (-1, now))
-            if received != before:
-                self._quiet[receiver.pid] = (received, now)
-            elif now - since >= END_MARK_TIMEOUT_S:
-                receiver.send(signal.SIGTERM)
-                self._quiet[receiver.pid] = (received, now + 3600)
+        self.report.warn(f"{child.name} {description(code)}: restarting {when}")
 
     def _kill_hung(self, now: float) -> None:
-        """Kill live processes without progress; a waiting process makes progress, too.
-
-        A drain has its own limit.
-        """
-        hung_s = self.config.run.hung_s
-        for child in () if self._draining else self.children:
-            if not child.alive or child.hung:
-                continue
-            still_s = child.watchdog.look(now, child.page["progress_ns"])
-            limit_s = hung_s if child.page["state"] >= READY else max(hung_s, START_TIMEOUT_S)
-            if still_s > limit_s and not child.waits_for_kernel():
-                self.report.warn(f"{child.name} made no progress for {still_s:.0f} s: killing it")
-                child.hung = True
-                child.send(signal.SIGKILL)
+        for child, still_s in health.hung(self.children, now, self.config.run.hung_s):
+            self.report.warn(f"{child.name} made no progress for {still_s:.0f} s: killing it")
+            child.hung = True
+            child.send(signal.SIGKILL)
 
     def _kill_everything(self) -> None:
         self._killed = True
@@ -477,23 +410,8 @@ class Supervisor:
 
     def healthy(self) -> tuple[bool, str]:
         """Return whether every process makes progress, and the complaints. The thread of /healthz calls it."""
-        complaints = self._complaints()
+        complaints = list(health.complaints(self.children, time.monotonic_ns(), failed=self._failed))
         return not complaints, "\n".join(complaints)
-
-    def _complaints(self) -> list[str]:
-        now = time.monotonic_ns()
-        found = []
-        for child in self.children:
-            state = child.page["state"]
-            if child.finished and not self._failed:
-                continue
-            if not child.alive:
-                found.append(f"{child.name} is not running")
-            elif state < READY:
-                found.append(f"{child.name} is not ready")
-            elif (age := child.progress_age_s(now)) > PROGRESS_TIMEOUT_S:
-                found.append(f"{child.name} made no progress for {age:.0f} s")
-        return found
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
@@ -515,12 +433,3 @@ def _is_file(descriptor: int) -> bool:
     """Return whether it is a file or a device such as /dev/null, which never lose their reader."""
     mode = os.fstat(descriptor).st_mode
     return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"ended with code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"

@@ -24,7 +24,7 @@ from appliance.native.safe_files import Unusable
 from appliance.report.run_report import Report
 from appliance.stats.page import Page
 from appliance.supervisor import child_process as processes
-from appliance.supervisor import children
+from appliance.supervisor import children, health
 from appliance.supervisor import supervisor as room
 from appliance.supervisor.supervisor import Supervisor
 
@@ -373,7 +373,7 @@ def test_a_taken_metrics_port_is_found_before_anything_starts(scene: Scene) -> N
 
 
 def test_health_is_progress(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "PROGRESS_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(health, "PROGRESS_TIMEOUT_S", 0.5)
     scene.live()
     scene.options["run.drain_s"] = 0.2
 
