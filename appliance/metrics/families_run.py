@@ -75,4 +75,7 @@ RUN_FAMILIES = (
           (), one(_reloaded_well)),
     gauge("config_last_reload_timestamp_seconds", "Time of the last requested reload; 0 if there was none.",
           (), one(lambda view: view.pages.supervisor["reloaded_ns"] * 1e-9)),
+    gauge("blind_seconds", "Time without capture between the run before in the same run directory and this one; 0 if "
+          "that is unknown.",
+          (), one(lambda view: view.pages.supervisor["blind_ns"] * 1e-9)),
 )  # fmt: skip

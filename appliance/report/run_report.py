@@ -62,6 +62,11 @@ class Report:
         text = f"capturing on {', '.join([*self.config.source.interfaces, *places])}; Ctrl-C ends it"
         self.warn(text, reason="status", level=log.NOTICE)
 
+    def blind(self, nanoseconds: int) -> None:
+        """Report the time without capture since the run before stopped."""
+        text = f"no frame was captured for {nanoseconds * 1e-6:,.0f} ms, since the run before stopped"
+        self.warn(text, reason="status", level=log.NOTICE, blind_ms=round(nanoseconds * 1e-6, 3))
+
     def warn(self, text: str, *, reason: str = "run", level: int = log.WARNING, **facts: object) -> None:
         """Log one warning at once, even with --quiet. reason: see log.py."""
         self.clear()
@@ -118,7 +123,8 @@ class Report:
             log.current().write_lines(words, lines, reason="ledger", level=level, ledger=identities)
         if self.config.run.ledger:
             try:
-                outfile.replace(self.config.run.ledger, ledger.to_json(identities), self.user)
+                document = ledger.to_json(identities, last.supervisor["blind_ns"])
+                outfile.replace(self.config.run.ledger, document, self.user)
             except OSError as error:
                 self.warn(f"--ledger {self.config.run.ledger}: {error.strerror}", reason="ledger", level=log.ERROR)
                 delivered = False

@@ -1,6 +1,6 @@
 """Every path in a run directory.
 
-    lock  config.json  key  version                    of the supervisor, which owns the directory
+    lock  config.json  key  version  stopped           of the supervisor, which owns the directory
     supervisor.stats  capture-0.stats  worker-0.stats  feed.stats  recorder.stats  files.stats
     metrics.endpoint  feed.endpoint  replay.endpoint   the last two are links into the feed's folder
     capture-0/  frames-EPOCH                           shared memory of frames, written by the capture
@@ -25,6 +25,7 @@ from appliance.native.safe_files import read_strange
 LOCK = "lock"
 CONFIG = "config.json"
 VERSION = "version"  # of the appliance whose run it is
+STOPPED = "stopped"  # when the run before took its last frame: it stays for the next run
 KEY = "key"  # of the hash of flows, which all captures share
 QUARANTINE = "quarantine"  # batches that workers died of: it stays when there is something in it
 FEED = "feed"
@@ -67,6 +68,11 @@ class Paths:
     def version(self) -> Path:
         """Return the version of the appliance whose run it is."""
         return self.root / VERSION
+
+    @property
+    def stopped(self) -> Path:
+        """Return the moment at which the captures of the run before stopped."""
+        return self.root / STOPPED
 
     @property
     def hash_key(self) -> Path:

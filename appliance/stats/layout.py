@@ -111,7 +111,7 @@ def supervisor_layout(workers: int, captures: int, *, recording: bool = False, f
         *["files"] * files,
     ]
     names = [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]
-    names += [*(f"reloads.{result}" for result in RELOADS), "reloaded_ns"]
+    names += [*(f"reloads.{result}" for result in RELOADS), "reloaded_ns", "blind_ns"]
     # Secrets of TLS sessions: keys_told is the number of a capture's last message, keys_added that of its last secret.
     names += [f"keylog_lines.{kind}" for kind in KEYLOG_LINES]
     return [*names, "keylog_bytes", "keylog_restarts", "keys_added", "keys_told", "keys_kept"]

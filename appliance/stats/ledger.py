@@ -96,9 +96,13 @@ def render(found: Mapping[str, Identity]) -> str:
     return "\n".join(lines)
 
 
-def to_json(found: Mapping[str, Identity]) -> bytes:
-    """Return the ledger as a JSON document, one line per term."""
-    return (json.dumps({"unaccounted": unaccounted(found), "identities": found}, indent=2) + "\n").encode()
+def to_json(found: Mapping[str, Identity], blind_ns: int = 0) -> bytes:
+    """Return the ledger as a JSON document, one line per term.
+
+    blind_ns: the time without capture before the run, which no identity covers; 0 if it is unknown.
+    """
+    blind = {"blind_ms": round(blind_ns * 1e-6, 3)} if blind_ns else {}
+    return (json.dumps({"unaccounted": unaccounted(found), **blind, "identities": found}, indent=2) + "\n").encode()
 
 
 # -- the identities --------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from appliance.stats.page import SharedPage
 from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.snapshot import Snapshots
 from appliance.supervisor import health, reload, start_checks
+from appliance.supervisor.blind_time import BlindTime
 from appliance.supervisor.child_process import UNUSABLE, Child, ParentDeathPipe, description, load, signals_on_pipe
 from appliance.supervisor.children import Children
 from appliance.supervisor.metrics_endpoint import MetricsEndpoint
@@ -82,6 +83,7 @@ class Supervisor:
         self.manager = Manager()
         self._selector = selectors.DefaultSelector()
         self._home: RunDirectory
+        self._blind: BlindTime | None = None  # of live capture
         self._user: tuple[int, int] | None = None  # (uid, gid) of the children, if that is not ours
         self._quarantined = 0  # quarantined batches already collected
         self._metrics = MetricsEndpoint(config, self.snapshots, self.healthy)
@@ -139,6 +141,7 @@ class Supervisor:
     def _prepare(self, home: RunDirectory, death_pipe: ParentDeathPipe) -> None:
         config = self.config
         self._home = home
+        self._blind = None if config.lossless else BlindTime(home)
         paths = Paths(home.path)
         captures, workers = config.capture_count, config.worker_count
         self.page = SharedPage.create(
@@ -256,6 +259,9 @@ class Supervisor:
             self._serve_metrics()
         if not (self.config.lossless or self._draining):  # a drain has its own limit
             self._kill_hung(now)
+        if self._blind and self._blind.awaited and all(c.page["state"] == READY for c in self.children.captures):
+            self.page["blind_ns"] = self._blind.end()
+            self.report.blind(self.page["blind_ns"])
         if not self._announced and all(child.page["state"] == READY for child in self.children):
             self._announced = True
             self.report.ready(self._home.path)
@@ -339,6 +345,8 @@ class Supervisor:
         self._draining = True
         self.manager.stopping("draining")
         self._deadline = time.monotonic() + self.config.run.drain_s
+        if self._blind:
+            self._blind.stop()
         for capture in self.children.captures:
             if capture.alive:
                 capture.send(signal.SIGTERM)
