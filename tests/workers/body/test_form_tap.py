@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import tracemalloc
 from collections.abc import Sequence
 
@@ -18,9 +19,12 @@ from workers.body.form_tap import boundary_of, parameters
 HEAD = b"Content-Type: multipart/form-data; boundary=xyz\r\n"
 PDF = b"%PDF-1.4\n" + bytes(range(256)) * 40
 NEAR = (b"\r\n--xy", b"\r\n--xyz1", b"\r\n--xyz -", b"\r\n--xyz\t \r", b"--xyz", b"\r\n-", b"\r", b"\r\n--xyz-")
+DELIMITER = re.compile(rb"\r\n--xyz(?:--|[ \t]*\r\n)")
 CONTENTS = st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(NEAR)), min_size=1, max_size=8).map(b"".join)
 FORMS = st.lists(
-    st.tuples(st.booleans(), CONTENTS.filter(lambda text: text and b"--xyz--" not in text)), min_size=1, max_size=6
+    st.tuples(st.booleans(), CONTENTS.filter(lambda text: text and not DELIMITER.search(b"\r\n" + text + b"\r\n"))),
+    min_size=1,
+    max_size=6,
 )
 
 
