@@ -17,7 +17,6 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.config.schema import Output as Options
@@ -27,12 +26,11 @@ from appliance.native.file_identity import is_still
 from appliance.output.last_line import end_of_lines
 from appliance.output.output_file import open_output
 from appliance.output.output_path import CHECK_INTERVAL_S, OutputError, SandboxedPath
-from appliance.output.rotation import Archive
+from appliance.output.rotation import Rotation
 from appliance.runtime import log
 from appliance.stats.page import Page
 
 LOSSLESS_LIMIT = 8 << 20  # bytes; the sender waits for us, so a longer queue is of no use
-RETRY_INTERVAL_S = 1.0  # between two attempts to close a file, after a failure
 PIPE_RETRY_INTERVAL_S = 0.05  # between two attempts to open a named pipe without a reader
 ATOMIC = 4096  # PIPE_BUF: a writable pipe or terminal takes this much without blocking
 
@@ -61,16 +59,14 @@ class JsonLinesOutput:
         self._waiting: deque[tuple[memoryview, int, int]] = deque()  # rest of a message, its events and bytes
         self._size = 0
         self._whole = 0  # offset behind the last whole message of a regular file
-        self._due = float("inf")  # time.time() at which the file reaches its maximum age
         self._begun = False
         self._create = True  # create a missing file; not a named pipe
-        self._retry_at = 0.0  # time.monotonic() of the next attempt to close the file
         self._check_at = 0.0  # time.monotonic() of the next check of the path
         self._reader_timeout_s = reader_timeout_s
         self._reader_due: float | None = None  # time.monotonic() at which a lost reader must have a successor
         self._failing = False  # the last message could not be written
         self._sandboxed_path = SandboxedPath(path)
-        self._archive: Archive | None = None
+        self._rotation = Rotation(Path(path), options, page) if options.rotates and path not in ("", "-") else None
 
     def begin(self) -> None:
         """Open the path, unless it is open. The first feed of a lossless run empties a file, others append.
@@ -109,11 +105,8 @@ class JsonLinesOutput:
                 os.ftruncate(self.fd, 0)
             self._cut_torn()
             self._whole = os.lseek(self.fd, 0, os.SEEK_END)
-            if self.options.rotates:
-                self._due = self._next_due(os.fstat(self.fd).st_mtime)
-                if self._archive is None:
-                    self._archive = Archive(Path(self.path), self.options, self.page)
-                    self._archive.start()
+            if self._rotation:
+                self._rotation.begin(os.fstat(self.fd).st_mtime)
 
     def _reopen_stdout(self) -> None:
         """Reopen standard output for ourselves: O_NONBLOCK on the shared description would affect other processes."""
@@ -131,11 +124,6 @@ class JsonLinesOutput:
         if partial > 0:
             os.ftruncate(self.fd, end)
             self.page.add("torn_bytes", partial)
-
-    def _next_due(self, now: float) -> float:
-        """Return the end time of the file: files end at multiples of their age, hourly ones at the full hour, UTC."""
-        age = self.options.rotate_s
-        return (now // age + 1) * age if age else float("inf")
 
     @property
     def waiting(self) -> bool:
@@ -159,9 +147,8 @@ class JsonLinesOutput:
         if self.closed or (self._size >= self.limit and (self.lost or not self.lossless)):
             self.page.add("dropped_output", events)
             return
-        most = self.options.rotate_bytes
-        if self._archive and most and self._whole and self._whole + len(body) + 1 > most:
-            self._rotate(self._archive)
+        if self._rotation and self._whole and self._rotation.exceeds(self._whole + len(body) + 1):
+            self._rotate(self._rotation)
         written = self._write_at_once(body, events)
         if written <= len(body):
             try:
@@ -236,11 +223,11 @@ class JsonLinesOutput:
                 self._reader_due = now + self._reader_timeout_s
             elif now >= self._reader_due:
                 self._abandon()
-        if self._archive and time.time() >= self._due:
+        if self._rotation and self._rotation.is_due:
             if self._whole:
-                self._rotate(self._archive)
+                self._rotate(self._rotation)
             else:
-                self._due = self._next_due(time.time())
+                self._rotation.postpone()
 
     def check_path_soon(self) -> None:
         """Schedule a check of the path for the next turn."""
@@ -302,31 +289,18 @@ class JsonLinesOutput:
         os.close(self.fd)
         self.fd, self._whole = -1, 0
 
-    def _rotate(self, archive: Archive) -> None:
-        """Rename the file and begin another; after a failure, continue with it for now."""
-        if time.monotonic() < self._retry_at:
+    def _rotate(self, rotation: Rotation) -> None:
+        """Begin another file; after a failure, continue with this one for now."""
+        if not rotation.may_try:
             return
-        try:
-            closed = archive.free_name(datetime.now(UTC))
-            if not is_still(self.path, self.fd):  # the path names a new file, perhaps of another owner
-                self.check_path_soon()
-                return
-            os.rename(self.path, closed)
-            try:
-                fresh = open_output(self.path, new=True)
-            except OSError:
-                os.rename(closed, self.path)
-                raise
-        except OSError:
-            self._retry_at = time.monotonic() + RETRY_INTERVAL_S
-            self.page.add("rotation_errors", 1)
+        if not is_still(self.path, self.fd):  # the path names a new file, perhaps of another owner
+            self.check_path_soon()
             return
-        os.close(self.fd)
-        self.fd, self._whole = fresh, 0
-        self._check_at = time.monotonic() + CHECK_INTERVAL_S
-        self._due = self._next_due(time.time())
-        self.page.add("rotations", 1)
-        archive.add(closed)
+        fresh = rotation.next_file()
+        if fresh >= 0:
+            os.close(self.fd)
+            self.fd, self._whole = fresh, 0
+            self._check_at = time.monotonic() + CHECK_INTERVAL_S
 
     def _write(self, rest: memoryview) -> int:
         if self._piece == ATOMIC and not self._poll(select.POLLOUT, 0):
@@ -402,8 +376,8 @@ class JsonLinesOutput:
     def close(self, wait: Callable[[], bool] = lambda: False) -> None:
         """Close the output; drop and count the queue. Process closed files while wait() returns True."""
         self._give_up()
-        if self._archive:
-            self._archive.finish(wait)
+        if self._rotation:
+            self._rotation.archive.finish(wait)
         self.closed = True
         if self.fd > 2:
             try:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from appliance.config.schema import Output
+from appliance.output.output_file import open_output
 from appliance.stats.page import Page
 
 STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -24,7 +26,70 @@ COMPRESSED = ".zst"
 PART = ".part"
 LEVEL = 3  # of zstd: on events some 15:1 at several hundred MB/s
 RETRY_INTERVAL_S = 30.0  # after a failed step
+CLOSE_RETRY_INTERVAL_S = 1.0  # between two attempts to close a file, after a failure
 NICE = 19
+
+
+class Rotation:
+    """The end of each file of a path: its size, its age, and the file after it."""
+
+    def __init__(self, path: Path, options: Output, page: Page) -> None:
+        self.path = path
+        self.options = options
+        self.page = page
+        self.archive = Archive(path, options, page)
+        self._begun = False
+        self._due = float("inf")  # time.time() at which the file reaches its maximum age
+        self._retry_at = 0.0  # time.monotonic() of the next attempt
+
+    def begin(self, written: float) -> None:
+        """Adopt the open file. written: time.time() of its last change."""
+        self._due = self._next_due(written)
+        if not self._begun:
+            self._begun = True
+            self.archive.start()
+
+    def exceeds(self, size: int) -> bool:
+        """Return whether a file of this size is too large."""
+        return 0 < self.options.rotate_bytes < size
+
+    @property
+    def is_due(self) -> bool:
+        """Return whether the file has reached its maximum age."""
+        return time.time() >= self._due
+
+    @property
+    def may_try(self) -> bool:
+        """Return whether enough time has passed since a failure."""
+        return time.monotonic() >= self._retry_at
+
+    def postpone(self) -> None:
+        """Wait for the next age: an empty file is not closed."""
+        self._due = self._next_due(time.time())
+
+    def next_file(self) -> int:
+        """Rename the file, and return the descriptor of a new one; -1 after a failure, and the file stays."""
+        try:
+            closed = self.archive.free_name(datetime.now(UTC))
+            os.rename(self.path, closed)
+            try:
+                fresh = open_output(self.path, new=True)
+            except OSError:
+                os.rename(closed, self.path)
+                raise
+        except OSError:
+            self._retry_at = time.monotonic() + CLOSE_RETRY_INTERVAL_S
+            self.page.add("rotation_errors", 1)
+            return -1
+        self._due = self._next_due(time.time())
+        self.page.add("rotations", 1)
+        self.archive.add(closed)
+        return fresh
+
+    def _next_due(self, now: float) -> float:
+        """Return the end time of the file: files end at multiples of their age, hourly ones at the full hour, UTC."""
+        age = self.options.rotate_s
+        return (now // age + 1) * age if age else float("inf")
 
 
 class Archive:
