@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.capture.sharder import Sharder
@@ -18,6 +19,7 @@ from appliance.ipc.frame_batch import stamp
 from appliance.ipc.frame_link import FrameSender
 from appliance.ipc.sockets import Bus, BusError
 from appliance.runtime.child import ChildRuntime
+from appliance.runtime.end_marks import send_end_marks
 from appliance.runtime.paths import Paths
 from appliance.stats.page import Page
 from appliance.stats.received_counters import ReceivedCounters
@@ -25,7 +27,6 @@ from appliance.stats.snapshot import Counts
 
 SLOTS_AHEAD = 12  # batches that a turn of frames of 1500 bytes fills
 MEMORY_TIMEOUT_S = 3.0  # with every batch returned: then a file waits for memory that will not come
-END_RETRY_INTERVAL_S = 0.5  # between two attempts to send end marks
 GAUGES = ("last_frame_ns", "fragments.held")
 
 
@@ -180,32 +181,30 @@ class Links:
             raise RuntimeError("the link to the recorder had room and took nothing")
 
     def send_end_marks(self) -> bool:
-        """Return whether every worker has received its end mark. Each call repeats the marks, as a worker may
-        restart.
+        """Send end marks to the workers and the recorder. Return whether all have received theirs before the deadline.
+
+        Each call sends them anew, as a worker may restart.
         """
         paths = [Paths(self.run_dir).worker_page(worker) for worker in range(len(self.sequences))]
         received = [ReceivedCounters(Page.open(path, writable=False), self.index) for path in paths]
         if self.records:
             received.append(ReceivedCounters(Page.open(Paths(self.run_dir).recorder_page, writable=False), self.index))
         recorder = len(paths)  # its place behind the workers
-        repeat_at = [0.0] * len(received)
-        while missing := [worker for worker, counters in enumerate(received) if not counters.ended]:
-            if not self.runtime.heartbeat_until(self._wait_deadline()):
-                return False
-            now = time.monotonic()
-            due = [worker for worker in missing if now >= repeat_at[worker] and self._takes_end(worker, recorder)]
-            for worker, frames, message in self.sharder.end() if due else ():
-                if worker == 0 and recorder in due:
+
+        def send(due: list[int]) -> Iterator[int]:
+            ready = [receiver for receiver in due if self._takes_end(receiver, recorder)]
+            for worker, frames, message in self.sharder.end() if ready else ():
+                if worker == 0 and recorder in ready:
                     self.sender.sent_slot = -1
                     if self.sender.record(bytes(message), self.page["to_recorder"]):
-                        repeat_at[recorder] = now + END_RETRY_INTERVAL_S
-                if worker in due:
+                        yield recorder
+                if worker in ready:
                     self._send(worker, frames, message)
-                    repeat_at[worker] = now + END_RETRY_INTERVAL_S
+                    yield worker
                 else:
                     self._return_memory(message)
-            time.sleep(0.002)
-        return True
+
+        return send_end_marks(received, send, lambda: self.runtime.heartbeat_until(self._wait_deadline()))
 
     def _takes_end(self, receiver: int, recorder: int) -> bool:
         return self.sender.record_room() if receiver == recorder else self.sender.wait(receiver, 0)

@@ -7,7 +7,6 @@ to the pipeline, which drops a connection's events beyond its share before the l
 
 from __future__ import annotations
 
-import time
 from collections import deque
 
 from appliance.config.schema import Config
@@ -15,12 +14,12 @@ from appliance.ipc.event_batch import EventMessage, event_header
 from appliance.ipc.event_link import EventSender
 from appliance.ipc.event_runs import by_topic
 from appliance.runtime.child import ChildRuntime
+from appliance.runtime.end_marks import send_end_marks
 from appliance.stats.names import TOPICS
 from appliance.stats.page import Page
 from appliance.stats.received_counters import ReceivedCounters
 
 FEW = 8  # one of this many slots of the link may hold a body that is not full
-END_RETRY_INTERVAL_S = 0.5  # between two END messages
 
 
 class Publisher:
@@ -67,20 +66,17 @@ class Publisher:
             self.bodies += 1
 
     def end(self, feed: Page) -> bool:
-        """Send END until the feed's page shows that it arrived; return whether that was before the deadline.
+        """Send END until the feed's page shows that it arrived; return whether that was before the deadline."""
 
-        It repeats END every END_RETRY_INTERVAL_S, because a kill of the feed may lose one."""
-        repeat_at = 0.0
+        def send(due: list[int]) -> list[int]:
+            if not self.link.ready(0):
+                return []
+            self._send(self._message(0, b"", b"", end=True), [])
+            self.page["events_end_sent"] = 1
+            return due
+
         received = ReceivedCounters(feed, self.worker)
-        while not received.ended:
-            if not self.runtime.heartbeat_until(self.deadline):
-                return False
-            if time.monotonic() >= repeat_at and self.link.ready(0):
-                repeat_at = time.monotonic() + END_RETRY_INTERVAL_S
-                self._send(self._message(0, b"", b"", end=True), [])
-                self.page["events_end_sent"] = 1
-            time.sleep(0.002)
-        return True
+        return send_end_marks([received], send, lambda: self.runtime.heartbeat_until(self.deadline))
 
     def _message(self, events: int, runs: bytes, body: bytes, *, end: bool = False) -> EventMessage:
         sent = self.page["events_sent"]

@@ -14,11 +14,11 @@ from appliance.ipc.channel import ROOM_CHECK_INTERVAL_S
 from appliance.ipc.file_batch import FileBatchWriter
 from appliance.ipc.file_link import FileSender
 from appliance.runtime.child import ChildRuntime
+from appliance.runtime.end_marks import send_end_marks
 from appliance.stats.page import Page
 from appliance.stats.received_counters import ReceivedCounters
 
 AGE_S = 0.02  # of the first bytes in a message that is not full
-END_RETRY_INTERVAL_S = 0.5  # between two last messages
 END_WAIT_S = 5.0  # of a live run, for the files process to take the last message
 
 
@@ -141,14 +141,15 @@ class FilePublisher:
         Live, it waits for some seconds at most: files never hold up a worker."""
         end = time.monotonic() + END_WAIT_S
         end = min(end, self.deadline) if self.deadline is not None else end
-        repeat_at = 0.0
+
+        def send(due: list[int]) -> list[int]:
+            batch = self._writer()
+            if batch is None:
+                return []
+            batch.mark_last()
+            self._send(batch)
+            return due
+
         received = ReceivedCounters(files, self.worker)
-        while not received.ended:
-            if not self.runtime.heartbeat_until(self.deadline if self.lossless else end):
-                return False
-            if time.monotonic() >= repeat_at and (batch := self._writer()) is not None:
-                repeat_at = time.monotonic() + END_RETRY_INTERVAL_S
-                batch.mark_last()
-                self._send(batch)
-            time.sleep(0.002)
-        return True
+        wait = self.runtime.heartbeat_until
+        return send_end_marks([received], send, lambda: wait(self.deadline if self.lossless else end))
