@@ -18,6 +18,7 @@ from appliance.cli.files_command import files
 from appliance.cli.forward_command import forward
 from appliance.cli.har_command import har
 from appliance.cli.inject_command import inject
+from appliance.cli.keep_command import keep
 from appliance.cli.keygen_command import keygen
 from appliance.cli.packets_command import packets
 from appliance.cli.run_command import run
@@ -37,6 +38,7 @@ for command in (
     events,
     forward,
     packets,
+    keep,
     files,
     har,
     inject,

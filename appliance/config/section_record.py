@@ -12,7 +12,8 @@ class Record(Section, frozen=True):
         str,
         note(
             'Folder of the ring, which is made if it does not exist; "" records nothing. `appliance packets --record` '
-            "takes the frames of events from it, and Wireshark opens its files.",
+            "takes the frames of events from it, `appliance keep` those of chosen events as they happen, and Wireshark "
+            "opens its files.",
         ),
     ] = ""
     bytes: Annotated[

@@ -38,7 +38,7 @@ MAY_USE = {
     "appliance.ring": "ipc wire",
     "appliance.recorder": "config ipc native ring runtime stats",
     "appliance.files": "config ipc native runtime stats",
-    "appliance.extract": "pcap ring wire",
+    "appliance.extract": "native pcap ring wire",
     "appliance.har": "text",
     "appliance.top": "config ipc native report stats subscriber text",
     "appliance.cli": "config doctor extract files forward har ipc native packet pcap pubsub report runtime stats"

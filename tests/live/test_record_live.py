@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from load import Load
 from scene import Metrics, Scene
 from transactions import assert_same, of_event
 
+from appliance.cli.event_filter import compile_where, decode_fields
 from appliance.pcap.opening import open_offline
 
 pytestmark = pytest.mark.root
@@ -167,3 +170,33 @@ def test_a_folder_that_cannot_be_made_is_named(scene: Scene) -> None:
     said = appliance("run", "-i", "lo", *QUIET, "--set", f"record.path={path}", host=scene.server)
     assert said.code == 2
     assert f"record.path {path}: Not a directory" in said.err
+
+
+def test_frames_of_chosen_events_are_kept_when_the_ring_has_lost_them(scene: Scene) -> None:
+    kept = scene.directory / "kept"
+    box = recording(scene, "--set", "record.seconds=86400")
+    where = "status >= 400 or path ~ 7"
+    words = ("--record", scene.directory / "ring", "--where", where, "--to", kept, "--every", 2)
+    keeper = scene.server.start(
+        *(sys.executable, "-m", "appliance", "keep", *words, "--since", "1h"), stderr=subprocess.PIPE, text=True
+    )
+    load = Load(scene)
+    eventually(lambda: len(list(kept.glob("*.jsonl"))) >= 2, "frames are kept while the sensor records")
+    load.stop()
+    assert box.stop() == 143
+    keeper.send_signal(signal.SIGTERM)
+    _, said = keeper.communicate(timeout=PATIENCE_S)
+    assert keeper.returncode == 143
+    assert " 0 events without frames" in said
+    shutil.rmtree(scene.directory / "ring")
+    wanted = set()
+    for path in sorted(kept.glob("*.jsonl")):
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        wanted |= {event["event"]["id"] for event in events}
+        again = appliance("run", "-q", "-r", path.with_suffix(".pcapng"), "-o", "-")
+        ids = {json.loads(line)["event"]["id"] for line in again.out.splitlines()}
+        assert {event["event"]["id"] for event in events} <= ids
+    said_by = compile_where(where)
+    matching = {event["event"]["id"] for event in box.events() if said_by(decode_fields(json.dumps(event).encode()))}
+    assert wanted == matching
+    assert matching

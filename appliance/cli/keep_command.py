@@ -1,0 +1,88 @@
+"""The command line of `appliance keep`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from appliance.cli.options import PATH, connect_option, key_option, replay_option, server_key_option, size, stop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.option("--record", required=True, type=PATH, metavar="DIR", help="Ring of the sensor: its record.path.")
+@click.option("--where", required=True, metavar="EXPR", help="Keep the frames of events that match; see events.")
+@click.option("--to", "folder", required=True, type=PATH, metavar="DIR", help="Keep them in this folder.")
+@click.option(
+    "--bytes",
+    "most_bytes",
+    type=size,
+    default="10G",
+    show_default=True,
+    metavar="BYTES",
+    help="Size of that folder; the oldest file goes when it is full.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(min=1),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Write one file for the events of this time.",
+)
+@click.option("--topic", "topics", multiple=True, metavar="T", help="Only topics with this prefix; repeatable. [all]")
+@click.option("--since", metavar="WHEN", help="Start with stored events: 90s, 10m, 2h, 1d ago, or an ISO 8601 time.")
+@connect_option
+@replay_option
+@server_key_option
+@key_option
+def keep(
+    record: Path,
+    where: str,
+    folder: Path,
+    most_bytes: int,
+    every: float,
+    topics: tuple[str, ...],
+    since: str | None,
+    connect: str,
+    replay: str,
+    server_key: str,
+    key: str,
+) -> None:
+    """Keep the frames of chosen events of a running appliance, beyond the time of its ring.
+
+    The ring has everything for a while; this command copies the connections of matching events out of it, as they
+    happen. Each file is a pcapng capture with a comment for each event, and the events lie beside it. A run over it
+    gives the same events.
+    """
+    from datetime import UTC, datetime
+
+    from appliance.cli.event_filter import WhereError, compile_where
+    from appliance.cli.events import since as start_time
+    from appliance.cli.keep import KeepArgs, keep_frames
+    from appliance.ipc.sockets import BusError
+    from appliance.native.safe_files import Unusable
+    from appliance.pubsub.curve_keys import KeyFault
+
+    try:
+        test = compile_where(where)
+    except WhereError as error:
+        stop(f"--where {error}")
+    try:
+        begin = start_time(since, datetime.now(UTC)) if since is not None else ""
+    except (ValueError, OverflowError):
+        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
+    args = KeepArgs(record, folder, test, most_bytes, every, topics, begin, connect, replay, server_key, key)
+    try:
+        code = keep_frames(args)
+    except Unusable as error:
+        stop(str(error))
+    except KeyFault as error:
+        stop(f"--server-key, --key: {error}")
+    except BusError as error:
+        stop(f"--connect {error}")
+    sys.exit(code)
