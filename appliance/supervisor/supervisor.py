@@ -52,7 +52,8 @@ LAST_LINK_TYPE = 0xFFFF  # more is no link type
 
 # Several kinds of them load these.
 SHARED = tuple(
-    f"appliance.{name}" for name in ("ipc.frame_link", "ipc.event_link", "ipc.event_runs", "stats.receive_cursor")
+    f"appliance.{name}"
+    for name in ("ipc.frame_link", "ipc.event_link", "ipc.event_runs", "runtime.end_marks", "stats.receive_cursor")
 )
 STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
