@@ -14,7 +14,8 @@ from libc.string cimport memset
 
 from workers.core.context cimport Context
 from workers.events.rpc_json cimport CallSide
-from workers.http1.message cimport Message, same_word
+from workers.http1.grammar cimport same_word
+from workers.http1.message cimport Message
 from workers.http1.transaction cimport field_of
 from workers.http2.grpc cimport read_messages, trailer_in
 

@@ -8,7 +8,7 @@ cdef struct Span:               # a range of Message.head
     uint32_t length
 
 
-cdef enum Anomaly:              # bits of Message.anomalies; names in message.pyx, in this order
+cdef enum Anomaly:              # bits of Message.anomalies; names in appliance/stats/names.py, in this order
     LENGTH_AND_CHUNKED = 1 << 0
     LENGTHS_DIFFER = 1 << 1
     BAD_LENGTH = 1 << 2
@@ -120,8 +120,3 @@ cdef class Message:
     cdef int parse_length(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
     cdef int read_otherwise(self, uint64_t length) except -1
     cdef int parse_coding(self, const uint8_t* p, uint32_t start, uint32_t end) except -1
-
-
-cdef bint is_token(uint8_t c) noexcept nogil
-cdef bint is_common(const uint8_t* p, size_t size) noexcept nogil
-cdef bint same_word(const uint8_t* p, const char* lower, size_t length) noexcept nogil

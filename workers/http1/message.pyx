@@ -13,10 +13,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from appliance.stats.names import METHODS
-
-cdef uint8_t[256] TOKEN         # RFC 9110 section 5.6.2
-for c in range(256):
-    TOKEN[c] = chr(c) in "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from workers.http1.grammar cimport TOKEN, in_capitals, is_blank, is_coding, is_common, is_digit, is_framing, lower, same_word
 
 cdef list METHOD_BYTES = [name.encode() for name in METHODS[:-1]]
 FRAMINGS = ("none", "length", "chunked", "until_close")
@@ -99,70 +96,6 @@ cdef enum:
     FEW_LENGTHS = 4             # the most other Content-Length values that a message keeps
 
 
-cdef bint is_token(uint8_t c) noexcept nogil:
-    return TOKEN[c]
-
-
-cdef bint same_word(const uint8_t* p, const char* lower, size_t length) noexcept nogil:
-    """Return whether p[0:length] is this lower-case ASCII word, in any case."""
-    cdef size_t i
-    cdef uint8_t c
-    for i in range(length):
-        c = p[i]
-        if 65 <= c <= 90:
-            c |= 0x20
-        if c != <uint8_t>lower[i]:
-            return False
-    return True
-
-
-cdef inline bint is_digit(uint8_t c) noexcept nogil:
-    return 48 <= c <= 57
-
-
-cdef inline bint is_blank(uint8_t c) noexcept nogil:
-    return c == 32 or c == 9
-
-
-cdef bint is_common(const uint8_t* p, size_t size) noexcept nogil:
-    """Return whether this is a method of RFC 9110, or PATCH, in capitals."""
-    if size == 3:
-        return memcmp(p, b"GET", 3) == 0 or memcmp(p, b"PUT", 3) == 0
-    if size == 4:
-        return memcmp(p, b"POST", 4) == 0 or memcmp(p, b"HEAD", 4) == 0
-    if size == 5:
-        return memcmp(p, b"PATCH", 5) == 0 or memcmp(p, b"TRACE", 5) == 0
-    if size == 6:
-        return memcmp(p, b"DELETE", 6) == 0
-    return size == 7 and (memcmp(p, b"OPTIONS", 7) == 0 or memcmp(p, b"CONNECT", 7) == 0)
-
-
-cdef bint in_capitals(const uint8_t* p, size_t size) noexcept nogil:
-    """Return whether a word looks like a method: at least three characters, all capitals, "_" or "-"."""
-    cdef size_t i
-    for i in range(size):
-        if not (65 <= p[i] <= 90 or p[i] == 95 or p[i] == 45):
-            return False
-    return size >= 3
-
-
-cdef bint is_coding(const uint8_t* p, size_t size) noexcept nogil:
-    """Return whether this is identity, or a transfer coding of RFC 9112 section 7 other than chunked."""
-    if size == 4:
-        return same_word(p, b"gzip", 4)
-    if size == 6:
-        return same_word(p, b"x-gzip", 6)
-    if size == 7:
-        return same_word(p, b"deflate", 7)
-    if size == 8:
-        return same_word(p, b"compress", 8) or same_word(p, b"identity", 8)
-    return size == 10 and same_word(p, b"x-compress", 10)
-
-
-cdef inline uint8_t lower(uint8_t c) noexcept nogil:
-    return c | 0x20 if 65 <= c <= 90 else c
-
-
 cdef Span without_port(const uint8_t* p, Span host) noexcept:
     """Return the host without a default port."""
     if host.length > 3 and memcmp(p + host.at + host.length - 3, b":80", 3) == 0:
@@ -170,12 +103,6 @@ cdef Span without_port(const uint8_t* p, Span host) noexcept:
     elif host.length > 4 and memcmp(p + host.at + host.length - 4, b":443", 4) == 0:
         host.length -= 4
     return host
-
-
-cdef bint is_framing(const uint8_t* p, size_t size) noexcept nogil:
-    """Return whether this field line frames the body, or may continue one that does."""
-    return is_blank(p[0]) or (size > 14 and same_word(p, b"content-length", 14)) or (
-        size > 17 and same_word(p, b"transfer-encoding", 17))
 
 
 cdef bytes unfolded(bytes head):

@@ -9,7 +9,7 @@ Length proof: every function reads p[i] only for i < size; where an index goes b
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from workers.http1.message cimport is_common, is_token, same_word
+from workers.http1.grammar cimport is_common, is_digit, is_token, same_word
 
 cdef extern from *:
     """
@@ -158,10 +158,6 @@ cdef bint begins_field(const uint8_t* p, size_t size) noexcept nogil:
     while at < size and is_token(p[at]):
         at += 1
     return at == size or (at > 0 and p[at] == COLON) or (size == 1 and p[0] == CR)
-
-
-cdef bint is_digit(uint8_t c) noexcept nogil:
-    return 48 <= c <= 57
 
 
 cdef Py_ssize_t request_before(const uint8_t* p, size_t version, size_t longest) noexcept nogil:
