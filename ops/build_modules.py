@@ -1,8 +1,9 @@
 """Build the compiled modules that pyproject.toml lists: its table [tool.setuptools.cmdclass] names Build.
 
 Every module is compiled without debugging information, and takes from one shared module what Cython would write into
-each. BUILD_CACHE names a folder that keeps compiled modules by the checksum of all that they are made of; ops/setup.sh
-sets it.
+each. Cython translates each module in a process of its own: threads would share its state, and what it writes would
+depend on which is faster. So two builds of the same sources give the same bytes. BUILD_CACHE names a folder that keeps
+compiled modules by the checksum of all that they are made of; ops/setup.sh sets it.
 """
 
 import hashlib
@@ -12,10 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 
 import Cython
-from Cython.Build.Dependencies import create_dependency_tree
+from Cython.Build.Dependencies import create_dependency_tree, cythonize
+from Cython.Compiler.Errors import CompileError
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 
@@ -72,18 +77,42 @@ class Build(build_ext):
         """Compile side by side what the cache does not have."""
         self.needs: dict[str, tuple[bytes, list[str]]] = {}
         self.folder = folder = _cache()
-        if folder:
-            common = _common([list(self.compiler.compiler_so), list(self.compiler.linker_so)])
-            tree = create_dependency_tree()
-            for module in self.extensions:
-                about = (module.name, module.libraries, module.extra_compile_args, module.extra_link_args)
-                written = [source for source in module.sources if not source.endswith(".c")]
-                paths = sorted({path for source in written for path in tree.all_dependencies(source)})
-                self.needs[module.name] = common + repr(about).encode(), paths
+        common = _common([list(self.compiler.compiler_so), list(self.compiler.linker_so)]) if folder else b""
+        tree = create_dependency_tree()
+        for module in self.extensions:
+            about = (module.name, module.libraries, module.extra_compile_args, module.extra_link_args)
+            written = [source for source in module.sources if not source.endswith(".c")]
+            paths = sorted({path for source in written for path in tree.all_dependencies(source)})
+            self.needs[module.name] = common + repr(about).encode(), paths
+        self._translate([module for module in self.extensions if not (folder and self._kept(module.name).exists())])
         super().build_extensions()
         for path in folder.glob("*.so") if folder else ():
             if path.stat().st_mtime < time.time() - UNUSED_DAYS * 86400:
                 path.unlink(missing_ok=True)
+
+    def _translate(self, modules: list[Extension]) -> None:
+        """Have Cython write the C file of each module that has none of this age."""
+        if self.folder:
+            # All anew: times say nothing about flags, and a module made of something else must not get under this name.
+            for module in modules:
+                for source in module.sources:
+                    Path(source).with_suffix(".c").unlink(missing_ok=True)
+        count = self.parallel if type(self.parallel) is int else len(os.sched_getaffinity(0)) if self.parallel else 1
+        failed: list[str] = []
+        running: dict[int, tuple[ForkProcess, str]] = {}
+        for module in [*modules, None]:
+            # After the last one, until none runs.
+            while running and (module is None or len(running) >= count):
+                for sentinel in wait(list(running)):
+                    process, name = running.pop(sentinel)
+                    process.join()
+                    failed += [name] if process.exitcode else []
+            if module is not None:
+                process = get_context("fork").Process(target=_translate, args=(module,))
+                process.start()
+                running[process.sentinel] = process, module.name
+        if failed:
+            raise SystemExit(f"Cython cannot translate {', '.join(failed)}")
 
     def build_extension(self, ext: Extension) -> None:
         """Make one module."""
@@ -96,10 +125,7 @@ class Build(build_ext):
             os.utime(kept)
             _copy(kept, made)
             return
-        # All anew: times say nothing about flags, and a module made of something else must not get under this name.
         made.unlink(missing_ok=True)
-        for source in ext.sources:
-            Path(source).with_suffix(".c").unlink(missing_ok=True)
         super().build_extension(ext)
         if self._kept(ext.name) == kept:  # else a source changed during the build
             _copy(made, kept)
@@ -111,6 +137,14 @@ class Build(build_ext):
         for path in paths:
             digest.update(Path(path).read_bytes())
         return self.folder / f"{name}-{digest.hexdigest()}.so"
+
+
+def _translate(module: Extension) -> None:
+    """Have Cython write the C file of one module. Ends this process with 1 if that fails: Cython has shown where."""
+    try:
+        cythonize(module, quiet=True, compiler_directives=DIRECTIVES, shared_utility_qualified_name=SHARED)
+    except CompileError:
+        sys.exit(1)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -87,3 +87,35 @@ def test_a_changed_source_is_not_kept_under_the_old_name(cache, tmp_path):
     assert build(path, cache)[0] == 3
     (path / "appliance" / "native" / "small.pxd").write_text("cdef enum:\n    SIZE = 1\n")
     assert build(path, cache)[0] == 1
+
+
+def test_cython_writes_the_same_for_any_number_of_threads(tmp_path):
+    """Threads of one process disturb each other in Cython: a module got what another one exports."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text('#!/bin/sh\nwhile [ $# -gt 0 ]; do [ "$1" != -o ] || : >"$2"; shift; done\n')
+    compiler.chmod(0o755)
+    written = []
+    for threads in (1, 6):
+        path = tree(tmp_path / str(threads), 1)
+        native = path / "appliance" / "native"
+        (native / "inline.pxd").write_text(
+            "".join(f"cdef inline int plus{n}(int a) noexcept:\n    return a + {n}\n\n" for n in range(9))
+        )
+        modules = PROJECT
+        for name in ("inline", "user1", "user2", "user3", "user4"):
+            use = "def add(int a):\n    return plus1(a) + plus2(a)\n"
+            text = use if name == "inline" else f"from appliance.native.inline cimport plus1, plus2\n\n{use}"
+            (native / f"{name}.pyx").write_text(f"# cython: language_level=3\n{text}")
+            modules += "[[tool.setuptools.ext-modules]]\n"
+            modules += f'name = "appliance.native.{name}"\nsources = ["appliance/native/{name}.pyx"]\n'
+        (path / "pyproject.toml").write_text(modules)
+        environment = {**os.environ, "BUILD_CACHE": "", "PYTHONHASHSEED": "0"}
+        environment |= {"CC": str(compiler), "LDSHARED": str(compiler)}
+        words = ["-W", "ignore", "-c", "import setuptools; setuptools.setup()", "-q", "build_ext", "--inplace"]
+        subprocess.run(
+            [sys.executable, *words, "--parallel", str(threads)],
+            cwd=path, env=environment, check=True, capture_output=True, timeout=PATIENCE_S,
+        )  # fmt: skip
+        written.append({each.name: each.read_text() for each in native.glob("*.c")})
+    assert len(written[0]) == 7
+    assert [name for name in written[0] if written[0][name] != written[1][name]] == []
