@@ -132,6 +132,33 @@ def test_a_killed_upgrade_leaves_a_working_sensor(
     assert len(list((installed.home / "versions").iterdir())) <= 2
 
 
+def test_a_rollback_names_a_key_that_the_version_before_does_not_know(
+    installed: Installed, releases: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = installed.current()
+    installed.install(releases[1])
+    newer = installed.current()
+    configuration = tmp_path / "appliance.toml"
+    configuration.write_text("[tcp]\ngap_timeout_s = 2.0\ntelepathy = true\n")
+
+    def rollback() -> subprocess.CompletedProcess[str]:
+        command = [installed.path / "sbin/appliance-versions", "rollback"]
+        environment = installed.environment | {"CONFIGURATION": str(configuration)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+
+    refused = rollback()
+    assert refused.returncode == 1
+    assert f"{configuration}:3: tcp.telepathy" in refused.stderr
+    assert installed.current() == newer, "nothing was changed"
+    configuration.write_text("[tcp]\ngap_timeout_s = 2.0\n")
+    done = rollback()
+    assert done.returncode == 0, done.stderr
+    assert installed.current() == before
+    assert installed.appliance("check", configuration).returncode == 0
+    rollback()
+    assert installed.current() == newer, "repeated, it returns"
+
+
 @pytest.fixture
 def sensor(installed: Installed, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A sensor on the loopback interface, by the installed command."""
@@ -205,9 +232,9 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
         (trees[0] / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, trees[0] / file)
     shutil.copytree(trees[0], trees[1])
-    for tree in trees:
+    for tree, habits in zip(trees, ({}, {"TZ": "Asia/Tokyo", "LC_ALL": "C"}), strict=True):
         environment = {key: value for key, value in os.environ.items() if key not in ("DIST", "DIST_WORK")}
-        environment |= {"PYTHONS": built_python(), "SOURCE_DATE_EPOCH": epoch.stdout.strip()}
+        environment |= {"PYTHONS": built_python(), "SOURCE_DATE_EPOCH": epoch.stdout.strip()} | habits
         for script in ("wheels.sh", "deb.sh"):
             subprocess.run(["sh", tree / "ops/dist" / script], cwd=tree, env=environment, check=True, timeout=BUILD_S)
         listing = subprocess.run(
@@ -220,6 +247,7 @@ def test_two_builds_give_the_same_bytes(tmp_path: Path) -> None:
             timeout=PATIENCE_S,
         )
         sums.append(listing.stdout)
+        print(listing.stdout)
     assert sums[0] == sums[1]
 
 
