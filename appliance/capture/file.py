@@ -81,10 +81,9 @@ class FileCapture(Capture):
         frames = self.links.sharder.counts()["rejected.unknown_link"]
         if not frames:
             return 0
-        names = ", ".join(str(number) for number in handle.link_types if number not in LINK_TYPES)
-        log.warning(
-            f"{handle.source}: {frames:,} frames have link type {names}, which is not decoded: they give no events"
-        )
+        unknown = [number for number in handle.link_types if number not in LINK_TYPES]
+        names = " or ".join(f"{number} ({pcap.name_of_link(number) or 'without a name'})" for number in unknown)
+        log.warning(f"{handle.source}: {frames:,} frames of link type {names} are not decoded: they give no events")
         self.page["error"] = 1
         return 1
 

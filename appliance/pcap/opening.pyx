@@ -19,9 +19,10 @@ from appliance.pcap.handle cimport Handle
 from appliance.pcap.libpcap cimport (
     AF_PACKET, DLT_LINUX_SLL, DLT_LINUX_SLL2, PCAP_ERROR_IFACE_NOT_UP, PCAP_ERROR_NO_SUCH_DEVICE, PCAP_ERROR_PERM_DENIED,
     PCAP_ERROR_PROMISC_PERM_DENIED, PCAP_TSTAMP_PRECISION_NANO, SO_DOMAIN, SOL_SOCKET, getsockopt, open_pieces, pcap_activate,
-    pcap_create, pcap_datalink, pcap_fopen_offline_with_tstamp_precision, pcap_get_selectable_fd, pcap_get_tstamp_precision,
-    pcap_geterr, pcap_lib_version, pcap_open_dead, pcap_set_buffer_size, pcap_set_promisc, pcap_set_snaplen, pcap_set_timeout,
-    pcap_set_tstamp_precision, pcap_setnonblock, pcap_statustostr, pcap_snapshot,
+    pcap_create, pcap_datalink, pcap_datalink_val_to_name, pcap_fopen_offline_with_tstamp_precision,
+    pcap_get_selectable_fd, pcap_get_tstamp_precision, pcap_geterr, pcap_lib_version, pcap_open_dead, pcap_set_buffer_size,
+    pcap_set_promisc, pcap_set_snaplen, pcap_set_timeout, pcap_set_tstamp_precision, pcap_setnonblock, pcap_statustostr,
+    pcap_snapshot,
 )
 from appliance.pcap.savefile_reader cimport SavefileReader
 from appliance.native.clock cimport monotonic_ns
@@ -248,3 +249,9 @@ cdef Handle stream(int descriptor, idle, uint64_t idle_ns, str name, bint ours, 
     if file == NULL:
         raise MemoryError
     return opened(handle, file)
+
+
+def name_of_link(int link_type):
+    """Return libpcap's name of a link type (DLT_*), "" if it has none."""
+    cdef const char* name = pcap_datalink_val_to_name(link_type)
+    return name.decode() if name != NULL else ""

@@ -24,7 +24,7 @@ from workers.core.context cimport Context
 from workers.tcp.flow_counts cimport past_of
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
-    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, anchor, at_end, behind_hole, certain, confirm_end,
+    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, anchor, at_end, begin_again, behind_hole, certain, confirm_end,
     deliver, drop_all, end, give_up as abandon, next_timeout, no_end, offer, offset_of, over_limit, pull, reach,
     refuse_early, release, repeated, touch, waits_for_peer,
 )
@@ -100,7 +100,14 @@ cdef class Connection:
             ahead = offset_of(stream, segment.seq + segment.length) - stream.next
             if 0 < ahead <= reach(stream, &self.streams[1 - side]):
                 return True
-        if not self.reopening or self.reopen_inside:
+        if not self.reopening:
+            return False
+        if not self.proven and side == 2 - self.reopening and segment.flags & (ACK | RST) == ACK \
+                and segment.ack == self.reopen_seq:
+            begin_again(&self.streams[1 - side], self.reopen_seq, cx)
+            self.reopening = 0
+            return False
+        if self.reopen_inside:
             return False
         if side == self.reopening - 1:
             return segment.length > 0 and segment.seq == self.reopen_seq and not self.streams[1 - side].seen
@@ -291,7 +298,8 @@ cdef class Connection:
         if not mine.scaled:
             mine.scaled = True
             mine.scale = segment.scale
-            mine.stamped = segment.stamped
+            mine.stamped = mine.stamp_known = segment.stamped
+            mine.stamp = segment.stamp
             if peer.scaled and (mine.scale == NO_SCALE or peer.scale == NO_SCALE):
                 mine.scale = peer.scale = 0         # RFC 7323 section 2.2: both or none
         if segment.flags & ACK:
@@ -553,6 +561,9 @@ cdef class Connection:
         if ending == BY_EVICTION or ending == BY_HALF_OPEN:
             drop_all(low, &cx.tally.evicted, cx)
             drop_all(high, &cx.tally.evicted, cx)
+        elif ending == BY_REUSE and not self.proven:
+            refuse_early(low, cx)           # its sender went on with another SYN
+            refuse_early(high, cx)
         while low.held_count or high.held_count:
             for side in range(2):
                 if self.streams[side].held_count:

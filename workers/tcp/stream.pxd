@@ -152,6 +152,7 @@ cdef inline void deliver(Stream* stream, const Segment* segment, Piece* out, Con
 
 cdef int touch(Stream* stream, uint32_t seq) noexcept
 cdef int anchor(Stream* stream, uint32_t seq, Context cx) except -1
+cdef int begin_again(Stream* stream, uint32_t seq, Context cx) except -1
 cdef int settle(Stream* stream, Context cx) except -1
 cdef int acknowledge(Stream* stream, uint32_t ack, const Stream* peer, Context cx) noexcept
 cdef int64_t reach(const Stream* stream, const Stream* peer) noexcept

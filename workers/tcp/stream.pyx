@@ -78,6 +78,14 @@ cdef int anchor(Stream* stream, uint32_t seq, Context cx) except -1:
     return 0
 
 
+cdef int begin_again(Stream* stream, uint32_t seq, Context cx) except -1:
+    """Begin anew at another first byte: of two SYNs of this side, its peer has accepted the second."""
+    drop_all(stream, &cx.tally.ignored, cx)
+    memset(stream, 0, sizeof(Stream))
+    stream.seen = True
+    return anchor(stream, seq, cx)
+
+
 cdef int settle(Stream* stream, Context cx) except -1:
     """Start at the lowest sequence number that any frame named, because no SYN will come."""
     if not stream.anchored:
@@ -243,6 +251,8 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, uint8_t do
             part(stream, position, cut, cx)
             position += part(stream, position, at, cx)
             other = &stream.held[stream.held_first + position]
+            if better:
+                other.ts_ns = segment.ts_ns
             other.ack = segment.ack
             other.has_ack = segment.flags & ACK != 0
             other.doubts = doubts

@@ -15,7 +15,7 @@ from eventually import PATIENCE_S, join, read_line
 
 import appliance
 from appliance import NotACapture, PcapError, TruncatedCapture
-from appliance.pcap.opening import Handle
+from appliance.pcap.opening import Handle, name_of_link
 
 ROOT = Path(__file__).resolve().parents[3]
 SECOND = 1_000_000_000
@@ -315,3 +315,7 @@ assert issubclass(TruncatedCapture, PcapError)
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'appliance' has no attribute 'open_sesame'"):
         appliance.open_sesame  # noqa: B018
+
+
+def test_a_link_type_has_the_name_that_libpcap_gives_it():
+    assert (name_of_link(1), name_of_link(195), name_of_link(60_000)) == ("EN10MB", "IEEE802_15_4", "")

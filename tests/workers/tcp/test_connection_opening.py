@@ -96,6 +96,29 @@ def test_the_data_of_a_syn_and_what_follows_are_one_stream(where):
     assert summaries(outcome.events) == PAIR
 
 
+@SIDES
+def test_data_in_a_syn_whose_sender_opens_with_another_are_none(where):
+    """Nobody has accepted the first SYN, so it is part of no connection."""
+    said = Conversation(**where)
+    put(said, said.client, said.client.isn + 31_337, SYN, request(b"/decoy", b"Host: a.example"))
+    outcome = outcome_of(said.handshake().client_sends(ASK).server_sends(ANSWER).close().frames)
+    assert summaries(outcome.events) == PAIR
+    assert differences(outcome) == {}
+
+
+@SIDES
+@pytest.mark.parametrize("apart", [1, -1, 1000, -1000, 1 << 19, 1 << 30])
+def test_of_two_answers_to_a_syn_the_one_that_the_client_takes_counts(where, apart):
+    said = Conversation(**where)
+    put(said, said.client, said.client.isn, SYN)
+    put(said, said.server, said.server.isn + apart, SYN | ACK, ack=said.client.at(0))
+    put(said, said.server, said.server.isn, SYN | ACK, ack=said.client.at(0))
+    said.established().acknowledge(said.client)
+    outcome = outcome_of(said.client_sends(ASK).server_sends(ANSWER).close().frames)
+    assert summaries(outcome.events) == PAIR
+    assert differences(outcome) == {}
+
+
 def test_data_in_the_syn_ack_counts():
     said = Conversation()
     put(said, said.client, said.client.isn, SYN, ASK)

@@ -18,6 +18,8 @@ from builders import (
 from tcp_scenes import Stamped, after, aged, anomalies, of_side, put
 from wire import ACK, FIN, FULL_WINDOW
 
+from appliance.extract.connections import nanoseconds
+
 SENDERS = pytest.mark.parametrize("by", ["client", "server"])
 POLICIES = pytest.mark.parametrize("overlap", ["first", "last"])
 WINDOW = FULL_WINDOW << 7
@@ -80,6 +82,15 @@ def test_data_with_an_old_time_stamp_are_no_data(by, overlap, size, age):
     right(played(by, overlap, Stamped, age=age, size=size))
 
 
+@pytest.mark.parametrize("age", [1, 1000, 1 << 30])
+def test_the_stamp_of_a_syn_is_the_first_to_compare_with(age):
+    """The server has sent nothing else when the decoy of its answer comes. RFC 7323 section 5.3."""
+    said = decoy(Stamped().handshake(), "server", age=age).idle(MILLISECOND)
+    outcome = outcome_of(said.exchange(get(0)).acknowledge(said.client).exchange(get(1)).close().frames)
+    assert summaries(outcome.events) == pairs(0, 1)
+    assert differences(outcome) == {}
+
+
 @SENDERS
 def test_an_old_time_stamp_is_taken_where_one_side_sends_none(by):
     """Then no host compares any."""
@@ -116,6 +127,18 @@ def test_a_time_stamp_from_the_future_hides_nothing():
     outcome = outcome_of(said.close().frames)
     assert summaries(outcome.events) == pairs(*range(6))
     assert outcome.counts["flows_ended.fin"] == 1
+
+
+def test_refused_data_give_their_time_to_no_event():
+    """They reach into the next request, which comes a second later."""
+    said = Conversation().handshake().exchange(get(0))
+    decoy(said, "client", ahead=FAR + 5000, size=2000).acknowledge(said.server).idle(500 * MILLISECOND)
+    said.exchange(get(1)).idle(200 * MILLISECOND)
+    then = said.now
+    said.exchange(get(2)).acknowledge(said.client)
+    outcome = outcome_of(said.close().frames)
+    right(outcome)
+    assert nanoseconds(outcome.events[2]["event"]["start"]) == then
 
 
 def test_refused_data_that_are_acknowledged_were_taken_after_all():
