@@ -27,10 +27,10 @@ FILES_FAMILIES = (
           one(lambda view: view.up("files", view.pages.files) if view.pages.files else 0)),
     counter("files_offered", "Bodies of a wanted type.", (),
             one(lambda view: sum(page.get("files_offered", 0) for page in view.pages.workers))),
-    gauge("files_open", "Those without an outcome yet.", (),
+    gauge("files_open", "Bodies of a wanted type without an outcome yet.", (),
           one(lambda view: sum(page.get("files_open", 0) for page in view.pages.workers))),
     counter("files_kept", "Files kept that were not there yet.", (), _file("kept")),
-    counter("files_kept_bytes", "Bytes of those files.", (), _file("kept_bytes")),
+    counter("files_kept_bytes", "Bytes of the files kept.", (), _file("kept_bytes")),
     counter("files_duplicates", "Bodies whose content was kept already.", (), _file("duplicates")),
     counter("files_left_out", "Bodies of a wanted type that were not kept, by reason: bytes not captured (missing), "
             "not decoded (undecoded), a limit of [bodies] (limit), a part of a content (part), too many parts of a "
@@ -43,8 +43,8 @@ FILES_FAMILIES = (
     gauge("files_stored", "Files in the folder.", (), _file("stored_files")),
     gauge("files_stored_bytes", "Size of the files, in multiples of 4096 bytes, with unfinished ones.", (),
           _file("stored_bytes")),
-    gauge("files_limit_bytes", "Maximum of that size; 0 if no files are kept.", (),
+    gauge("files_limit_bytes", "Maximum size of the files; 0 if no files are kept.", (),
           one(lambda view: view.config.files.budget_bytes if view.config.files.path else 0)),
-    gauge("files_oldest_timestamp_seconds", "Time at which the file that was seen longest ago was last seen; 0: "
-          "no files.", (), _file("oldest_ns", 1e-9)),
+    gauge("files_oldest_timestamp_seconds", "Last sighting of the file not seen for the longest; 0: no files.", (),
+          _file("oldest_ns", 1e-9)),
 )  # fmt: skip

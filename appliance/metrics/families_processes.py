@@ -47,7 +47,7 @@ PROCESS_FAMILIES = (
     counter("process_restarts", "Restarts of the process, after it died or because it hung.",
             ("process", "reason"), _restarts),
     gauge("process_up", "1 while the process runs.", ("process",), _by_process(lambda process: process.alive)),
-    counter("process_cpu_seconds", "Processor time, user and system, over restarts.", ("process",),
+    counter("process_cpu_seconds", "Processor time, user and system, summed over restarts.", ("process",),
             _by_process(lambda process: process.cpu_s)),
     gauge("process_resident_memory_bytes", "Memory in use.", ("process",),
           _by_process(lambda process: process.rss_bytes)),

@@ -23,7 +23,7 @@ RECORDER_FAMILIES = (
     gauge("record_up", "1 while the recorder runs and is ready; 0 if nothing is recorded.", (),
           one(lambda view: view.up("recorder", view.pages.recorder) if view.pages.recorder else 0)),
     counter("record_frames", "Frames recorded.", (), _record("recorded")),
-    counter("record_bytes", "Captured bytes of those frames.", (), _record("recorded_bytes")),
+    counter("record_bytes", "Captured bytes of the recorded frames.", (), _record("recorded_bytes")),
     counter("record_left_out_frames", "Frames that workers got and the ring has not, by reason: connections left "
             "out because the recorder was behind, a failed write (disk), no room for the batch (link), a killed "
             "recorder (crash).", ("reason",), _not_recorded),

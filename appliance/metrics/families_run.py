@@ -52,21 +52,21 @@ def _keylog_lines(view: MetricsInput) -> Rows:
 
 RUN_FAMILIES = (
     gauge("build_info", "Version of the appliance and of Python; always 1.", ("version", "python"), _build_info),
-    gauge("compiled", "1: the data path is compiled code; there is no other way to run.", (), one(lambda _: 1)),
+    gauge("compiled", "Always 1: the data path is compiled code.", (), one(lambda _: 1)),
     gauge("frames_unaccounted", "Difference of each identity of the ledger: 0 at rest, else the amount in "
           "transit.",
           ("identity",), _unaccounted),
     gauge("frames_in_flight", "Frames captured but not yet counted under an outcome.",
           (), one(lambda view: ledger.in_flight(ledger.identities(view.pages)))),
-    counter("frames_outcome", "Frames read or reassembled, by their one outcome; worker is empty if none was "
-            "offered the frame.",
+    counter("frames_outcome", "Frames read or reassembled, by their one outcome; worker is empty if no "
+            "worker was offered the frame.",
             ("stage", "outcome", "worker"), _outcomes),
     gauge("config_generation", "Generation of the configuration that every process applies; a start has 1.",
           (), one(_generation)),
-    counter("tls_keylog_lines", "Lines of key logs, by what they are.", ("kind",), _keylog_lines),
+    counter("tls_keylog_lines", "Lines of key logs, by kind.", ("kind",), _keylog_lines),
     counter("tls_keylog_bytes", "Bytes read of tls.keylog.",
             (), one(lambda view: view.pages.supervisor["keylog_bytes"])),
-    counter("tls_keylog_restarts", "Files that replaced the one before as tls.keylog, or began anew.",
+    counter("tls_keylog_restarts", "Times that tls.keylog was replaced by another file, or began anew.",
             (), one(lambda view: view.pages.supervisor["keylog_restarts"])),
     gauge("tls_keylog_kept", "Secrets that the supervisor keeps for its workers.",
           (), one(lambda view: view.pages.supervisor["keys_kept"])),

@@ -67,7 +67,7 @@ def _response_duration(view: MetricsInput) -> Histogram:
 
 WORKER_FAMILIES = (
     counter("ipc_batches", "Batches of frames sent to the worker.", WORKER, _sent("sent_batches")),
-    counter("ipc_bytes", "Bytes of those batches.", WORKER, _sent("sent_bytes")),
+    counter("ipc_bytes", "Bytes of the batches sent to the worker.", WORKER, _sent("sent_bytes")),
     gauge("ipc_queue_frames", "Frames sent to the worker that it has not received.", WORKER, _queue),
     gauge("worker_up", "1 while the worker runs and is ready.", WORKER, _worker_up),
     counter("worker_restarts", "Restarts of the worker.", WORKER, _worker_restarts),

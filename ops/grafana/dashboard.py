@@ -156,7 +156,7 @@ THROUGHPUT = (
 
 TCP = (
     lines(
-        "Connections", "Followed now, and attempts among them.", (by("worker", of("tcp_flows")), "worker {{worker}}"),
+        "Connections", "Followed now, half-open ones included.", (by("worker", of("tcp_flows")), "worker {{worker}}"),
         (f"sum({of('tcp_half_open')})", "half open"),
     ),
     lines(
@@ -282,7 +282,7 @@ EVIDENCE = (
          + of("record_ring_oldest_timestamp_seconds"), "{{instance}}"), unit=SECONDS,
     ),
     lines(
-        "Bytes of TLS with a key log", "Of connections that might be decrypted, by what became of them.",
+        "Bytes of TLS with a key log", "Of connections that might be decrypted, by outcome.",
         (by("outcome", rate("tls_decryption_bytes_total")), "{{outcome}}"), unit=BYTES_RATE, stacked=True,
     ),
     lines(
