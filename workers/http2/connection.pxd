@@ -27,6 +27,7 @@ cdef class Http2Connection:
     cdef uint64_t[2] searches   # of the readers, when note_loss() was last called
     cdef uint32_t missing_requests      # requests that were lost, or sent before the join, and may still be answered
     cdef uint32_t requests_since        # … requests seen since
+    cdef bint in_gap            # the step being handled is that of a gap
     cdef bint trailers_seen     # the client has sent trailers
     cdef bint pushes            # the server has promised a request
     cdef uint64_t[2] lost       # bytes that may have held header blocks, since the last block that was read
@@ -75,5 +76,5 @@ cdef class Http2Connection:
     cdef int on_time(self, uint64_t ts_ns) except -1
     cdef Exchange open(self, uint32_t stream_id)
     cdef int begin_half(self, int side, Exchange exchange) except -1
-    cdef int end_half(self, int side, Exchange exchange) except -1
+    cdef int end_half(self, int side, Exchange exchange, bint lost) except -1
     cdef int finish(self, Exchange exchange) except -1

@@ -12,8 +12,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.core.counters cimport (
-    BLOCKS, BLOCK_FAULTS, CUT_BLOCKS, FRAMING_LOSSES, RESETS, STRAY_FRAMES, STREAMS,
-    STREAMS_GIVEN_UP, VIOLATIONS,
+    BLOCKS, BLOCK_FAULTS, CUT_BLOCKS, FRAMING_LOSSES, RESETS, STRAY_FRAMES, STREAMS, STREAMS_GIVEN_UP, VIOLATIONS,
 )
 from workers.core.flow cimport Flow
 from workers.http2.anomalies cimport (
@@ -27,7 +26,8 @@ from workers.http2.frames cimport (
 )
 from workers.http2.grpc cimport decide, recognize
 from workers.http2.header_list cimport (
-    BAD_INDEX, FROM_CLIENT, FROM_SERVER, REQUEST_SECTION, RESPONSE_SECTION, SOUND, TRAILER_SECTION, Fault, HeaderList, Section,
+    BAD_INDEX, FROM_CLIENT, FROM_SERVER, JOINED, REQUEST_SECTION, RESPONSE_SECTION, SOUND, TRAILER_SECTION, Fault, HeaderList,
+    Section,
 )
 from workers.http2.header_table cimport MAX_TABLE_BYTES, NAME_UNKNOWN
 from workers.http2.hpack cimport HpackDecoder
@@ -46,6 +46,7 @@ SIDES = ("client", "server")
 _CERTAINTIES = ("exact", "joined", "inferred")
 
 cdef HeaderList scratch = HeaderList()  # each block is decoded here; one thread reads all connections
+cdef HeaderList nothing = HeaderList()  # the fields of a header section of which nothing is known
 
 
 @cython.final
@@ -105,6 +106,7 @@ cdef class Http2Connection:
         source.p = p
         source.end = p + size
         source.ts_ns = ts_ns
+        self.in_gap = False
         self.offset_end = self.offset + <int64_t>size
         self.bytes = p
         while True:
@@ -116,7 +118,7 @@ cdef class Http2Connection:
                 self.note_violations(side, reader)
             if step == NEED_MORE:
                 break
-            self.handle(side, step, ts_ns)
+            self.handle(side, step, reader.at_ns)
         return 0
 
     cdef int note_violations(self, int side, FrameReader reader) noexcept:
@@ -138,6 +140,7 @@ cdef class Http2Connection:
         if reader.searches != self.searches[side]:
             self.note_loss(side)
         if step != NEED_MORE:
+            self.in_gap = True
             self.handle(side, step, ts_ns)
         return 0
 
@@ -181,7 +184,7 @@ cdef class Http2Connection:
             self.keep(exchange, take_data(exchange, side, reader, ts_ns))
             if reader.stream_ends:
                 exchange.halves[side].whole = True
-                self.end_half(side, exchange)
+                self.end_half(side, exchange, self.in_gap)
         elif step == BLOCK:
             self.read_block(side, ts_ns)
         elif step == BLOCK_LOST:
@@ -193,7 +196,7 @@ cdef class Http2Connection:
                 self.decoder(side).lose(reader.missing, -1)
             if reader.stream_ends and exchange is not None:
                 exchange.halves[side].whole = True
-                self.end_half(side, exchange)
+                self.end_half(side, exchange, True)
         elif step == CONTROL:
             self.control(side, ts_ns)
         elif step == PASSED:
@@ -240,6 +243,8 @@ cdef class Http2Connection:
         if not whole:
             self.totals[CUT_BLOCKS] += 1
             scratch.left_out += 1
+            scratch.unknown += 1                # what is cut off, whatever it was
+            scratch.certainty = max(scratch.certainty, JOINED)
             decoder.lose(reader.missing, -1)
         if reader.split:
             anomalies |= HEADER_BLOCK_SPLIT
@@ -256,7 +261,7 @@ cdef class Http2Connection:
             self.readers.grant(exchange)
         if reader.stream_ends:
             exchange.halves[side].whole = True
-            self.end_half(side, exchange)
+            self.end_half(side, exchange, not whole)
         return 0
 
     cdef int begin_message(self, int side, Exchange exchange, HeaderSection section, HeaderList fields) except -1:
@@ -267,7 +272,8 @@ cdef class Http2Connection:
         if not half.begun:
             half.begun = True
             self.begun += 1
-        if side == SERVER and exchange.halves[CLIENT].begun and not exchange.halves[CLIENT].ended and not exchange.connects:
+        if side == SERVER and exchange.halves[CLIENT].begun and not exchange.halves[CLIENT].ended \
+                and not exchange.connects and exchange.losses[CLIENT] == self.losses[CLIENT]:
             exchange.anomalies |= EARLY_RESPONSE
         recognize(exchange, fields)
         if side == CLIENT:
@@ -376,11 +382,18 @@ cdef class Http2Connection:
                 exchange.informational = []
             if len(exchange.informational) < MOST_INFORMATIONAL:
                 exchange.informational.append(status)
+        elif exchange.response is None and last and regular and not status:     # :status may be inferred
+            exchange.response = section_of(nothing)     # its header section was lost: these are trailers
+            self.begin_message(SERVER, exchange, exchange.response, fields)
+            exchange.halves[SERVER].begin_lost = True
+            exchange.response_trailers = section
+            self.keep(exchange, section.size)
         elif exchange.response is None or not known and (not last or fields.pseudo):
             exchange.response = section     # one before it, of an unknown status, was informational
             if fields.pseudo:
                 self.begin_half(SERVER, exchange)
             self.begin_message(SERVER, exchange, section, fields)
+            exchange.halves[SERVER].begin_lost = last and not fields.pseudo     # it may be trailers
             self.keep(exchange, section.size)
         elif last and exchange.response_trailers is None and (
                 known or regular or exchange.halves[SERVER].body_bytes):
@@ -447,7 +460,7 @@ cdef class Http2Connection:
             if side == CLIENT and not exchange.halves[SERVER].ended and self.resets.rapid(ts_ns):
                 exchange.anomalies |= RAPID_RESET
             self.finish_reset(self.resets.add(exchange.stream_id, ts_ns))
-        self.end_half(side, exchange)
+        self.end_half(side, exchange, False)
         return 0
 
     cdef int finish_reset(self, uint32_t stream) except -1:
@@ -491,10 +504,11 @@ cdef class Http2Connection:
             exchange.halves[side].loss = False
         return 0
 
-    cdef int end_half(self, int side, Exchange exchange) except -1:
-        """End one half of an exchange: its side has sent END_STREAM or RST_STREAM."""
+    cdef int end_half(self, int side, Exchange exchange, bint lost) except -1:
+        """End one half of an exchange: its side has sent END_STREAM or RST_STREAM. lost: its last bytes were not read."""
         if not exchange.halves[side].ended:
             exchange.halves[side].ended = True
+            exchange.halves[side].end_lost = lost
             if exchange.losses[side] != self.losses[side]:
                 exchange.halves[side].loss = True
             if exchange.tunnel is not None:
@@ -512,6 +526,8 @@ cdef class Http2Connection:
             if not exchange.halves[side].ended and exchange.losses[side] != self.losses[side]:
                 exchange.halves[side].loss = True
             end_body(exchange, side, &self.bombs)
+        if exchange.halves[CLIENT].loss:
+            exchange.anomalies &= ~<uint64_t>EARLY_RESPONSE     # its end may have been lost
         if exchange.tunnel is not None:
             exchange.tunnel.close()
             exchange.tunnel = None

@@ -20,7 +20,7 @@ from workers.events.json_text cimport put, put_bytes, put_number, put_text
 from workers.events.record_encoder cimport RecordEncoder, put_capture
 from workers.events.rpc_json cimport CallSide, put_grpc, put_rpc
 from workers.events.url_json cimport Text, put_url
-from workers.http2.exchange cimport CLIENT, IS_GRPC, NOT_RESET, SERVER, Exchange, Half, HeaderSection
+from workers.http2.exchange cimport CLIENT, IS_GRPC, NOT_RESET, SERVER, Exchange, Half, HeaderSection, is_timed
 from workers.http2.grpc cimport message_of, status_of
 from workers.http2.header_list cimport (
     AUTHORITY, CONTENT_TYPE, HOST, METHOD, NO_ENTRY, PATH, REFERER, SCHEME, USER_AGENT, Certainty, Field,
@@ -199,7 +199,7 @@ cdef class ExchangeEncoder(RecordEncoder):
         cdef Half* response = &exchange.halves[SERVER]
         cdef bytes name
         cdef CallSide request_side, response_side
-        cdef bint sent = exchange.request is not None and request.whole and not request.loss and request.first_ns != 0
+        cdef bint sent = exchange.request is not None and is_timed(request)
         out = put_number(put(put_connection(out, exchange.flow), b'"transaction":'), exchange.index)
         out = put_bytes(put(out, b',"pairing":"'), <bytes>PAIRING_TEXT[exchange.pairing])
         out = put(out, b'"')
@@ -210,9 +210,9 @@ cdef class ExchangeEncoder(RecordEncoder):
         out = put(out, b',"timing":{')
         if sent:
             out = put_number(put(out, b'"send_ns":'), request.last_ns - min(request.first_ns, request.last_ns))
-            if exchange.response is not None and response.first_ns >= request.last_ns:
+            if exchange.response is not None and not response.begin_lost and response.first_ns >= request.last_ns:
                 out = put_number(put(out, b',"wait_ns":'), response.first_ns - request.last_ns)
-        if exchange.response is not None and response.whole and not response.loss:
+        if exchange.response is not None and is_timed(response) and not response.begin_lost:
             out = put(out, b',"receive_ns":' if sent else b'"receive_ns":')
             out = put_number(out, response.last_ns - min(response.first_ns, response.last_ns))
         out = put_capture(put(out, b"},"), exchange.flow)
@@ -273,8 +273,8 @@ cdef class ExchangeEncoder(RecordEncoder):
 
 
 cdef const char* outcome_of(Exchange exchange, int status) except NULL:
-    """Return event.outcome: a gRPC call succeeds with the status OK."""
-    if exchange.grpc == IS_GRPC and 200 <= status < 400 or status == 0:
+    """Return event.outcome: a gRPC call succeeds with the status OK, also where it is not known to be one."""
+    if exchange.grpc and 200 <= status < 400 or status == 0:
         said = status_of(exchange) if exchange.grpc == IS_GRPC else None
         return b"unknown" if said is None else b"success" if said == b"0" else b"failure"
     return b"success" if status < 400 else b"failure"
@@ -303,7 +303,7 @@ cdef bytes path_reference(HeaderSection request):
     cdef const Field* field
     cdef uint32_t place
     cdef list places = []
-    if request.find(PATH) != NULL:
+    if request.find(PATH) != NULL or request.left_out:
         return None
     for place in range(request.count):
         field = &request.fields[place]

@@ -62,6 +62,13 @@ cdef struct Half:               # what was seen of one side
     bint ended                  # END_STREAM or RST_STREAM was seen
     bint whole                  # END_STREAM was seen
     bint loss                   # frames of this side may be missing from it, or its size is inexact
+    bint begin_lost             # its first bytes may not have been captured, so their time is unknown
+    bint end_lost               # … its last bytes
+
+
+cdef inline bint is_timed(const Half* half) noexcept:
+    """Return whether the time of a whole message's last byte is known, and that of its first if it is a request."""
+    return half.whole and not half.loss and not half.end_lost and half.first_ns != 0
 
 
 cdef class Exchange:

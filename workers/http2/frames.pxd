@@ -2,6 +2,8 @@
 """FrameReader: one direction of an HTTP/2 connection, bytes in, frames out (RFC 9113 section 4)."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from workers.http2.buffer cimport Buffer
+
 cdef enum:
     FRAME_HEADER = 9            # bytes
     DEFAULT_FRAME_SIZE = 16384  # RFC 9113 section 6.5.2
@@ -64,10 +66,9 @@ cdef struct Input:              # what is left of a piece of in-order bytes
     uint64_t ts_ns
 
 
-cdef struct Buffer:
-    uint8_t* data
-    size_t size
-    size_t room
+cdef struct Held:               # bytes held that came at one time
+    uint64_t end                # of them, counted from the first byte that a search has ever held
+    uint64_t ts_ns
 
 
 cdef class FrameReader:
@@ -88,6 +89,7 @@ cdef class FrameReader:
     cdef uint32_t padding       # of these, at its end
     cdef uint32_t wire_bytes    # of frames, with their headers, since its owner set it to 0
     cdef uint64_t frame_ns      # time of its first byte
+    cdef uint64_t at_ns         # … of the bytes of the last step
     # what a step tells
     cdef const uint8_t* body    # valid until the next step
     cdef uint64_t body_bytes
@@ -117,6 +119,9 @@ cdef class FrameReader:
     cdef size_t decided_at      # bytes that must be held to decide on it
     cdef size_t replay          # of found, bytes that were read since the search ended
     cdef bint replaying
+    cdef Buffer times           # of the bytes in found: Held, in their order
+    cdef size_t time_at         # the first of these that is not replayed
+    cdef uint64_t found_at      # bytes that have left found
     # counters
     cdef uint64_t[FRAME_TYPES + 1] frames   # by type; the last: of unknown types
     cdef uint64_t violations    # frames that RFC 9113 forbids
@@ -139,10 +144,12 @@ cdef class FrameReader:
     cdef FrameStep cut_block(self, uint64_t missing) except <FrameStep>-1
     cdef int search_again(self, uint64_t lost) noexcept
     cdef bint search(self, Input* source) except -1
+    cdef int hold(self, const uint8_t* p, size_t size, uint64_t ts_ns) except -1
+    cdef int drop_held(self, size_t size) noexcept
+    cdef int held_input(self, Input* source) noexcept
     cdef int end_frame(self) noexcept
     cdef size_t allocated(self) noexcept
 
 
 cdef int chain_of_frames(const uint8_t* p, size_t size, bint from_client, uint32_t highest, uint32_t max_frame_size,
                          int enough, size_t* decided_at) noexcept nogil
-cdef int append(Buffer* buffer, const uint8_t* p, size_t size) except -1

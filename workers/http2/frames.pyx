@@ -12,8 +12,10 @@ Length proof: source.p <= source.end always; every read of *p stands behind a co
 """
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memmove
+
+from workers.http2.buffer cimport append, release
 
 cdef enum:
     RESUMES = 4                 # weight of frame headers in a row: two usual ones
@@ -37,32 +39,6 @@ cdef inline uint32_t u24(const uint8_t* p) noexcept nogil:
 
 cdef inline uint32_t u32(const uint8_t* p) noexcept nogil:
     return <uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | p[3]
-
-
-cdef int append(Buffer* buffer, const uint8_t* p, size_t size) except -1:
-    """Append bytes to a buffer."""
-    cdef size_t room = max(buffer.room, <size_t>256)
-    cdef uint8_t* data
-    if buffer.size + size > buffer.room:
-        while room < buffer.size + size:
-            room *= 2
-        data = <uint8_t*>realloc(buffer.data, room)
-        if data == NULL:
-            raise MemoryError()
-        buffer.data = data
-        buffer.room = room
-    if size:
-        memcpy(buffer.data + buffer.size, p, size)
-        buffer.size += size
-    return 0
-
-
-cdef int release(Buffer* buffer) noexcept:
-    """Free a buffer's memory."""
-    free(buffer.data)
-    buffer.data = NULL
-    buffer.size = buffer.room = 0
-    return 0
 
 
 cdef bint plausible(const uint8_t* p, bint from_client, uint32_t highest, uint32_t max_frame_size) noexcept nogil:
@@ -139,6 +115,7 @@ cdef class FrameReader:
     def __dealloc__(self):
         free(self.gathered.data)
         free(self.found.data)
+        free(self.times.data)
 
     cdef int start(self, bint preface) noexcept:
         """Start with the connection's first byte. preface: that of the client comes first."""
@@ -179,19 +156,20 @@ cdef class FrameReader:
         self.stream_ends = False
         while True:
             if self.replaying:
-                again.p = self.found.data + self.replay
-                again.end = self.found.data + self.found.size
-                again.ts_ns = source.ts_ns
+                self.held_input(&again)
+                self.at_ns = again.ts_ns
                 said = self.parse(&again)
                 self.replay = again.p - self.found.data
                 if said != NEED_MORE:
                     return said
+                if self.replay < self.found.size and self.state != SEARCHING:
+                    continue                    # the next bytes came at another time
                 self.replaying = False
-                self.found.size -= self.replay
-                if self.state == SEARCHING:
-                    memmove(self.found.data, self.found.data + self.replay, self.found.size)
-                else:
+                self.drop_held(self.replay)
+                if self.state != SEARCHING:
                     release(&self.found)
+                    release(&self.times)
+            self.at_ns = source.ts_ns
             if self.state != SEARCHING:
                 said = self.parse(source)
                 if said != NEED_MORE or self.state != SEARCHING:
@@ -201,13 +179,58 @@ cdef class FrameReader:
             self.joining = False
             return RESUMED
 
+    cdef int hold(self, const uint8_t* p, size_t size, uint64_t ts_ns) except -1:
+        """Hold bytes for a search, with the time at which they came."""
+        cdef Held* last = NULL
+        cdef Held held
+        if size == 0:
+            return 0
+        append(&self.found, p, size)
+        if self.times.size:
+            last = <Held*>(self.times.data + self.times.size) - 1
+        if last != NULL and last.ts_ns == ts_ns:
+            last.end += size
+            return 0
+        held.end = self.found_at + self.found.size
+        held.ts_ns = ts_ns
+        append(&self.times, <const uint8_t*>&held, sizeof(Held))
+        return 0
+
+    cdef int drop_held(self, size_t size) noexcept:
+        """Drop the first bytes held."""
+        cdef size_t place = 0, count = self.times.size // sizeof(Held)
+        cdef Held* held = <Held*>self.times.data
+        self.found_at += size
+        self.found.size -= size
+        self.time_at = 0
+        if self.found.size == 0:
+            self.times.size = 0
+            return 0
+        memmove(self.found.data, self.found.data + size, self.found.size)
+        while place < count and held[place].end <= self.found_at:
+            place += 1
+        self.times.size = (count - place) * sizeof(Held)
+        memmove(held, held + place, self.times.size)
+        return 0
+
+    cdef int held_input(self, Input* source) noexcept:
+        """Set the input to the next bytes held that came at one time."""
+        cdef const Held* held = <const Held*>self.times.data
+        while self.time_at + 1 < self.times.size // sizeof(Held) \
+                and held[self.time_at].end <= self.found_at + self.replay:
+            self.time_at += 1
+        source.p = self.found.data + self.replay
+        source.end = self.found.data + min(<uint64_t>self.found.size, held[self.time_at].end - self.found_at)
+        source.ts_ns = held[self.time_at].ts_ns
+        return 0
+
     cdef bint search(self, Input* source) except -1:
         """Look for a chain of frame headers in what is held and in the input, which it uses up; True: there is one."""
         cdef size_t drop
         cdef int verdict
         cdef int enough = JOINS if self.joining else RESUMES
         cdef uint64_t highest = 0
-        append(&self.found, source.p, source.end - source.p)
+        self.hold(source.p, source.end - source.p, source.ts_ns)
         source.p = source.end
         while True:
             if self.highest:
@@ -234,8 +257,7 @@ cdef class FrameReader:
             self.decided_at = 0
         drop = self.candidate
         if drop and (drop > 4096 or drop == self.found.size):
-            self.found.size -= drop
-            memmove(self.found.data, self.found.data + drop, self.found.size)
+            self.drop_held(drop)
             self.lost_bytes += drop
             self.skipped_bytes += drop
             self.decided_at = self.decided_at - drop if self.decided_at else 0
@@ -269,7 +291,7 @@ cdef class FrameReader:
                 if self.state == IN_PREFACE and memcmp(self.header, PREFACE, self.header_size) != 0:
                     self.violations += 1
                     self.joining = True
-                    append(&self.found, self.header, self.header_size)
+                    self.hold(self.header, self.header_size, self.frame_ns)
                     self.search_again(0)
                     return NEED_MORE
                 if self.header_size < need:
@@ -502,7 +524,7 @@ cdef class FrameReader:
         if self.state == SEARCHING or self.replaying:
             count += self.found.size - (self.replay if self.replaying else 0)
             self.skipped_bytes += self.found.size - (self.replay if self.replaying else 0)
-            self.found.size = 0
+            self.drop_held(self.found.size)
             self.replaying = False
             self.search_again(count)
             return NEED_MORE
@@ -546,14 +568,18 @@ cdef class FrameReader:
             self.skipped_bytes += held
             self.replaying = False
             self.search_again(held)
+            self.drop_held(self.found.size)
             release(&self.found)
+            release(&self.times)
         release(&self.gathered)
         return said
 
     cdef FrameStep close(self) except <FrameStep>-1:
         """End the direction."""
         self.stream_ends = False
+        self.drop_held(self.found.size)
         release(&self.found)
+        release(&self.times)
         self.replaying = False
         if self.state == SEARCHING:
             return NEED_MORE
@@ -561,4 +587,4 @@ cdef class FrameReader:
 
     cdef size_t allocated(self) noexcept:
         """Return the bytes of memory that the reader holds beside itself."""
-        return self.gathered.room + self.found.room
+        return self.gathered.room + self.found.room + self.times.room

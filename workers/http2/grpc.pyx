@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from workers.http2.exchange cimport IS_GRPC, NO_GRPC, PERHAPS_GRPC, SERVER, Exchange, HeaderSection, Messages
-from workers.http2.header_list cimport CONTENT_TYPE, GRPC_MESSAGE, GRPC_STATUS, Field, HeaderList
+from workers.http2.header_list cimport CONTENT_TYPE, GRPC_MESSAGE, GRPC_STATUS, METHOD, Field, HeaderList
 from workers.http2.header_table cimport VALUE_UNKNOWN
 
 cdef enum:
@@ -18,19 +18,30 @@ cdef enum:
 
 
 cdef int recognize(Exchange exchange, HeaderList fields) noexcept:
-    """Note what the header fields of a request or response say about gRPC."""
+    """Note what the header fields of a request or response say about gRPC. The section of the fields is in the exchange."""
     cdef const Field* kind = fields.find(CONTENT_TYPE)
+    cdef const Field* method
     cdef const uint8_t* p
+    cdef int side
     if exchange.grpc == IS_GRPC:
         return 0
     if kind == NULL or kind.flags & VALUE_UNKNOWN:
-        if exchange.grpc == NO_GRPC and fields.unknown and exchange.response is None:
-            exchange.grpc = PERHAPS_GRPC
+        # The content type of a known request decides, and it is sent by POST.
+        if exchange.grpc == NO_GRPC and fields.unknown and (exchange.response is None or exchange.request is None):
+            method = fields.find(METHOD)
+            if method == NULL or method.flags & VALUE_UNKNOWN \
+                    or method.value_length == 4 and memcmp(fields.data + method.value_at, b"POST", 4) == 0:
+                exchange.grpc = PERHAPS_GRPC
         return 0
     p = fields.data + kind.value_at
     if kind.value_length >= 16 and memcmp(p, b"application/grpc", 16) == 0 and (
             kind.value_length == 16 or p[16] == 43 or p[16] == 59 or p[16] == 45):
+        for side in range(2):
+            if exchange.grpc == NO_GRPC and exchange.halves[side].body_bytes:
+                exchange.messages[side].lost = True     # they were passed over
         exchange.grpc = IS_GRPC
+    else:
+        exchange.grpc = NO_GRPC
     return 0
 
 
@@ -95,8 +106,8 @@ cdef int lose_messages(Messages* messages, uint64_t count) noexcept:
 
 cdef int decide(Exchange exchange) except -1:
     """Decide whether an ended exchange is a gRPC call: of one whose content type is not known, its status says so."""
-    if exchange.grpc == PERHAPS_GRPC:
-        exchange.grpc = NO_GRPC if status_of(exchange) is None else IS_GRPC
+    if exchange.grpc == PERHAPS_GRPC and status_of(exchange) is not None:
+        exchange.grpc = IS_GRPC
     return 0
 
 

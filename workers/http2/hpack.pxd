@@ -17,7 +17,7 @@ cdef class HpackDecoder:
     cdef size_t unread              # bytes of the block before, which was not whole
     cdef uint64_t behind            # size of the entries inserted since a loss whose place is undecided
     cdef uint32_t recent_blocks     # of the last while, halved now and then; so are the next two
-    cdef uint64_t recent_bytes
+    cdef uint64_t recent_bytes      # … without what is unusually long
     cdef uint64_t recent_insertions
     cdef uint32_t longest           # bytes of the longest block
 
@@ -25,7 +25,7 @@ cdef class HpackDecoder:
     cdef int lose(self, uint64_t size, int64_t blocks) except -1
     cdef int join(self) noexcept
     cdef int announce(self, uint32_t limit) noexcept
-    cdef int count_block(self, size_t size, uint64_t inserted) noexcept
+    cdef int count_block(self, size_t size, size_t usual, uint64_t inserted) noexcept
     cdef Fault representation(self, const uint8_t** at, const uint8_t* end, HeaderList out) except <Fault>-1
     cdef Fault literal(self, const uint8_t** at, const uint8_t* end, uint8_t first, HeaderList out) except <Fault>-1
     cdef Fault indexed(self, uint64_t index, HeaderList out) except <Fault>-1

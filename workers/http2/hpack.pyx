@@ -36,6 +36,7 @@ cdef enum:
     ENOUGH_INSERTIONS = 4       # before these, the usual number of insertions is unknown
     UNUSUAL = 3                 # a loss hides at most this multiple of the usual insertions …
     BESIDES = 3                 # … and these
+    USUAL_FIELD = 32            # bytes of a field in a block; the rest of a longer one says nothing about insertions
 
 
 cdef Fault read_integer(const uint8_t** at, const uint8_t* end, uint8_t mask, uint64_t* value) noexcept nogil:
@@ -177,11 +178,14 @@ cdef class HpackDecoder:
         cdef const uint8_t* at = p
         cdef const uint8_t* end = p + size
         cdef uint64_t inserted = self.table.inserted
-        cdef size_t consumed = 0
+        cdef const uint8_t* field = p
+        cdef size_t consumed = 0, usual = 0
         cdef Fault fault = SOUND
         if self.unread:
             self.lose(0, -1)
         while at < end:
+            usual += min(at - field, <ptrdiff_t>USUAL_FIELD)
+            field = at
             consumed = at - p
             if at[0] & 128:
                 fault = self.representation(&at, end, out)
@@ -193,7 +197,8 @@ cdef class HpackDecoder:
                 break
         else:
             consumed = size
-        self.count_block(consumed, self.table.inserted - inserted)
+            usual += min(at - field, <ptrdiff_t>USUAL_FIELD)
+        self.count_block(consumed, usual, self.table.inserted - inserted)
         self.finish(section, out)
         if fault == TRUNCATED and not whole:
             self.unread = size - consumed
@@ -324,9 +329,9 @@ cdef class HpackDecoder:
             self.behind += ENTRY_OVERHEAD + name_length + value_length
         return SOUND
 
-    cdef int count_block(self, size_t size, uint64_t inserted) noexcept:
-        """Count a block among the recent ones."""
-        self.recent_bytes += size
+    cdef int count_block(self, size_t size, size_t usual, uint64_t inserted) noexcept:
+        """Count a block among the recent ones. usual: its size without what is unusually long in it."""
+        self.recent_bytes += usual
         self.recent_insertions += inserted
         self.longest = max(self.longest, <uint32_t>size)
         self.recent_blocks += 1

@@ -13,7 +13,7 @@ from workers.core.waiting_budget cimport Holder
 from workers.http2.anomalies cimport OVERLAP_CONFLICT
 from workers.http2.body cimport count_body
 from workers.http2.connection cimport Http2Connection
-from workers.http2.exchange cimport CLIENT, SERVER, Exchange, Half
+from workers.http2.exchange cimport CLIENT, SERVER, Exchange, Half, is_timed
 from workers.http2.frames cimport NEED_MORE
 from workers.http2.header_list cimport METHOD
 from workers.tcp.stream cimport Piece
@@ -196,7 +196,8 @@ cdef class Session(Holder):
             if 1 <= status // 100 <= CLASSES_END:
                 tally.responses[status // 100 - 1] += 1
             half = &exchange.halves[CLIENT]
-            if half.whole and not half.loss and exchange.halves[SERVER].first_ns >= half.last_ns and half.last_ns:
+            if is_timed(half) and not exchange.halves[SERVER].begin_lost \
+                    and exchange.halves[SERVER].first_ns >= half.last_ns:
                 tally.response_time(exchange.halves[SERVER].first_ns - half.last_ns)
         for facts in (exchange.request_body, exchange.response_body):
             if facts is not None:

@@ -11,10 +11,11 @@ hold any bytes: the process that wrote it may have been hijacked.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from workers.http2.buffer cimport append
 from workers.http2.connection cimport Http2Connection
 from workers.http2.frames cimport (
     DEFAULT_FRAME_SIZE, FRAME_HEADER, IN_BLOCK, IN_BODY, IN_FRAME, IN_HEADER, IN_PAD_LENGTH, IN_PREFACE, IN_PREFIX, IN_SMALL,
-    MAX_SMALL, MAX_STREAM, PREFACE_SIZE, SEARCHING, FrameReader, FrameState, append,
+    MAX_SMALL, MAX_STREAM, PREFACE_SIZE, SEARCHING, FrameReader, FrameState,
 )
 from workers.http2.header_list cimport TOKENS
 from workers.http2.header_table cimport (
