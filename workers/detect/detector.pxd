@@ -19,6 +19,7 @@ cdef class Protocol:
     cdef bint begins(self, const uint8_t* p, size_t size, bint midstream) except *
     cdef bint may_begin(self, const uint8_t* p, size_t size, bint midstream) except *
     cdef bint begins_inside(self, const uint8_t* p, size_t size) noexcept
+    cdef bint may_begin_inside(self, const uint8_t* p, size_t size) noexcept
     cdef bint open(self, Transport transport) except -1
     cdef bint open_inside(self, Transport transport) except -1
     cdef int join(self, Transport transport, int side, int kind, int64_t start) except -1
@@ -34,12 +35,15 @@ cdef class Protocols(Applications):
     cdef Protocol find(self, const uint8_t* p, size_t size, bint midstream)
     cdef bint may_begin(self, const uint8_t* p, size_t size, bint midstream) except *
     cdef bint resume(self, Transport transport, int side, Context cx) except -1
-    cdef bint give_way(self, Transport transport, int side, const Piece* piece, Context cx) except -1
+    cdef bint give_way(self, Transport transport, int side, const Piece* piece, int counted, Context cx) except -1
+    cdef bint give_way_to(self, Transport transport, int side, const uint8_t* p, size_t size, Beginning kept,
+                          const Piece* piece, int counted, Context cx) except -1
     cdef int kind_of(self, const uint8_t* p, size_t size) except -1
 
 
 cdef class Beginning:
     cdef Piece piece
+    cdef int side
     cdef uint8_t[LONGEST_BEGINNING] bytes
 
 
@@ -69,5 +73,5 @@ cdef class Tunnel(Application):
 
 
 cdef Opaque opaque(int low, int high)
-cdef bint give_way(Transport transport, int side, const Piece* piece, Context cx) except -1
+cdef bint give_way(Transport transport, int side, const Piece* piece, int counted, Context cx) except -1
 cdef int enter_tunnel(Transport transport, int client, int64_t ahead, Context cx) except -1

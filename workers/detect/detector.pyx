@@ -66,6 +66,10 @@ cdef class Protocol:
         """Return whether these bytes, behind those of another protocol, are certain to be this protocol's first ones."""
         return False
 
+    cdef bint may_begin_inside(self, const uint8_t* p, size_t size) noexcept:
+        """Return whether more bytes may let begins_inside() be true, and these few do not."""
+        return False
+
     cdef bint open(self, Transport transport) except -1:
         """Attach the application that reads a connection from its first bytes on. Return False if Opaque is to count them."""
         return False
@@ -155,17 +159,63 @@ cdef class Protocols(Applications):
                 return True
         return False
 
-    cdef bint give_way(self, Transport transport, int side, const Piece* piece, Context cx) except -1:
-        """Return whether a protocol begins with this piece, behind another one: it has replaced that and taken the piece."""
-        cdef Protocol protocol
-        if piece.length == 0 or not self.inside[piece.data[0]]:
+    cdef bint give_way(self, Transport transport, int side, const Piece* piece, int counted, Context cx) except -1:
+        """Return whether a protocol begins with this piece, behind another one: it has replaced that and taken the piece.
+
+        It may have begun with the pieces just before, which were too short to show it.
+        counted: place in stats.NOT_HTTP of the protocol that the side was counted as; -1: none.
+        """
+        cdef Beginning kept
+        cdef uint8_t[2 * LONGEST_BEGINNING] text
+        cdef size_t count
+        if piece.length == 0:
             return False
+        if transport.late is not None:
+            kept = <Beginning>transport.late
+            if kept.side == side:
+                transport.late = None
+                if kept.piece.offset + kept.piece.length == piece.offset:
+                    count = min(<size_t>piece.length, <size_t>LONGEST_BEGINNING)
+                    memcpy(text, kept.bytes, kept.piece.length)
+                    memcpy(text + kept.piece.length, piece.data, count)
+                    if self.give_way_to(transport, side, text, kept.piece.length + count, kept, piece,
+                                        counted, cx):
+                        return True
+                    if transport.late is not None:
+                        return False
+        if not self.inside[piece.data[0]]:
+            return False
+        return self.give_way_to(transport, side, piece.data, piece.length, None, piece, counted, cx)
+
+    cdef bint give_way_to(self, Transport transport, int side, const uint8_t* p, size_t size, Beginning kept,
+                          const Piece* piece, int counted, Context cx) except -1:
+        """Return whether a protocol begins with these bytes, which end with the piece: as give_way().
+
+        kept: the bytes before the piece, which the present application has; None: there are none. If the bytes are too few,
+        they become `late` of the transport, one object for a connection.
+        """
+        cdef Protocol protocol
         for protocol in self.known:
-            if protocol.begins_inside(piece.data, piece.length):
+            if protocol.begins_inside(p, size):
                 transport.application.on_close(cx)
                 protocol.open_inside(transport)
+                if kept is not None:
+                    transport.application.recall(side, &kept.piece, cx)
                 transport.pass_data(side, piece, cx)
+                if counted == protocol.kind:
+                    cx.tally.not_http[protocol.kind] -= 1       # by its first bytes, while they were too few
                 return True
+        for protocol in self.known:
+            if size <= LONGEST_BEGINNING and protocol.may_begin_inside(p, size):
+                if kept is None:
+                    kept = Beginning.__new__(Beginning)
+                    kept.piece = piece[0]
+                    kept.piece.data = kept.bytes
+                    kept.side = side
+                memcpy(kept.bytes, p, size)
+                kept.piece.length = size
+                transport.late = kept
+                return False
         return False
 
     cdef int kind_of(self, const uint8_t* p, size_t size) except -1:
@@ -174,9 +224,9 @@ cdef class Protocols(Applications):
         return protocol.kind if protocol is not None else OTHER
 
 
-cdef bint give_way(Transport transport, int side, const Piece* piece, Context cx) except -1:
+cdef bint give_way(Transport transport, int side, const Piece* piece, int counted, Context cx) except -1:
     """Return whether a protocol begins with this piece, behind another one: Protocols.give_way()."""
-    return (<Protocols>transport.applications).give_way(transport, side, piece, cx)
+    return (<Protocols>transport.applications).give_way(transport, side, piece, counted, cx)
 
 
 @cython.final
@@ -336,7 +386,7 @@ cdef class Opaque(Undecided):
             elif self.hold(side, piece, cx):
                 return 0
             return transport.pass_data(side, piece, cx)
-        if give_way(transport, side, piece, cx):
+        if give_way(transport, side, piece, -1, cx):
             return 0
         cx.tally.not_http_bytes[kind] += piece.length
         return 0

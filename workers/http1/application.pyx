@@ -75,7 +75,8 @@ cdef class Http1(Application):
         cdef Input source
         cdef Step step
         cdef bint between
-        if self.client < 0 and (give_way(<Transport>self.transport, side, piece, cx) or resumes(self, reader, side, piece, cx)):
+        if self.client < 0 and (give_way(<Transport>self.transport, side, piece, reader.kind if reader.junk else -1, cx)
+                                or resumes(self, reader, side, piece, cx)):
             return 0                                # no HTTP was found, and another protocol begins here
         if self.ended[side] < 0:
             self.ended[side] = piece.offset
@@ -593,8 +594,7 @@ cdef class Http1(Application):
                                self.unsure(1 - self.client) or not self.streams[1 - self.client].finished, cx.tally, cx.out)
             cx.in_flight.leave(self.pairer)
             self.pairer = None
-        if self.low is not None:
-            self.low.leave(TUNNEL if self.over else LOST, cx.tally)
-        if self.high is not None:
-            self.high.leave(TUNNEL if self.over else LOST, cx.tally)
+        for reader in (self.low, self.high):
+            if reader is not None:
+                (<MessageReader>reader).leave(TUNNEL if self.over else LOST, cx.tally)
         return 0

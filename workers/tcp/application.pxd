@@ -30,6 +30,7 @@ cdef class Application:
     cdef int prefetch(self, int step) noexcept
     cdef int on_open(self, int side, Context cx) except -1
     cdef int on_data(self, int side, const Piece* piece, Context cx) except -1
+    cdef int recall(self, int side, const Piece* piece, Context cx) except -1
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1
     cdef int on_conflict(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1
     cdef int on_end(self, int side, bint by_fin, Context cx) except -1
@@ -60,6 +61,7 @@ cdef class Transport:
     cdef uint8_t spoken         # its protocol so far: Spoken of counters.pxd
     cdef uint8_t begun          # of the frame that begun_ns is of: Begun
     cdef uint8_t depth          # CONNECT tunnels around its present application
+    cdef object late            # Beginning: first bytes of what may be another protocol; None: there are none
     cdef Flow flow              # of its latest events; None: it has none
     cdef int64_t[2] heard       # by side: offset in the other stream that its last bytes acknowledged; -1 unknown
     cdef int64_t[2] turn        # … and of its first byte with that acknowledgement

@@ -39,6 +39,10 @@ cdef class Application:
     cdef int on_data(self, int side, const Piece* piece, Context cx) except -1:
         return 0
 
+    cdef int recall(self, int side, const Piece* piece, Context cx) except -1:
+        """Read the first bytes of a side, which the application before has taken and counted."""
+        return 0
+
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
         return 0
 

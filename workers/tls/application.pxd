@@ -25,6 +25,7 @@ cdef class Tls(Application):
     cdef uint64_t last_ns
 
     cdef bint first_bytes(self, int side, const Piece* piece, Context cx) except -1
+    cdef int read(self, int side, const Piece* piece, Context cx) except -1
     cdef int yield_side(self, int side, const Piece* piece, Context cx) except -1
     cdef int settle(self, Context cx) except -1
     cdef int write(self, Context cx) except -1

@@ -40,12 +40,21 @@ cdef class Tls(Application):
     """The application of a connection whose first bytes are a hello, or that turned to TLS later."""
 
     cdef int on_data(self, int side, const Piece* piece, Context cx) except -1:
-        cdef Verdict verdict
         if piece.length == 0:                       # only missing bytes, which follow by on_gap()
             return 0
         if not self.speaks[side] and not self.first_bytes(side, piece, cx):
             return 0
         cx.tally.not_http_bytes[self.kind] += piece.length
+        return self.read(side, piece, cx)
+
+    cdef int recall(self, int side, const Piece* piece, Context cx) except -1:
+        if not self.first_bytes(side, piece, cx):
+            return 0
+        return self.read(side, piece, cx)
+
+    cdef int read(self, int side, const Piece* piece, Context cx) except -1:
+        """Read the next bytes of a side that speaks TLS."""
+        cdef Verdict verdict
         if self.handshake is not None and not self.known:
             self.last_ns = piece.ts_ns
             verdict = self.handshake.data(side, piece.data, piece.length, piece.ts_ns)
@@ -183,6 +192,10 @@ cdef class Tls(Application):
         if handshake is None:
             return 0
         self.handshake = None
+        for side in range(2):
+            # Acknowledged, but never captured: no gap says so at the end of a side. A FIN counts as a byte.
+            if self.streams[side].seen and self.streams[side].acked > self.streams[side].next + 1:
+                handshake.gapped[side] = True
         handshake.finish_now()
         handshake.cx.open -= 1
         if self.decryption is not None and handshake.final_hello:

@@ -360,7 +360,9 @@ cdef class Handshake:
         if self.established == UNKNOWN and self.transport == b"t":
             # One side that goes on without a visible answer shows that the other one was not captured.
             went_on = went_on or self.finished[0] or self.finished[1] or self.answered
-            if not (self.gapped[0] or self.gapped[1] or (went_on and not (self.passed[0] and self.passed[1]))):
+            # Without a ClientHello, bytes of the client were lost ahead of this handshake.
+            if self.hellos[CLIENT].seen and not (
+                    self.gapped[0] or self.gapped[1] or (went_on and not (self.passed[0] and self.passed[1]))):
                 self.established = NO
         return 0
 

@@ -8,7 +8,7 @@ from workers.tls.application cimport Tls
 from workers.tls.context cimport TlsContext
 from workers.tls.encoder cimport HandshakeEncoder
 from workers.tls.finished_handshake cimport FinishedHandshake
-from workers.tls.record cimport begins_hello
+from workers.tls.record cimport CERTAIN, begins_hello, may_begin_hello
 
 
 cdef class TlsProtocol(Protocol):
@@ -44,6 +44,9 @@ cdef class TlsProtocol(Protocol):
 
     cdef bint begins_inside(self, const uint8_t* p, size_t size) noexcept:
         return begins_hello(p, size)
+
+    cdef bint may_begin_inside(self, const uint8_t* p, size_t size) noexcept:
+        return size < CERTAIN and may_begin_hello(p, size)
 
     cdef bint open(self, Transport transport) except -1:
         cdef Tls application = Tls.__new__(Tls)

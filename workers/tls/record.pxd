@@ -5,6 +5,9 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from workers.tls.context cimport TlsContext
 from workers.tls.message cimport HandshakeMessages, Source
 
+cdef enum:
+    CERTAIN = 11                # bytes from a record's first up to legacy_version of its ClientHello
+
 
 cdef enum Content:              # RFC 8446, section 5.1
     CHANGE_CIPHER_SPEC = 20

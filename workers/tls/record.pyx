@@ -20,7 +20,6 @@ cdef enum:
     LONGEST = 16384 + 2048      # of a record's body (RFC 5246, section 6.2.3)
     MAJOR = 3                   # of every version from SSL 3.0 on
     EVERYTHING = 1 << 30        # longer than any message
-    CERTAIN = 11                # bytes from a record's first up to legacy_version of its ClientHello
     LEAST_HELLO = 2 + 32 + 1 + 2 + 1        # of a hello's body: version, random, no session id, a suite, a compression method
     SESSION_AT = 5 + 4 + 2 + 32     # from the record's first byte to the length of the session id
 

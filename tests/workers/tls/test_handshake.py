@@ -308,6 +308,9 @@ def test_the_server_alone_tells_its_part():
     assert handshake.facts()["tls"]["cipher"] == "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
     assert handshake.facts()["tls"]["resumed"] is False
     assert "client_hello" not in handshake.facts()["appliance"]["tls"]
+    assert handshake.facts()["tls"]["established"] is True
+    assert "established" not in tls([turn for turn in full_1_2() if turn[0] == SERVER][:2])
+    assert "established" not in tls([turn for turn in full_1_3() if turn[0] == SERVER])
 
 
 # -- alerts ----------------------------------------------------------------------------------------------------------

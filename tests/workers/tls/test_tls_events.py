@@ -121,15 +121,54 @@ STARTS = {  # by protocol: client and server in the clear, by side
 }
 
 
+@CUTS
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("turns", [full_1_2(b"no der"), full_1_3()], ids=["1.2", "1.3"])
-def test_tls_begins_behind_another_protocol(start, turns):
-    outcome = outcome_of(turned(turns, before=STARTS[start]).close().frames)
+def test_tls_begins_behind_another_protocol(start, turns, cut):
+    outcome = outcome_of(turned(turns, cut, before=STARTS[start]).close().frames)
     event = only(outcome)
     assert event["event"]["outcome"] == "success"
+    assert event["tls"]["client"]["server_name"] == "a.example"
+    assert "ja4" in event["appliance"]["tls"]
     assert event["source"]["port"] == 40000
     assert outcome.counts["connections.tls"] == 1
     assert outcome.counts["not_http_streams.tls"] == 2
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_tls_begins_behind_single_bytes(start):
+    made = Conversation().handshake()
+    for side, data in [*STARTS[start], *full_1_3()]:
+        (made.client_sends if side == CLIENT else made.server_sends)(data, 1)
+        made.idle(MILLISECOND)
+    assert only(outcome_of(made.close().frames))["tls"]["client"]["server_name"] == "a.example"
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_late_hello_may_begin_with_a_short_segment(size):
+    (_, hello), *rest = full_1_3()
+    turns = [*STARTS["smtp"], (CLIENT, hello[:size]), (CLIENT, hello[size:]), *rest]
+    event = only(outcome_of(turned(turns).close().frames))
+    whole = only(outcome_of(turned(full_1_3(), before=STARTS["smtp"]).close().frames))
+    assert event["tls"] == whole["tls"]
+    assert event["appliance"]["tls"]["bytes"] == whole["appliance"]["tls"]["bytes"]
+
+
+@pytest.mark.parametrize("between", [b"x", b"\x16", HELLO[:5]])
+def test_what_only_began_like_a_late_hello_is_left_behind(between):
+    turns = [*STARTS["smtp"], (CLIENT, HELLO[:5]), (CLIENT, between), *full_1_3()]
+    event = only(outcome_of(turned(turns).close().frames))
+    assert event["tls"]["client"]["server_name"] == "a.example"
+    assert event["appliance"]["tls"]["client_hello"] == {"complete": True}
+
+
+def test_a_late_hello_across_a_gap_is_none():
+    made = turned([(CLIENT, HELLO[:5])], before=STARTS["smtp"])
+    made.client_sends(HELLO[5:9])
+    lost = len(made.frames) - 1
+    made.idle(MILLISECOND)
+    turned([(CLIENT, HELLO[9:]), (1 - CLIENT, b"500 what?\r\n")], made=made)
+    assert tls_of(outcome_of(without(made.close().frames, lost))) == []
 
 
 def test_a_side_that_begins_late_does_not_break_the_handshake():
@@ -175,6 +214,25 @@ def test_a_gap_before_the_server_hello_leaves_the_client_s_part():
     lost = len(made.frames) - 1
     made.idle(MILLISECOND).server_sends(BULK).client_sends(BULK)
     assert only(outcome_of(without(made.close().frames, lost)))["tls"]["client"]["server_name"] == "a.example"
+
+
+def handshake_lost(*places):
+    """The event of a handshake that ends by RST; turns of its client are acknowledged, and not captured."""
+    made = Conversation().handshake()
+    lost = []
+    for place, (side, data) in enumerate(full_1_3()):
+        if side == CLIENT and place in places:
+            lost.append(len(made.frames))
+        (made.client_sends if side == CLIENT else made.server_sends)(data)
+        made.idle(MILLISECOND)
+    made.server_sends(record(APPLICATION_DATA, bytes(200)))
+    made.reset()
+    return only(outcome_of(without(made.frames, *lost)))
+
+
+@pytest.mark.parametrize("places", [(2,), (0,), (0, 2)])
+def test_what_was_acknowledged_and_not_captured_is_no_failure(places):
+    assert handshake_lost(*places)["tls"].get("established") in (None, True)
 
 
 def test_without_the_dataset_tls_is_only_counted():
