@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     help="Print only what FILE sets to another value.",
 )
 def config(file: Path | None) -> None:
-    """Print a configuration file with every key, its default and its meaning.
+    """Print a configuration file: each key, its default, its meaning.
 
     With --diff: print only the keys that FILE sets to another value, each with its default. The result is itself a
     configuration file.

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 def doctor(
     interfaces: tuple[str, ...], file: Path | None, run: Path | None, seconds: float, as_json: bool, verbose: bool
 ) -> None:
-    """Check interfaces, host and running appliance; report problems and fixes.
+    """Check interfaces, host and running appliance; name the fixes.
 
-    Checks the interfaces of -i, of the configuration, or of the appliance that runs here, and the counters of that
-    appliance. Changes nothing. Exit codes: 0 all checks pass, 1 a warning, 2 a failure.
+    Reports each problem and its fix. Checks the interfaces of -i, of the configuration, or of the appliance that runs
+    here, and the counters of that appliance. Changes nothing. Exit codes: 0 all checks pass, 1 a warning, 2 a failure.
     """
     from appliance.config.errors import ConfigError
     from appliance.doctor.doctor import DoctorArgs

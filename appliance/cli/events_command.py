@@ -32,9 +32,10 @@ def events(
     as_json: bool,
     limit: int | None,
 ) -> None:
-    """Subscribe to a running appliance and show its transactions, or events of other topics, a line each.
+    """Show the events of a running appliance as they come, a line each.
 
-    The command requests missed messages again and reports unrecoverable ones on standard error.
+    Subscribes to its feed: to transactions, or to other topics with --topic. The command requests missed messages again
+    and reports unrecoverable ones on standard error.
 
     WHERE compares method, host, status, path, sni, ja4, version, rpc_service, rpc_method and rpc_status with = != ~
     (contains) !~ < <= > >=, joined by and, or, not and parentheses. * and ? are wildcards. A status may be a class

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
 )
 @click.option("--once", is_flag=True, help="End when each file in the queue was tried.")
 def files(folder: Path, command: str, done_codes: tuple[int, ...], jobs: int, timeout: float, once: bool) -> None:
-    """Name each new file of a sensor, or run a command for it: a virus scanner, for example.
+    """Name each new file of a sensor, or run a command for it.
 
-    DIR is files.path of a sensor with files.announce = true. A file leaves the queue when it is named, or when its
-    command ends with a code of --done. After another code, a signal or a timeout the command runs again, after 1 s at
-    first and 5 min at most. No shell reads COMMAND; without {} the path becomes its last argument.
+    The command may be a virus scanner. DIR is files.path of a sensor with files.announce = true. A file leaves the
+    queue when it is named, or when its command ends with a code of --done. After another code, a signal or a timeout
+    the command runs again, after 1 s at first and 5 min at most. No shell reads COMMAND; without {} the path becomes
+    its last argument.
     """
     import shlex
 

@@ -49,10 +49,11 @@ if TYPE_CHECKING:
 def forward(
     to: str, topics: tuple[str, ...], secret: Path | None, subject: str, metrics: str, allow_remote: bool, **others: Any
 ) -> None:
-    """Publish the events of a running appliance to NATS JetStream or Kafka, each at least once.
+    """Publish events to NATS JetStream or Kafka, each at least once.
 
-    The event.id is the message ID in JetStream, which drops duplicates, and the record key in Kafka. Forwarding starts
-    with the oldest event that the feed still stores. The URL takes several servers of a cluster, separated by commas.
+    Subscribes to the feed of a running appliance. The event.id is the message ID in JetStream, which drops duplicates,
+    and the record key in Kafka. Forwarding starts with the oldest event that the feed still stores. The URL takes
+    several servers of a cluster, separated by commas.
     """
     import os
 

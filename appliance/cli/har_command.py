@@ -55,11 +55,11 @@ def har(
     server_key: str,
     key: str,
 ) -> None:
-    """Write HTTP transactions as an HTTP Archive (HAR 1.2), which browsers and proxies open.
+    """Write HTTP transactions as an HTTP Archive (HAR 1.2).
 
-    An entry has what its event has. From a capture file, that is all header fields and up to 1 MiB of each body. From
-    events, http.headers and bodies.excerpt_bytes of the sensor decide. Credentials are redacted unless
-    http.redaction is false. A response whose request was not captured is left out.
+    Browsers and proxies open it. An entry has what its event has. From a capture file, that is all header fields and up
+    to 1 MiB of each body. From events, http.headers and bodies.excerpt_bytes of the sensor decide. Credentials are
+    redacted unless http.redaction is false. A response whose request was not captured is left out.
     """
     from datetime import UTC, datetime
 

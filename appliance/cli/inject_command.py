@@ -19,9 +19,10 @@ from appliance.cli.options import stop
     "--loop", "loops", type=click.IntRange(min=1), default=1, metavar="TIMES", help="Send the file this many times."
 )
 def inject(interface: str, file: str, rate: float | None, speed: float | None, limit: int | None, loops: int) -> None:
-    """Write the frames of a capture file to an interface; - is standard input.
+    """Write the frames of a capture file to an interface.
 
-    Reports on standard error what was sent. Counts frames that the interface refuses; the exit code is then 1.
+    A FILE of - is standard input. Reports on standard error what was sent. Counts frames that the interface refuses;
+    the exit code is then 1.
     """
     for option, value in (("--rate", rate), ("--speed", speed)):
         if value is not None and not 0 < value < float("inf"):

@@ -53,11 +53,11 @@ def keep(
     server_key: str,
     key: str,
 ) -> None:
-    """Keep the frames of chosen events of a running appliance, beyond the time of its ring.
+    """Keep the frames of chosen events beyond the time of the ring.
 
-    The ring has everything for a while; this command copies the connections of matching events out of it, as they
-    happen. Each file is a pcapng capture with a comment for each event, and the events lie beside it. A run over it
-    gives the same events.
+    The ring of a running appliance has everything for a while; this command copies the connections of matching events
+    out of it, as they happen. Each file is a pcapng capture with a comment for each event, and the events lie beside
+    it. A run over it gives the same events.
     """
     from datetime import UTC, datetime
 

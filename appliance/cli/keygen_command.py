@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.argument("clients", nargs=-1, metavar="[CLIENT]...")
 def keygen(folder: Path, clients: tuple[str, ...]) -> None:
-    """Make keys for a locked feed: the server's, and a pair for each CLIENT.
+    """Make keys for a locked feed: one pair, and one for each CLIENT.
 
     Public keys of clients go to DIR/clients, the folder for --curve-clients; their owners may read the feed. To add or
     remove a client, change the folder and send SIGHUP to the appliance. The command never replaces a file.

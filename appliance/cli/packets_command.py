@@ -64,7 +64,7 @@ def packets(
     snaplen: int,
     promiscuous: bool,
 ) -> None:
-    """Show frames a line each or layer by layer, or write them to a capture file.
+    """Show frames as lines or layers, or write them to a capture file.
 
     With -w nothing is printed unless --layers, --dump or --json asks for it. Times are in UTC. At the end, standard
     error has the number of frames captured and dropped by the kernel.

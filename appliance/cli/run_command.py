@@ -109,11 +109,12 @@ if TYPE_CHECKING:
 def run(
     file: Path | None, settings: tuple[tuple[str, object], ...], verbose: bool, quiet: bool, **options: object
 ) -> None:
-    """Capture, reassemble, parse, publish: live with -i until stopped, or a file with -r to its end.
+    """Capture, reassemble, parse and publish: live, or from a file.
 
-    Every option is also a key of the TOML file given with -c, where the command line wins; `appliance config` prints
-    that file with all keys explained. On SIGHUP a running appliance reads the file again, and reopens its output if
-    that was moved. With -r the exit code is 1 if a worker died, or an event or the ledger could not be written.
+    With -i it runs until stopped, with -r to the end of the file. Every option is also a key of the TOML file given
+    with -c, where the command line wins; `appliance config` prints that file with all keys explained. On SIGHUP a
+    running appliance reads the file again, and reopens its output if that was moved. With -r the exit code is 1 if a
+    worker died, or an event or the ledger could not be written.
     """
     gc.disable()  # until start-up has finished: a collection would find nothing to free
     from appliance.config.errors import ConfigError

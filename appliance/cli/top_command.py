@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 @click.option("--server-key", default="", metavar="FILE", help="Public key of a locked feed, for host latencies.")
 @key_option
 def top(run: Path | None, interval: float, once: bool, server_key: str, key: str) -> None:
-    """Watch a running appliance on the terminal: rates, losses by stage, workers, TCP, HTTP, the slowest hosts.
+    """Watch a running appliance on the terminal.
 
-    Press q to quit. The command only reads from the appliance.
+    Shows rates, losses by stage, workers, TCP, HTTP and the slowest hosts. Press q to quit. The command only reads from
+    the appliance.
     """
     from appliance.native.safe_files import Unusable
     from appliance.pubsub.curve_keys import KeyFault

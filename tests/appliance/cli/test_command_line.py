@@ -13,9 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from event_contract import event_of
 from eventually import PATIENCE_S, eventually, read_all, read_line
+
+from appliance.cli.main import main
 
 pytestmark = pytest.mark.slow
 
@@ -351,6 +354,11 @@ def test_devices_with_addresses_and_netmasks() -> None:
     assert any(line.startswith("lo ") and "127.0.0.1" in line and "255.0.0.0" in line for line in lines)
     (loopback,) = [device for device in json.loads(appliance("devices", "--json").stdout) if device["name"] == "lo"]
     assert {"ip": "127.0.0.1", "netmask": "255.0.0.0"}.items() <= loopback["addresses"][0].items()
+
+
+def test_each_command_is_explained_on_its_line_of_80_columns() -> None:
+    text = main.get_help(click.Context(main, info_name="appliance", terminal_width=80))
+    assert [line for line in text.splitlines()[1:] if line.endswith("...")] == []
 
 
 def test_short_commands_load_little() -> None:
