@@ -37,7 +37,7 @@ KNEE = 0.5  # of the release time: when the share at which the pressure began is
 CHECK_INTERVAL_S = 0.01
 RING_CHECK_INTERVAL_S = 0.1  # between two looks at the ring, while reading does not lag behind
 KERNEL_CHECK_INTERVAL_S = 0.5  # between two looks at what the kernel refuses
-KERNEL_STEPS = 16  # it changes by so much, because its filter is compiled anew for that
+KERNEL_STEPS = 16  # the share of the kernel changes by this: each change compiles its filter anew
 RING_FRAME = 96  # bytes that a frame takes in the kernel's ring beside its own: tpacket3_hdr, address, alignment
 
 

@@ -75,7 +75,7 @@ class Workers(Section, frozen=True):
     kept_connections: Annotated[
         int,
         note(
-            "HTTP/2 connections of a worker of which a copy of the header tables outlives it, so that its successor "
+            "HTTP/2 connections of a worker whose header tables outlive it in a copy, so that its successor "
             "takes them over. Each takes 48 KiB of the run directory, from when it is needed. 0 keeps none.",
             unit="connections per worker",
             ge=0,

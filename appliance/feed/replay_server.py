@@ -37,8 +37,8 @@ QUESTION = 1 / 2000  # of a second's rate that a question costs, whatever its an
 class _Job:
     """A question in the line: its unanswered part, and whether some of its messages were gone."""
 
-    def __init__(self, who: bytes, question: Question, last: int, now: float) -> None:
-        self.who = who
+    def __init__(self, client: bytes, question: Question, last: int, now: float) -> None:
+        self.client = client
         self.question = question
         self.next = question.first
         self.last = last
@@ -47,7 +47,7 @@ class _Job:
 
 
 class Replay:
-    """The line of questions. `turn` does a bounded piece of work; `wait_s` says when there is more.
+    """The line of questions. `serve` does a bounded piece of work; `wait_s` says when there is more.
 
     published: the last number of every topic, kept up to date by the feed. Owns the replay counters of its page.
     """
@@ -105,7 +105,7 @@ class Replay:
             self._allowance -= self.rate * QUESTION
             self._accept(*request)
 
-    def _accept(self, who: bytes, request: bytes) -> None:
+    def _accept(self, client: bytes, request: bytes) -> None:
         try:
             question = msgspec.json.decode(request, type=Question)
             if question.topic not in self.published:
@@ -113,19 +113,19 @@ class Replay:
             if not 1 <= question.first <= question.last < 1 << 64 or not 0 <= question.epoch < 1 << 64:
                 raise msgspec.ValidationError("from and to are numbers from 1, in this order")
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self._refuse(who, str(error), "replay_invalid", None)
+            self._refuse(client, str(error), "replay_invalid", None)
             return
-        if len(self._queue) >= self.limit or self._clients[who] >= CLIENT_REQUESTS:
-            self._refuse(who, "too many questions are waiting: ask again later", "replay_refused", question)
+        if len(self._queue) >= self.limit or self._clients[client] >= CLIENT_REQUESTS:
+            self._refuse(client, "too many questions are waiting: ask again later", "replay_refused", question)
             return
-        self._clients[who] += 1
+        self._clients[client] += 1
         last = min(question.last, self.published[question.topic])
-        self._queue.append(_Job(who, question, last, self.clock()))
+        self._queue.append(_Job(client, question, last, self.clock()))
 
-    def _refuse(self, who: bytes, error: str, slot: str, question: Question | None) -> None:
+    def _refuse(self, client: bytes, error: str, slot: str, question: Question | None) -> None:
         self.page.add(slot, 1)
-        self.socket.answer(who, [msgspec.json.encode(Word(error=error))])
-        self.socket.answer(who, [_end(question, 0)])
+        self.socket.answer(client, [msgspec.json.encode(Word(error=error))])
+        self.socket.answer(client, [_end(question, 0)])
 
     def serve(self) -> None:
         """Send messages and replies within the rate, one for each question in its turn."""
@@ -166,7 +166,7 @@ class Replay:
             assert message is not None  # the store is contiguous, and what it lacks is missing
             header = FEED_HEADER.pack(epoch, job.next, message.events)
             parts = [question.topic.encode(), header, message.body]
-        result = self.socket.answer(job.who, parts)
+        result = self.socket.answer(job.client, parts)
         if result == LEFT:
             self._end_answer(job, "replay_abandoned")
             return 0, True
@@ -200,9 +200,9 @@ class Replay:
 
     def _end_answer(self, job: _Job, slot: str) -> None:
         self.page.add(slot, 1)
-        self._clients[job.who] -= 1
-        if not self._clients[job.who]:
-            del self._clients[job.who]
+        self._clients[job.client] -= 1
+        if not self._clients[job.client]:
+            del self._clients[job.client]
 
 
 def _end(question: Question | None, last: int) -> bytes:

@@ -130,14 +130,14 @@ class ReplaySocket(GuardedSocket):
             parts = self.socket.recv_multipart(zmq.DONTWAIT, copy=False)
         except zmq.Again:
             return None
-        who, question = parts[0].bytes, b"".join(part.bytes for part in parts[1:])
+        client, question = parts[0].bytes, b"".join(part.bytes for part in parts[1:])
         self.gate.took(parts[-1], len(question) + OVERHEAD * len(parts))
-        return who, question
+        return client, question
 
-    def answer(self, who: bytes, parts: Sequence[Buffer]) -> int:
+    def answer(self, client: bytes, parts: Sequence[Buffer]) -> int:
         """Send one message of an answer, behind an empty delimiter: SENT, FULL (try again) or LEFT (it is gone)."""
         try:
-            self.socket.send_multipart([who, b"", *parts], zmq.DONTWAIT)
+            self.socket.send_multipart([client, b"", *parts], zmq.DONTWAIT)
         except zmq.Again:
             return FULL
         except zmq.ZMQError as error:

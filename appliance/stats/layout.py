@@ -40,7 +40,7 @@ def capture_layout(workers: int, verdicts: Sequence[str], *, recording: bool = F
     rejected or shed like a frame. shed_steps is the share of new flows that this capture sheds now, in 256ths.
     kernel_shed_steps is the share of all flows that the kernel filter refuses, and kernel_shed_ns the time during which
     it has refused any. opened counts how often the capture opened its source; interface_monitor defines blind_ns. With
-    a recorder, to_recorder are the frames sent to workers that it was given, past_recorder the rest of them.
+    a recorder, to_recorder counts the frames that went to it as well as to a worker, past_recorder the rest.
     """
     names = [*_COMMON, "kernel_received", "kernel_dropped", "kernel_if_dropped", "kernel_abandoned", "looped_frames"]
     names += ["frames", "bytes", "wire_bytes", "truncated_frames", "input_bytes_read", "input_bytes_total"]

@@ -62,7 +62,7 @@ class RunSecrets:
         if follower.fault != self._fault:
             self._fault = follower.fault
             if self._fault:
-                self._warn(f"tls.keylog {follower.path}: {self._fault}; it is looked for again and again")
+                self._warn(f"tls.keylog {follower.path}: {self._fault}; retrying until it can be read")
             else:
                 self._warn(f"tls.keylog {follower.path}: it is read now")
         self._count()

@@ -233,7 +233,7 @@ class BodyReader:
 
     def fail(self, fault: Exception) -> None:
         """Fail this body after an exception: it reports no content, and ignores further bytes."""
-        log.bug("a body cannot be looked into and counts as failed", fault)
+        log.bug("a body cannot be read and counts as failed", fault)
         if self._decoder is not None:
             self._decoder.close()
             self._decoder = None
