@@ -6,6 +6,7 @@ limit was reached.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any, Protocol
 
 from appliance.keylog.secrets import CLIENT_RANDOM_BYTES, LABELS, unpacked
@@ -57,9 +58,10 @@ class KeyStore:
         self.over_limit = 0  # secrets that went because of max_keys
         self.too_old = 0
         self.used = 0  # secrets that went with their connection
-        self._sessions: dict[bytes, Secrets] = {}  # the oldest first
+        # The oldest first, in dictionaries whose first entry is found at once, however many were before it.
+        self._sessions: OrderedDict[bytes, Secrets] = OrderedDict()
         self._waiting: dict[bytes, list[Any]] = {}
-        self._lingering: dict[int, tuple[int, Waiter]] = {}  # by id: deadline and connection, the oldest first
+        self._lingering: OrderedDict[int, tuple[int, Waiter]] = OrderedDict()  # by id: deadline and connection
 
     def configure(self, max_keys: int, max_age_ns: int, expects: bool, lingers: bool) -> None:
         """Apply other options from now on."""
