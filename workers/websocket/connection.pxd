@@ -16,7 +16,7 @@ cdef class WebSocketRecord:
     cdef Counts[2] counts       # by peer
     cdef bint[2] complete
     cdef bint[2] decoded        # the contents of all messages were decoded
-    cdef int closed_by          # the peer; -1: no side has sent a Close frame
+    cdef int closed_by          # the peer; -1: no side has sent a Close frame, or it is not known which did so first
     cdef bint final
     cdef uint32_t number        # of the event, from 0
     cdef uint64_t end_ns
@@ -36,7 +36,7 @@ cdef class WebSocket:
     cdef uint64_t last_ns       # … with its last bytes
     cdef uint64_t told_ns       # … where the last event was, or the start
     cdef uint64_t longest_pause_ns
-    cdef int closed_by          # the peer; -1: no side has sent a Close frame
+    cdef int closed_by          # the peer whose Close frame was read first; -1: none was
     cdef bint over
 
     cdef int take(self, int peer, const uint8_t* p, size_t size, uint64_t ts_ns, Context cx) except -1
@@ -44,6 +44,7 @@ cdef class WebSocket:
     cdef int lose_place(self, int peer, Context cx) except -1
     cdef int ignore(self, int peer, int64_t missing, Context cx) except -1
     cdef int close(self, Context cx) except -1
+    cdef int first_to_close(self, bint final) noexcept
     cdef int emit(self, bint final, Context cx) except -1
 
 

@@ -79,6 +79,15 @@ cdef class WebSocket:
             self.closed_by = peer
         return 0
 
+    cdef int first_to_close(self, bint final) noexcept:
+        """Return the peer whose Close frame came first; -1: there was none, or that of the other side may be lost."""
+        cdef int peer = self.closed_by
+        cdef FrameReader other
+        if peer < 0:
+            return -1
+        other = self.server if peer == CLIENT else self.client
+        return peer if other.counts.closed or other.complete(final) else -1
+
     cdef int lose_place(self, int peer, Context cx) except -1:
         """Note that bytes of a side may be missing, and that it is unknown how many."""
         cdef FrameReader reader = self.client if peer == CLIENT else self.server
@@ -108,7 +117,7 @@ cdef class WebSocket:
         record.complete[SERVER] = self.server.complete(final)
         record.decoded[CLIENT] = self.client.inflaters is not None
         record.decoded[SERVER] = self.server.inflaters is not None
-        record.closed_by = self.closed_by
+        record.closed_by = self.first_to_close(final)
         record.final = final
         record.number = self.events
         record.end_ns = self.last_ns

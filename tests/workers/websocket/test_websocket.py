@@ -191,6 +191,32 @@ def test_a_gap_to_the_end_of_a_payload_ends_its_message():
     assert (found["messages"], found["bytes"], found["complete"]) == (2, 1300, True)
 
 
+def test_behind_a_lost_close_frame_it_is_unknown_which_side_closed():
+    said = websocket((0, SMALL), (0, close(1000, mask=MASK)), (1, close(1000)))
+    [place] = [place for place, (_, each) in enumerate(said.frames) if each.endswith(close(1000, mask=MASK))]
+    assert own(said)["closed_by"] == "client"
+    del said.frames[place]
+    found = own(said)
+    assert (found["client"]["complete"], found["server"]["complete"]) == (False, True)
+    assert "closed_by" not in found
+
+
+def test_the_first_close_frame_is_that_of_the_earlier_frame():
+    """It is read behind the other one, because a segment before it came late."""
+    said = websocket((0, SMALL), (0, close(1000, mask=MASK)), (1, close(1000)))
+    small, closing, answer = (
+        next(place for place, (_, each) in enumerate(said.frames) if each.endswith(end))
+        for end in (SMALL, close(1000, mask=MASK), close(1000))
+    )
+    assert small < closing < answer
+    late = said.frames.pop(small)
+    said.frames.insert(answer, (said.frames[answer - 1][0] + 1, late[1]))
+    found = own(said)
+    assert found["client"]["complete"]
+    assert found["server"]["complete"]
+    assert found["closed_by"] == "client"
+
+
 def test_a_lost_code_of_a_close_frame_is_not_given():
     ends = close(1000)
     found = own(lossy([ANSWER + ends[:2], ends[2:3], ends[3:]], 1))
