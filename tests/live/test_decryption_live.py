@@ -141,7 +141,7 @@ CHROMIUM = (
 
 
 def logged(scene: Scene) -> list[tuple[str, ...]]:
-    """What nginx wrote of the requests from outside, in any order."""
+    """The lines of nginx for requests from outside, in any order."""
     lines = [tuple(line.split()) for line in (scene.directory / "access.log").read_text().splitlines()]
     return sorted(line for line in lines if line[1] != "/")
 
