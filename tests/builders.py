@@ -19,7 +19,7 @@ from msgspec import structs
 from pcapfile import Frame
 
 from appliance.capture.sharder import Sharder
-from appliance.config.schema import Capture, Config, Quic, Shard, Shedding, Source, Tcp
+from appliance.config.schema import Capture, Config, Events, Quic, Shard, Shedding, Source, Tcp
 from appliance.config.values import SECTIONS
 from appliance.ipc.event_runs import by_topic
 from appliance.ipc.frame_batch import header, stamp
@@ -94,6 +94,7 @@ def sharder_of(
     sources = ["a", "b"] if how.pop("halves", False) else ["a"]
     checksums = "count" if how.pop("checksums", True) else "off"
     quic = Quic(max_initials_per_second=how.pop("quic", Quic().max_initials_per_second))
+    events = Events(udp_flows=how.pop("udp", False))
     options = {f"{kind}_ports": ports for kind, ports in (how.pop("ports", None) or {}).items()}
     for name, value in how.items():
         options[WHERE.get(name, name)] = value / 1e9 if name.endswith("_ns") else value
@@ -105,6 +106,7 @@ def sharder_of(
         shard=Shard(batch_bytes=batch_bytes) if batch_bytes else Shard(),
         tcp=Tcp(checksums=checksums),
         quic=quic,
+        events=events,
     )
     return Sharder(key, workers, made, epoch, capture, link_type)
 
@@ -145,8 +147,8 @@ def outcome_of(frames: Iterable[Frame], workers: int = 1, config: Config | None 
 
     Flow events are always on, so that law 10 holds in every test: their sum is the payload, to the byte."""
     outcome = Outcome()
-    links, outcome.capture = batches_of(frames, workers, **how)
     config = with_flows(_default if config is None else config)
+    links, outcome.capture = batches_of(frames, workers, udp=config.events.udp_flows, **how)
     for messages in links:
         pipeline = Pipeline(config)
         for message in messages:
@@ -156,7 +158,8 @@ def outcome_of(frames: Iterable[Frame], workers: int = 1, config: Config | None 
         outcome.counts.update(pipeline.counts())
         collect(pipeline, outcome)
     reported = sum(flow["appliance"]["flow"]["since_last"]["payload_bytes"] for flow in outcome.flows)
-    assert reported == outcome.counts["payload_bytes"], "law 10"
+    payload = outcome.counts["payload_bytes"] + outcome.counts["udp_payload_bytes"]
+    assert reported == payload, "law 10"
     return outcome
 
 
@@ -291,16 +294,17 @@ def differences(outcome: Outcome) -> dict[str, int]:
     for when, counts in (("running", outcome.running), ("end", outcome.counts)):
         taken = counts["segments"] + sum(counts[f"quic_datagrams.{outcome}"] for outcome in QUIC_OUTCOMES)
         taken += sum(counts[f"rejected.{verdict}"] for verdict in SEGMENT_VERDICTS) + counts["pending_datagrams"]
+        taken += counts["udp_datagrams"]
         out[f"segments, {when}"] = offered - taken
         placed = sum(counts[f"payload.{name}"] for name in PAYLOAD) + counts["pending_bytes"]
         out[f"payload, {when}"] = counts["payload_bytes"] - placed
         told = sum(counts[f"flow_payload.{name}"] for name in FLOW_PAYLOAD) + counts["flow_open_bytes"]
-        out[f"flows, {when}"] = counts["payload_bytes"] - told
+        out[f"flows, {when}"] = counts["payload_bytes"] + counts["udp_payload_bytes"] - told
         ended = sum(counts[f"messages.{name}"] for name in ("complete", "truncated", "failed", "open"))
         out[f"messages, {when}"] = counts["messages.started"] - ended
         streams = sum(counts[f"http2_streams_ended.{name}"] for name in HTTP2_STREAM_OUTCOMES)
         out[f"streams, {when}"] = counts["http2_streams"] - streams - counts["http2_streams_open"]
-    gauges = ("pending_bytes", "messages.open", "head_bytes", "waiting_bytes", "flows", "flow_open_bytes")
+    gauges = ("pending_bytes", "messages.open", "head_bytes", "waiting_bytes", "flows", "flow_open_bytes", "udp_flows")
     for name in (*gauges, "http2_streams_open", "http2_table_bytes"):
         out[f"{name}, end"] = outcome.counts[name]
     made = sum(value for name, value in outcome.counts.items() if name.startswith("made."))

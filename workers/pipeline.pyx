@@ -116,7 +116,7 @@ cdef class Pipeline:
         self.keeper = keeper_of(self.cx.states)
         quic = QuicContext(self.cx.states.get("tls"))
         quic.configure(config.quic)
-        self.datagrams = Datagrams(self.cx, quic, config.capture_count > 1)
+        self.datagrams = Datagrams(self.cx, quic, config.capture_count > 1, config.events.udp_flows)
         self.share = Share()
         self.share.configure(config.feed.connection_share, config.feed.connection_bytes_s)
         self.body = EventBody(config.feed.event_batch_bytes, self.share)

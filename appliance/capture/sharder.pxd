@@ -58,7 +58,7 @@ cdef class Sharder(FrameSink):
     cdef uint64_t newest_ns     # the highest time stamp since they turned back the last time
     cdef uint64_t turns         # how often they did
     cdef bint leave_out(self, Slot* slot, const FlowKey* flow, uint64_t hash, uint64_t ts_ns,
-                        const uint8_t* transport, uint64_t* marks) except -1
+                        const uint8_t* frame, const Location* found, uint64_t* marks) except -1
     cdef int reassemble(self, uint64_t ts_ns, const uint8_t* frame, Location* place, Whole* whole) except -1
     cdef int tell_clock(self, int worker, uint32_t need) except -1
     cdef int open_slot(self, int worker, uint32_t need) except -1

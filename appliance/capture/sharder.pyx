@@ -25,7 +25,7 @@ from appliance.wire.checksum cimport verify
 from appliance.wire.ip_reassembler cimport Defragmenter, Whole
 from appliance.wire.flow_key cimport UDP_FLOW, FlowKey, flow_hash, flow_key, flow_place, hash_key
 from appliance.pcap.frame_sink cimport FrameSink
-from appliance.wire.quic_header cimport UDP_BYTES, begins_flow
+from appliance.wire.quic_header cimport UDP_BYTES, begins_flow, opening_bytes
 from appliance.wire.location cimport BAD_IP_HEADER, DATAGRAM, FOUND, FRAGMENT, Location, Verdict
 from appliance.wire.tcp_locator cimport locate, locate_datagram
 from appliance.capture.shed_flows cimport SYN, ShedSet
@@ -67,6 +67,7 @@ cdef class Sharder(FrameSink):
         self.settings.max_tunnels = options.max_tunnels
         self.settings.vlans = options.vlan_in_flow
         self.settings.quic = config.opens_quic
+        self.settings.udp = config.events.udp_flows
         use_ports(&self.settings.ports, options.tunnel_ports)
         self.checksums = config.tcp.checksums != "off"
         self.one_link = bool(config.record.path)
@@ -125,7 +126,7 @@ cdef class Sharder(FrameSink):
         hash = flow_hash(&self.key, &flow)
         worker = <int>(((hash >> 32) * <uint64_t>self.workers) >> 32)
         slot = &self.slots[worker]
-        if slot.shed_most != 0 and self.leave_out(slot, &flow, hash, ts_ns, frame + place.tcp, &marks):
+        if slot.shed_most != 0 and self.leave_out(slot, &flow, hash, ts_ns, frame, &place, &marks):
             self.shed_frames += 1
             self.shed_bytes += caplen
             return 0
@@ -157,18 +158,19 @@ cdef class Sharder(FrameSink):
         return 0
 
     cdef bint leave_out(self, Slot* slot, const FlowKey* flow, uint64_t hash, uint64_t ts_ns,
-                        const uint8_t* transport, uint64_t* marks) except -1:
+                        const uint8_t* frame, const Location* found, uint64_t* marks) except -1:
         """Return whether this frame's flow is shed.
 
-        If not, and its flow begins here, `marks` gets the share of flows shed now. transport: the TCP or UDP header. An
-        Initial packet begins a flow as a SYN does.
+        If not, and its flow begins here, `marks` gets the share of flows shed now. An Initial packet begins a flow as a
+        SYN does, and so does any datagram that is no QUIC, because no other tells of its beginning.
         """
         cdef uint32_t place = flow_place(self.salt, flow)
         cdef uint8_t flags
         if flow.vlans & UDP_FLOW:
-            flags = SYN if begins_flow(transport + UDP_BYTES) else 0
+            flags = SYN if not opening_bytes(frame, found.caplen, found.tcp) \
+                or begins_flow(frame + found.tcp + UDP_BYTES) else 0
         else:
-            flags = transport[FLAGS]
+            flags = frame[found.tcp + FLAGS]
         if place < slot.shed_most and self.shed_set.holds(hash, ts_ns, flags, place < slot.shed):
             return True
         if self.shed_set.begins(flags):

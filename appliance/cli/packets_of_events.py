@@ -24,7 +24,8 @@ from appliance.ring.reader import LATEST_NS, Ring
 from appliance.text.terminal import safe, stderr_line
 
 ID = re.compile("[0-9a-f]{32}")
-ALL_EVENTS = {"events.datasets": ["http", "websocket", "tls", "flow"]}  # the options of a run that has every event
+# The options of a run that has every event.
+ALL_EVENTS = {"events.datasets": ["http", "websocket", "tls", "flow"], "events.udp_flows": True}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 

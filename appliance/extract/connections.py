@@ -115,7 +115,7 @@ class Connections:
             hosts = [pair for pair in hosts if pair[0] in frame and pair[1] in frame]
             if not hosts:
                 return [], None
-        verdict, net, at, _, vlans = find(link_type, frame, wirelen, quic=True)
+        verdict, net, at, _, vlans = find(link_type, frame, wirelen, quic=True, udp=True)
         if verdict == FRAGMENT:
             near = [pair for pair in hosts if pair[0] in frame and pair[1] in frame]
             return [wanted for pair in near for wanted in self._by_hosts[pair]], None

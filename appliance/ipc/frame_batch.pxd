@@ -24,12 +24,14 @@ cdef extern from *:
     """
     #define RECORD_REASSEMBLED ((uint64_t)1 << 46)
     #define VLAN_BITS ((((uint64_t)1 << 48) - 1) ^ RECORD_REASSEMBLED)
+    #define RECORD_UDP ((uint64_t)1 << 12)
     #define RECORD_AMBIGUOUS ((uint64_t)1 << 48)
     #define RECORD_CHECKSUM 49
     #define RECORD_TURNS 51
     #define RECORD_SHED 56
     """
     const uint64_t VLAN_BITS            # of Record.vlans: the tags
+    const uint64_t RECORD_UDP           # of Record.vlans, where an id has no bit: UDP_FLOW of flow_key.pxd
     const uint64_t RECORD_REASSEMBLED   # of Record.vlans, where an id has no bit: a datagram put together from fragments
     const uint64_t RECORD_AMBIGUOUS     # of Record.vlans: a datagram put together from fragments that contradict each other
     const int RECORD_CHECKSUM           # bits below two that are a Checksum (checksum.pxd)

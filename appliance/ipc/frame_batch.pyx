@@ -101,7 +101,8 @@ cdef class BatchReader:
     cdef const uint8_t* next(self, Record* out) except? NULL:
         """Return the next frame's bytes and its Record, or NULL after the last.
 
-        Length proof: on return, `caplen` bytes are readable at the result, net + 20 <= tcp and tcp + 20 <= caplen.
+        Length proof: on return, `caplen` bytes are readable at the result, net + 20 <= tcp and tcp + 20 <= caplen; of a UDP
+        datagram tcp + 8 <= caplen.
         """
         cdef uint32_t room = self.header.length - self.at
         cdef const uint8_t* frame
@@ -113,7 +114,8 @@ cdef class BatchReader:
             raise BadBatch("a record is cut off")
         memcpy(out, self.data + self.at, sizeof(Record))
         room -= RECORD_BYTES
-        if out.caplen > room or <uint32_t>out.tcp + 20 > out.caplen or <uint32_t>out.net + 20 > out.tcp:
+        if out.caplen > room or <uint32_t>out.net + 20 > out.tcp or <uint32_t>out.tcp + 20 > out.caplen and (
+                not out.vlans & RECORD_UDP or <uint32_t>out.tcp + 8 > out.caplen):
             raise BadBatch("a record points beyond its frame")
         frame = self.data + self.at + RECORD_BYTES
         if frame[out.net] >> 4 == 6 and <uint32_t>out.net + 40 > out.tcp:

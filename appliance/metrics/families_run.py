@@ -23,6 +23,7 @@ def _outcomes(view: MetricsInput) -> Rows:
             yield ["worker", verdict, str(w)], worker[f"rejected.{verdict}"]
         quic = sum(worker[f"quic_datagrams.{outcome}"] for outcome in QUIC_OUTCOMES)
         yield ["worker", "quic", str(w)], quic
+        yield ["worker", "udp", str(w)], worker["udp_datagrams"]
         yield ["worker", "quarantined", str(w)], worker["quarantined"]
         yield ["worker", "crash_lost", str(w)], worker["crash_lost"]
         yield ["worker", "segment", str(w)], worker["segments"]

@@ -60,7 +60,7 @@ def connection_number(bytes key not None, bytes source not None, bytes destinati
 def number_of_frame(bytes key not None, int link_type, bytes frame not None, wirelen):
     """Return the number of the connection of a frame, or None if it has no segment and no datagram."""
     cdef HashKey secret = hash_key(key)
-    verdict, net, at, _, _ = find(link_type, frame, wirelen, quic=True)
+    verdict, net, at, _, _ = find(link_type, frame, wirelen, quic=True, udp=True)
     if verdict not in TAKEN:
         return None
     return number_of(&secret, <const uint8_t*>frame + <int>net, <const uint8_t*>frame + <int>at,

@@ -31,12 +31,13 @@ TITLES = {
     "L1": "kernel: received by the kernel = read + dropped by it",
     "L2": "capture: read + reassembled = offered to workers + rejected + shed; fragments = sum of their outcomes",
     "L3": "link: offered = sent + dropped; sent = received + lost",
-    "L4": "worker: received = segments + QUIC datagrams + rejected + quarantined + lost in a crash",
+    "L4": "worker: received = segments + QUIC datagrams + other UDP for flows + rejected + quarantined"
+    " + lost in a crash",
     "L5": "bytes: payload = delivered + not delivered, by reason",
     "L6": "messages: started = complete + truncated + failed + open; WebSocket connections: started = ended + open;"
     " HTTP/2 streams: opened = ended, by outcome + open",
     "L7": "feed: made = sent + dropped; sent = received + lost; received = published",
-    "L8": "flows: payload = in flow events + of open connections + in none, by reason",
+    "L8": "flows: payload of TCP and UDP = in flow events + of open connections + in none, by reason",
     "L9": "record: sent to workers = to the recorder + past it; to it = recorded + left out, by reason + lost",
     "L10": "decryption: bytes of TLS = in the clear + opened + not opened, by reason",
     "L11": "files: bodies of a wanted type = sent + left out, by reason + open;"
@@ -151,13 +152,14 @@ def _worker(captures: Sequence[Counts], workers: Sequence[Counts]) -> Identity:
         sum(page[f"received.{c}"] for c in range(len(captures)))
         - page["segments"]
         - under(page, "quic_datagrams")
+        - page["udp_datagrams"]
         - under(page, "rejected")
         - page["quarantined"]
         - page["crash_lost"]
         for page in workers
     ]
     terms = {"received": sum(under(page, "received") for page in workers)}
-    terms["segments"] = _total(workers, ["segments"])
+    terms |= {name: _total(workers, [name]) for name in ("segments", "udp_datagrams")}
     lost = {name: _total(workers, [name]) for name in ("quarantined", "crash_lost")}
     return _identity(parts, terms | _each(workers, "quic_datagrams") | _each(workers, "rejected") | lost)
 
@@ -169,8 +171,10 @@ def _bytes(workers: Sequence[Counts]) -> Identity:
 
 def _flows(workers: Sequence[Counts]) -> Identity:
     """Compare the payload with what flow events report of it: the sum of their `since_last.payload_bytes`."""
-    names = ["payload_bytes", *(f"flow_payload.{outcome}" for outcome in FLOW_PAYLOAD), "flow_open_bytes"]
-    return _sums(workers, names)
+    payload = ("payload_bytes", "udp_payload_bytes")
+    ends = [*(f"flow_payload.{outcome}" for outcome in FLOW_PAYLOAD), "flow_open_bytes"]
+    parts = [sum(page[name] for name in payload) - sum(page[name] for name in ends) for page in workers]
+    return _identity(parts, {name: _total(workers, [name]) for name in (*payload, *ends)})
 
 
 def _record(captures: Sequence[Counts], recorder: Counts) -> Identity:

@@ -112,6 +112,11 @@ COUNTERS = (
         "Acknowledged bytes never captured; without our own drops, the loss upstream of this machine.",
     ),
     Counter("midstream_streams", "tcp_midstream_streams", "Streams captured without their start."),
+    Counter("udp_datagrams", "udp_datagrams", "UDP datagrams of flow events that open no QUIC connection."),
+    Counter("udp_payload_bytes", "udp_received_bytes", "Payload bytes of UDP datagrams received for flow events."),
+    Counter("udp_flows", "udp_flows", "UDP flows followed now.", gauge=True),
+    Counter("udp_flows_opened", "udp_flows_opened", "UDP flows that began."),
+    Counter("udp_flows_evicted", "udp_flows_evicted", "UDP flows that ended because of events.max_udp_flows."),
     Counter(
         "quic_datagrams",
         "quic_datagrams",

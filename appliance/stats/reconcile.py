@@ -72,11 +72,12 @@ def close_worker(page: Page, captures: int) -> None:
     """Book the frames, bytes, messages, flows and events that died with the process as losses."""
     seen = page.snapshot()
     received = sum(seen[f"received.{c}"] for c in range(captures))
-    read = seen["segments"] + under(seen, "quic_datagrams")
+    read = seen["segments"] + under(seen, "quic_datagrams") + seen["udp_datagrams"]
     judged = read + under(seen, "rejected") + seen["quarantined"] + seen["crash_lost"]
     page.add("crash_lost", max(0, received - judged))
     _close(page, "payload_bytes", under(seen, "payload"), "payload.evicted")
-    _close(page, "payload_bytes", under(seen, "flow_payload"), "flow_payload.crash")
+    flows = under(seen, "flow_payload") - seen["udp_payload_bytes"]
+    _close(page, "payload_bytes", flows, "flow_payload.crash")
     _close(page, "tls_seen_bytes", under(seen, "tls_bytes"), "tls_bytes.crash")
     _close(page, "payload_bytes", under(page.snapshot(), "payload"), "payload.evicted")  # it may have grown
     ended = sum(seen[f"messages.{outcome}"] for outcome in MESSAGE_OUTCOMES)

@@ -19,7 +19,7 @@ from appliance.config.schema import Config
 from appliance.config.toml_lines import place
 
 SECTIONS = ("tcp", "http", "quic", "bodies", "tls", "events", "websocket")  # sections whose keys may all change
-EXCEPT = ("tcp.checksums", "quic.max_initials_per_second")  # but these, which a capture needs at its start
+EXCEPT = ("tcp.checksums", "quic.max_initials_per_second", "events.udp_flows")  # but these, for captures at their start
 FEED_KEYS = ("feed.curve_clients", "feed.connection_share", "feed.connection_bytes_s")
 FILES_KEYS = tuple(
     f"files.{key}" for key in ("types", "min_bytes", "max_bytes", "budget_bytes", "keep_s", "max_parts", "announce")

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Location: the place of the TCP segment, or of the QUIC datagram, in a frame. Verdict: the reason if there is none."""
+"""Location: the place of the TCP segment, or of the UDP datagram, in a frame. Verdict: the reason if there is none."""
 from libc.stdint cimport uint32_t, uint64_t
 
 from appliance.wire.tunnel_ports cimport TunnelPorts
@@ -18,13 +18,14 @@ cdef enum Verdict:
     TOO_MANY_HEADERS    # a chain of extension headers (IPv6, GTP) longer than MAX_EXTENSIONS, or all together than 64 KiB
     TOO_MANY_TUNNELS    # nested deeper than capture.max_tunnels
     VERDICTS_END
-    DATAGRAM = VERDICTS_END     # found too: a UDP datagram with at least 20 bytes captured, which may open a QUIC connection
+    DATAGRAM = VERDICTS_END     # found too: a UDP datagram that may open a QUIC connection, or is wanted
 
 
 cdef struct Settings:       # of a capture
     int link_type           # as libpcap numbers them
     int max_tunnels         # inside each other; deeper is TOO_MANY_TUNNELS
     bint quic               # whether to find datagrams that may open a QUIC connection; without it, they are NOT_TCP
+    bint udp                # whether to find every other UDP datagram as well
     bint vlans              # whether VLAN ids tell flows apart; without it, Location.vlans is 0
     TunnelPorts ports
 

@@ -52,6 +52,15 @@ cdef inline bint begins_flow(const uint8_t* p) noexcept nogil:
     return long_kind(p[0], be32(p + 1)) == INITIAL
 
 
+cdef inline uint32_t datagram_bytes(const uint8_t* frame, uint32_t caplen, uint32_t at) noexcept nogil:
+    """Return the length of the UDP datagram at `at` by its header, at least UDP_BYTES; 0 if there is none."""
+    cdef uint32_t length
+    if at + UDP_BYTES > caplen:
+        return 0
+    length = be16(frame + at + 4)
+    return length if length >= UDP_BYTES else 0
+
+
 cdef inline uint32_t opening_bytes(const uint8_t* frame, uint32_t caplen, uint32_t at) noexcept nogil:
     """Return the length of the UDP datagram at `at` by its header, if may_open() is true of its payload; else 0.
 

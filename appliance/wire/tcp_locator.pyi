@@ -13,4 +13,5 @@ def find(
     vlans: bool = True,
     ports: Mapping[str, Sequence[int]] | None = None,
     quic: bool = False,
+    udp: bool = False,
 ) -> tuple[str, int | None, int | None, int | None, list[int]]: ...

@@ -4,6 +4,7 @@
 In: the captured bytes of one frame (`caplen` readable, `wirelen` on the wire) and the Settings of its capture.
 Out: a Location, complete when the verdict is FOUND or DATAGRAM; it then holds that
     net + 20 (IPv4) or net + 40 (IPv6) <= tcp,  tcp + 20 <= Location.caplen <= caplen,  tcp_length >= 20
+    (of a DATAGRAM: tcp + 8 <= Location.caplen, tcp_length >= 8)
 so that a reader of the fixed headers at these offsets needs no further check. With the verdict FRAGMENT, net is the
 offset of the fragment's IP header, net + 20 or net + 40 <= Location.caplen, and vlans and tunnels are set.
 
@@ -29,7 +30,7 @@ from appliance.wire.flow_key cimport UDP_FLOW, be16
 from appliance.wire.frame_view cimport LONGEST, View, bound, enter, room
 from appliance.wire.location cimport *
 from appliance.wire.numbers cimport *
-from appliance.wire.quic_header cimport opening_bytes
+from appliance.wire.quic_header cimport datagram_bytes, opening_bytes
 from appliance.wire.tunnel_ports cimport is_one, is_teredo, use_ports
 from appliance.wire.wlan cimport CUT, nflog_packet, ppi_end, radiotap_end, wlan_end
 
@@ -444,12 +445,15 @@ cdef Verdict erspan_3(View* view, uint32_t at, Location* out) noexcept nogil:
 
 
 cdef Verdict udp(View* view, uint32_t at, Location* out) noexcept nogil:
-    """Locate in UDP: in a tunnel, or else a datagram that may open a QUIC connection, on any port."""
+    """Locate in UDP: in a tunnel, or else a datagram that may open a QUIC connection, on any port; with settings.udp, any."""
     cdef Verdict verdict = udp_tunnel(view, at, out)
-    if verdict != NOT_TCP or not view.settings.quic or at > LAST_OFFSET:
+    if verdict != NOT_TCP or not (view.settings.quic or view.settings.udp) or at > LAST_OFFSET:
         return verdict
     out.tcp = at
-    out.tcp_length = opening_bytes(view.data, view.caplen, at)
+    if view.settings.udp:
+        out.tcp_length = datagram_bytes(view.data, view.caplen, at)
+    else:
+        out.tcp_length = opening_bytes(view.data, view.caplen, at)
     if out.tcp_length == 0:
         return NOT_TCP
     out.vlans |= UDP_FLOW
@@ -566,7 +570,7 @@ cdef Verdict teredo(View* view, uint32_t at, Location* out) noexcept nogil:
 
 
 def find(int link_type, frame not None, wirelen=None, int max_tunnels=DEFAULT_TUNNELS, bint vlans=True, ports=None,
-         bint quic=False):
+         bint quic=False, bint udp=False):
     """Return (verdict name, "found" or "datagram", net, tcp, tcp_length, [vlan ids]) of a frame, for tests and tools."""
     cdef Settings settings
     cdef Location out
@@ -576,6 +580,7 @@ def find(int link_type, frame not None, wirelen=None, int max_tunnels=DEFAULT_TU
     settings.max_tunnels = max_tunnels
     settings.vlans = vlans
     settings.quic = quic
+    settings.udp = udp
     use_ports(&settings.ports, ports)
     PyObject_GetBuffer(frame, &view, PyBUF_SIMPLE)
     try:

@@ -51,11 +51,12 @@ MAY_USE = {
     "workers.websocket": "body core detect events tcp appliance.stats",
     "workers.body": "appliance.config appliance.runtime appliance.stats",
     "workers.events": "body core appliance.ipc appliance.native appliance.stats appliance.wire",
-    "workers.flow": "core events tcp appliance.stats",
+    "workers.flow": "core events tcp appliance.stats appliance.wire",
     "workers.assembly": "core tcp appliance.config appliance.ipc appliance.packet appliance.wire",
     "workers.http2": "core detect events tcp websocket appliance.stats appliance.wire",
     "workers.tls": "core detect events tcp appliance.config appliance.keylog appliance.native appliance.stats",
-    "workers.quic": "core events tls appliance.config appliance.ipc appliance.native appliance.wire",
+    "workers.udp": "core tcp appliance.ipc appliance.wire",
+    "workers.quic": "core events tls udp appliance.config appliance.ipc appliance.native appliance.wire",
     "workers": "body core detect events flow http1 http2 quic tcp tls websocket appliance.config appliance.ipc"
     " appliance.wire",
     "workers.process": "body quic tls workers appliance.config appliance.ipc appliance.keylog appliance.native"

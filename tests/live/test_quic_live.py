@@ -8,9 +8,11 @@ import subprocess
 from typing import Any
 
 import pytest
-from box import Box
+from box import Box, appliance
 from eventually import PATIENCE_S, read_line
 from scene import Scene
+
+from appliance.pcap.opening import open_offline
 
 pytestmark = pytest.mark.root
 
@@ -82,3 +84,32 @@ def test_forged_initials_are_bounded_and_counted_beside_a_real_one(scene: Scene)
     assert outcomes["opened"] == outcomes["followed"] == 0
     assert sum(outcomes.values()) == ledger["L4"]["received"]
     assert box.events() == []
+
+
+def test_flows_have_every_datagram_and_lead_to_their_handshakes(scene: Scene) -> None:
+    server = serve(scene, V4)
+    ring = scene.directory / "ring"
+    words = ("--dataset", "tls", "--dataset", "flow", "--set", "events.udp_flows=true", "--set", f"record.path={ring}")
+    box = scene.capture(*NO_FEED, "--workers", "2", *words)
+    connections = connect(scene, V4, 5)
+    assert box.stop() == 143
+    server.kill()
+    flows = [event for event in box.events() if event["event"]["dataset"] == "appliance.flow"]
+    quic = {event["source"]["port"]: event for event in flows if event["network"].get("protocol") == "quic"}
+    shakes = [event for event in box.events() if event["event"]["dataset"] == "appliance.tls"]
+    assert sorted(quic) == sorted(one["port"] for one in connections)
+    for event in shakes:
+        assert quic[event["source"]["port"]]["appliance"]["connection"] == event["appliance"]["connection"]
+    ledger = box.ledger()
+    assert ledger["L8"]["udp_payload_bytes"] == sum(
+        event["appliance"]["flow"]["since_last"]["payload_bytes"]
+        for event in flows
+        if event["network"]["transport"] == "udp"
+    )
+    out = scene.directory / "out.pcapng"
+    flow = scene.directory / "flow.jsonl"
+    flow.write_text(json.dumps(quic[shakes[0]["source"]["port"]]))
+    done = appliance("packets", "--event", flow, "--record", ring, "-w", out)
+    assert done.code == 0, done.err
+    with open_offline(str(out)) as handle:
+        assert sum(1 for _ in handle.packets()) == quic[shakes[0]["source"]["port"]]["network"]["packets"]

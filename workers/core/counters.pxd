@@ -55,6 +55,8 @@ cdef class Tally:
     # frames
     cdef uint64_t segments
     cdef uint64_t[DATAGRAMS_END] datagrams  # of QUIC, by stats.QUIC_OUTCOMES
+    cdef uint64_t udp_datagrams         # the others, which are there for flow events
+    cdef uint64_t udp_payload           # of all UDP datagrams, if they have flow events
     cdef uint64_t bad_header
     cdef uint64_t no_connection
     cdef uint64_t bad_checksum          # dropped for it
@@ -92,13 +94,13 @@ cdef class Tally:
     cdef uint64_t past_limit
     cdef uint64_t ignored
     cdef uint64_t pending               # now
-    # flow events: payload = reported + refused + off + open
+    # flow events: payload of TCP and UDP = reported + refused + off + open
     cdef uint64_t flow_reported
     cdef uint64_t flow_refused          # in events that were not written, because their connection was over its share
     cdef uint64_t flow_off              # that came while the dataset was off
     cdef uint64_t flow_open             # of connections, since their last event, now
     cdef bint counts_flows              # the dataset is on
-    cdef uint64_t off_since             # `payload` when it was turned off
+    cdef uint64_t off_since             # both payloads when it was turned off
     # loss
     cdef uint64_t gaps
     cdef uint64_t gap_bytes

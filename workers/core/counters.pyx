@@ -49,9 +49,9 @@ cdef class Tally:
     cdef void count_flows(self, bint on) noexcept nogil:
         """Turn the counts for flow events on or off; they begin off."""
         if on and not self.counts_flows:
-            self.flow_off += self.payload - self.off_since
+            self.flow_off += self.payload + self.udp_payload - self.off_since
         elif self.counts_flows and not on:
-            self.off_since = self.payload
+            self.off_since = self.payload + self.udp_payload
         self.counts_flows = on
 
     cdef void odd(self, uint64_t anomalies) noexcept nogil:
@@ -112,8 +112,11 @@ cdef class Tally:
             "flow_payload.reported": self.flow_reported,
             "flow_payload.refused": self.flow_refused,
             "flow_payload.crash": 0,
-            "flow_payload.off": self.flow_off + (0 if self.counts_flows else self.payload - self.off_since),
+            "flow_payload.off": self.flow_off + (
+                0 if self.counts_flows else self.payload + self.udp_payload - self.off_since),
             "flow_open_bytes": self.flow_open,
+            "udp_datagrams": self.udp_datagrams,
+            "udp_payload_bytes": self.udp_payload,
             "gaps": self.gaps,
             "gap_bytes": self.gap_bytes,
             "out_of_order_segments": self.out_of_order,

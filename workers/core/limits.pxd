@@ -33,3 +33,5 @@ cdef class Limits:
     cdef readonly uint64_t event_interval_ns
     cdef readonly uint32_t max_url_bytes
     cdef readonly bint flows            # connections have flow events
+    cdef readonly uint64_t udp_timeout_ns
+    cdef readonly uint64_t max_udp_flows

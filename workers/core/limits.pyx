@@ -33,4 +33,6 @@ cdef class Limits:
         self.max_connect_depth = http.max_connect_depth
         self.event_interval_ns = int(events.interval_s * 1e9)
         self.flows = "flow" in events.datasets
+        self.udp_timeout_ns = int(events.udp_timeout_s * 1e9)
+        self.max_udp_flows = events.max_udp_flows
         self.max_url_bytes = websocket.max_url_bytes

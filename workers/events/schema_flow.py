@@ -1,4 +1,4 @@
-"""The event of a TCP connection, as types. workers/flow/encoder.pyx writes its lines. Absent means unknown."""
+"""The event of a TCP connection or UDP flow, as types; workers/flow/encoder.pyx writes it. Absent means unknown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from appliance.stats.names import FLOW_STATES, SPOKEN
 from workers.events.schema_parts import AnyEvent, AnyNetwork, Count, Endpoint, EventFields, Own, Part, Sampling
 
-APPLICATIONS = tuple(name for name in SPOKEN if name not in ("silent", "other"))
+APPLICATIONS = (*(name for name in SPOKEN if name not in ("silent", "other")), "quic")
 
 if TYPE_CHECKING:
     Application = str
@@ -65,8 +65,8 @@ class Flow(Part, kw_only=True):
     since_last: Annotated[SinceLast, Meta(description="since the last flow event of the connection")]
     transactions: Annotated[int, Meta(ge=0, description="HTTP transactions begun")]
     payload_bytes: Sides
-    retransmitted_bytes: Annotated[Sides, Meta(description="payload that came again")]
-    missing_bytes: Annotated[Sides, Meta(description="payload that was not captured")]
+    retransmitted_bytes: Annotated[Sides, Meta(description="payload that came again; TCP only")] | UnsetType = UNSET
+    missing_bytes: Annotated[Sides, Meta(description="payload that was not captured; TCP only")] | UnsetType = UNSET
     handshake_ns: (
         Annotated[int, Meta(ge=0, description="from the SYN to the client's acknowledgement of the SYN-ACK")]
         | UnsetType
@@ -81,7 +81,7 @@ class FlowOwn(Own, kw_only=True):
 
 
 class FlowEvent(AnyEvent, kw_only=True):
-    """A TCP connection, at its end or so far."""
+    """A TCP connection, or a flow of UDP datagrams, at its end or so far."""
 
     event: FlowEventFields
     network: FlowNetwork

@@ -9,6 +9,7 @@ import json
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memmove, strlen
 
+from appliance.wire.flow_key cimport UDP_FLOW
 from workers.core.counters cimport Tally
 from workers.core.flow cimport Flow
 from workers.events.endpoints_json cimport put_connection
@@ -30,6 +31,7 @@ cdef enum:
     END = 2                     # bytes behind the last member of Flow.json
 
 NAMELESS = ("silent", "other")          # of SPOKEN: they name no protocol
+QUIC = "quic"                           # behind those of SPOKEN: SPOKEN_END
 HTTP2 = "http2"                         # network.protocol has no version
 
 
@@ -73,7 +75,7 @@ cdef class FlowEncoder(RecordEncoder):
     def __init__(self, EventBody body not None, str observer not None, interfaces):
         RecordEncoder.__init__(self, body, observer, interfaces, "flow", categories=["network"], types=["connection"],
                                protocol="")
-        named = ["" if name in NAMELESS else name for name in SPOKEN]
+        named = ["" if name in NAMELESS else name for name in (*SPOKEN, QUIC)]
         self.protocols = [("http" if name == HTTP2 else name).encode() for name in named]
         self.applications = [b'"application":"%b",' % name.encode() if name else b"" for name in named]
         self.states = [json.dumps(name).encode() for name in FLOW_STATES]
@@ -116,8 +118,9 @@ cdef class FlowEncoder(RecordEncoder):
         out = put_member(out, b',"transactions":', record.transactions_since)
         out = put(put_member(out, b'},"transactions":', record.transactions), b",")
         out = put_pair(out, b'"payload_bytes":', total[CLIENT].payload, total[SERVER].payload)
-        out = put_pair(out, b'"retransmitted_bytes":', record.repeated[CLIENT], record.repeated[SERVER])
-        out = put_pair(out, b'"missing_bytes":', record.missing[CLIENT], record.missing[SERVER])
+        if not record.flow.key.vlans & UDP_FLOW:        # UDP has no numbers that tell
+            out = put_pair(out, b'"retransmitted_bytes":', record.repeated[CLIENT], record.repeated[SERVER])
+            out = put_pair(out, b'"missing_bytes":', record.missing[CLIENT], record.missing[SERVER])
         if record.handshake_ns:
             out = put(put_member(out, b'"handshake_ns":', record.handshake_ns - 1), b",")
         out = put(out, b'"one_sided":true}' if record.one_sided else b'"one_sided":false}')

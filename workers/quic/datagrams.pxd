@@ -5,7 +5,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from appliance.ipc.frame_batch cimport Record
 from appliance.wire.flow_key cimport FlowKey
 from workers.core.context cimport Context
+from workers.quic.connection cimport QuicConnection
 from workers.quic.table cimport QuicTable
+from workers.udp.flows cimport UdpFlows
 
 
 cdef class EarlyDatagram:
@@ -19,12 +21,16 @@ cdef class EarlyDatagram:
 cdef class Datagrams:
     cdef Context cx
     cdef QuicTable table
+    cdef UdpFlows flows
+    cdef bint has_flows         # all UDP datagrams come
     cdef bint halves            # several captures see the traffic
     cdef object early           # {key of the table: [EarlyDatagram]}, the longest waiting flow first
     cdef uint32_t waiting       # datagrams in it
     cdef uint64_t next_look     # clock of the next call of look()
 
     cdef int receive(self, const uint8_t* frame, const Record* record, int capture) except -1
+    cdef QuicConnection open(self, bytes name, const FlowKey* key, int side, const uint8_t* payload, uint32_t size,
+                             const Record* record, int capture)
     cdef bint take(self, bytes name, int side, const uint8_t* payload, uint32_t size, uint64_t ts_ns, bint may_wait) except -1
     cdef int describe(self, const FlowKey* key, const Record* record, int capture) except -1
     cdef int keep(self, bytes name, int side, const uint8_t* payload, uint32_t size, uint64_t ts_ns, uint32_t refused) except -1

@@ -2,8 +2,9 @@
 """The way of one UDP datagram: beside workers/tcp/receive.pyx, which is that of a TCP segment.
 
     Record + frame -> flow and side -> QuicTable -> one outcome -> finished connections to Context.out
+                                    -> UdpFlows, if asked for -> finished flow records
 
-Length proof: BatchReader.next() holds net + 20 (IPv4) or net + 40 (IPv6) <= tcp and tcp + 20 <= caplen.
+Length proof: BatchReader.next() holds net + 20 (IPv4) or net + 40 (IPv6) <= tcp and tcp + 8 <= caplen.
 """
 from collections import OrderedDict
 
@@ -13,7 +14,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from appliance.ipc.frame_batch cimport MOST_TURNS, RECORD_SHED, RECORD_TURNS, VLAN_BITS, Record
 from appliance.wire.flow_key cimport FlowKey, flow_key
-from appliance.wire.quic_header cimport UDP_BYTES
+from appliance.wire.quic_header cimport LEAST, UDP_BYTES, may_open
 from workers.core.context cimport Context
 from workers.core.counters cimport FOLLOWED, OPENED, OVER_LIMIT, UNOPENED
 from workers.core.flow cimport Flow
@@ -21,6 +22,7 @@ from workers.quic.connection cimport QuicConnection
 from workers.quic.context cimport QuicContext
 from workers.quic.keys cimport load_ciphers
 from workers.quic.table cimport HANDSHAKE_KNOWN, NOT_QUIC, Belongs, QuicTable
+from workers.udp.flows cimport UdpFlows
 
 cdef enum:
     SECOND = 1_000_000_000
@@ -40,12 +42,16 @@ cdef class Datagrams:
     halves: several captures see the traffic, so an answer may come before the packet that it answers. Such datagrams are
     kept for a second, within limits, and counted when that is over or their connection begins.
 
+    flows: all UDP datagrams come, and those of each flow have flow events.
+
     A hello that the budget leaves out is kept likewise, until its answer comes. So a flood of forged ones, which nothing
     answers, takes nothing from real connections.
     """
 
-    def __init__(self, Context cx not None, QuicContext quic not None, bint halves=False):
+    def __init__(self, Context cx not None, QuicContext quic not None, bint halves=False, bint flows=False):
         self.cx = cx
+        self.flows = UdpFlows(cx)
+        self.has_flows = flows
         self.table = QuicTable(quic)
         self.halves = halves
         self.early = OrderedDict()
@@ -55,13 +61,28 @@ cdef class Datagrams:
     cdef int receive(self, const uint8_t* frame, const Record* record, int capture) except -1:
         """Process one datagram, count its outcome, and pass the connections that it finishes to Context.out."""
         cdef FlowKey key
-        cdef EarlyDatagram first = None
-        cdef list waiting
+        cdef QuicConnection connection = None
         cdef const uint8_t* payload = frame + record.tcp + UDP_BYTES
         cdef uint32_t size = min(record.tcp_length, record.caplen - record.tcp)
         cdef int side = 0 if flow_key(frame + record.net, frame + record.tcp, record.vlans & VLAN_BITS, &key) else 1
         cdef bytes name = PyBytes_FromStringAndSize(<const char*>&key, sizeof(FlowKey))
         size = size - UDP_BYTES if size > UDP_BYTES else 0
+        if self.has_flows and (size + UDP_BYTES < LEAST or not self.table.cx.max_initials_per_second
+                               or not may_open(payload, size)):
+            self.cx.tally.udp_datagrams += 1
+        else:
+            connection = self.open(name, &key, side, payload, size, record, capture)
+        if self.has_flows:
+            self.flows.take(name, &key, side, size, record, capture, None if connection is None else connection.flow,
+                            0 if connection is None else connection.client)
+        return 0
+
+    cdef QuicConnection open(self, bytes name, const FlowKey* key, int side, const uint8_t* payload, uint32_t size,
+                             const Record* record, int capture):
+        """Process a datagram that may open a connection; return the connection that it is of, or None."""
+        cdef EarlyDatagram first = None
+        cdef QuicConnection connection
+        cdef list waiting
         self.table.cx.advance(self.cx.now)
         if self.waiting:
             self.expire_early(self.cx.now - min(self.cx.now, <uint64_t>SECOND))
@@ -71,14 +92,18 @@ cdef class Datagrams:
             self.table.answered = first.side != side
         if not self.take(name, side, payload, size, record.ts_ns,
                          size <= LONGEST_EARLY and self.table.cx.max_early_datagrams):
-            self.describe(&key, record, capture)
+            self.describe(key, record, capture)
+            connection = self.table.latest
             if waiting is not None:
-                self.take_waiting(name, &key, record, capture)
+                self.take_waiting(name, key, record, capture)
         elif self.table.answered and first.refused:     # this one is kept behind the hello that it answers
-            self.take_waiting(name, &key, record, capture)
+            self.take_waiting(name, key, record, capture)
+            connection = self.table.latest
+        else:
+            connection = None
         self.table.answered = False
         self.release_ended()
-        return 0
+        return connection
 
     cdef int take_waiting(self, bytes name, const FlowKey* key, const Record* record, int capture) except -1:
         """Pass the kept datagrams of a flow to the table."""
@@ -170,6 +195,7 @@ cdef class Datagrams:
             self.table.expire()
             self.expire_early(self.cx.now - min(self.cx.now, <uint64_t>SECOND))
             self.release_ended()
+            self.flows.expire()
         return 0
 
     cdef int release_ended(self) except -1:
@@ -187,6 +213,7 @@ cdef class Datagrams:
         """End every connection: no more frames follow."""
         self.expire_early(<uint64_t>-1)
         self.cx.out.extend(self.table.finish())
+        self.flows.finish()
 
     def counts(self):
         """Return the counters so far, by the slot names of the worker's stats page."""
@@ -201,4 +228,4 @@ cdef class Datagrams:
             "quic_malformed": quic.malformed,
             "quic_crypto_over_limit": quic.crypto_over_limit,
             "quic_retries": quic.retries,
-        }
+        } | self.flows.counts()

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from workers.core.context cimport Context
 from workers.core.flow cimport Flow
 from workers.tcp.connection cimport Connection
-from workers.tcp.flow_counts cimport Amount
+from workers.tcp.flow_counts cimport Amount, Counts, Past
 
 cdef enum FlowState:            # places in stats.FLOW_STATES
     STILL_OPEN
@@ -30,10 +30,12 @@ cdef class FlowRecord:
     cdef uint32_t transactions
     cdef uint32_t transactions_since
     cdef uint8_t state          # FlowState
-    cdef uint8_t spoken         # its protocol: Spoken of counters.pxd
+    cdef uint8_t spoken         # its protocol: Spoken of counters.pxd; SPOKEN_END: QUIC
     cdef bint one_sided
 
 
+cdef int fill(FlowRecord record, Counts* counts, Past** place, int client, bint final, Context cx) except -1
+cdef uint64_t unreported(const Counts* counts, const Past* past) noexcept
 cdef uint64_t report_due(Connection connection, Context cx) noexcept
 cdef int report(Connection connection, bint final, Context cx) except -1
 cdef int discard(Connection connection, Context cx) noexcept

@@ -62,14 +62,55 @@ cdef FlowState state_of(Connection connection) noexcept:
     return STATE_SHUTDOWN
 
 
+cdef int fill(FlowRecord record, Counts* counts, Past** place, int client, bint final, Context cx) except -1:
+    """Move the counts of a flow into its record, with their totals so far. final: no other record of the flow follows."""
+    cdef Past* past = place[0]
+    cdef Amount* since
+    cdef Amount* total
+    cdef int at, side
+    for at in range(2):
+        side = client if at == 0 else 1 - client
+        since = &record.since[at]
+        total = &record.total[at]
+        since.packets = counts[side].packets
+        since.payload = counts[side].payload
+        since.overhead = counts[side].overhead
+        memset(&counts[side], 0, sizeof(Counts))
+        if past != NULL:
+            since.packets += past.spilled[side].packets
+            since.payload += past.spilled[side].payload
+            since.overhead += past.spilled[side].overhead
+            memset(&past.spilled[side], 0, sizeof(Amount))
+            total[0] = past.reported[side]
+            record.repeated[at] = past.repeated[side]
+            record.missing[at] = past.missing[side]
+        total.packets += since.packets
+        total.payload += since.payload
+        total.overhead += since.overhead
+        cx.tally.flow_open -= since.payload
+    if past != NULL:
+        record.index = past.events
+    if not final:
+        past = past_of(place)
+        past.reported[client] = record.total[0]
+        past.reported[1 - client] = record.total[1]
+        past.events += 1
+    return 0
+
+
+cdef uint64_t unreported(const Counts* counts, const Past* past) noexcept:
+    """Return the payload of a flow since its last event."""
+    cdef uint64_t payload = <uint64_t>counts[LOW].payload + counts[HIGH].payload
+    if past != NULL:
+        payload += past.spilled[LOW].payload + past.spilled[HIGH].payload
+    return payload
+
+
 cdef int report(Connection connection, bint final, Context cx) except -1:
     """Append the record of this moment, and count anew from here. final: the table removes the connection."""
     cdef FlowRecord record = FlowRecord.__new__(FlowRecord)
-    cdef Past* past = connection.past
-    cdef Counts* counts
-    cdef Amount* since
-    cdef Amount* total
-    cdef int place, client = client_of(connection), side
+    cdef Past* past
+    cdef int client = client_of(connection)
     cdef uint64_t due
     record.flow = connection.flow_of(client == LOW)
     record.transactions = record.transactions_since = record.flow.transactions
@@ -79,39 +120,15 @@ cdef int report(Connection connection, bint final, Context cx) except -1:
     record.end_ns = connection.newest_ns
     record.handshake_ns = connection.handshake
     record.one_sided = connection.proven and connection.streams[LOW].seen != connection.streams[HIGH].seen
-    for place in range(2):
-        side = client if place == 0 else 1 - client
-        counts = &connection.counts[side]
-        since = &record.since[place]
-        total = &record.total[place]
-        since.packets = counts.packets
-        since.payload = counts.payload
-        since.overhead = counts.overhead
-        memset(counts, 0, sizeof(Counts))
-        if past != NULL:
-            since.packets += past.spilled[side].packets
-            since.payload += past.spilled[side].payload
-            since.overhead += past.spilled[side].overhead
-            memset(&past.spilled[side], 0, sizeof(Amount))
-            total[0] = past.reported[side]
-            record.repeated[place] = past.repeated[side]
-            record.missing[place] = past.missing[side]
-        total.packets += since.packets
-        total.payload += since.payload
-        total.overhead += since.overhead
-        cx.tally.flow_open -= since.payload
-    if past != NULL:
-        record.index = past.events
-        record.transactions_since -= past.transactions
-        if past.handshake_ns:
-            record.handshake_ns = past.handshake_ns
+    if connection.past != NULL:
+        record.transactions_since -= connection.past.transactions
+        if connection.past.handshake_ns:
+            record.handshake_ns = connection.past.handshake_ns
+    due = 0 if final else report_due(connection, cx)
+    fill(record, connection.counts, &connection.past, client, final, cx)
     if not final:
-        due = report_due(connection, cx)
-        past = past_of(&connection.past)
-        past.reported[client] = record.total[0]
-        past.reported[1 - client] = record.total[1]
+        past = connection.past
         past.transactions = record.transactions
-        past.events += 1
         past.due_ns = due if cx.now - due < cx.limits.event_interval_ns else cx.now
     cx.out.append(record)
     return 0
@@ -119,9 +136,7 @@ cdef int report(Connection connection, bint final, Context cx) except -1:
 
 cdef int discard(Connection connection, Context cx) noexcept:
     """Count the bytes of a connection that the table removes without an event, because the dataset is off now."""
-    cdef uint64_t payload = <uint64_t>connection.counts[LOW].payload + connection.counts[HIGH].payload
-    if connection.past != NULL:
-        payload += connection.past.spilled[LOW].payload + connection.past.spilled[HIGH].payload
+    cdef uint64_t payload = unreported(connection.counts, connection.past)
     cx.tally.flow_open -= payload
     cx.tally.flow_off += payload
     return 0

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import START_NS
 from conversation import Conversation
 from exchange import exchange
 from pcapfile import PcapWriter
 from test_command_line import appliance, mistake
+from wire import udp
 
 pytestmark = pytest.mark.slow
 
@@ -107,3 +109,30 @@ def test_an_event_that_somebody_changed_is_refused(capture, events, tmp_path, po
     changed.write_text(json.dumps(event))
     said = mistake("packets", "--event", changed, "-r", capture, "-w", tmp_path / "o.pcapng")
     assert "an event has no such field" in said
+
+
+def test_the_datagrams_of_a_udp_flow_give_the_same_flow(tmp_path):
+    ends = ("192.0.2.10", "198.51.100.20")
+    frames = [
+        (
+            START_NS + at * 1_000_000,
+            udp(*ends[:: 1 - 2 * side], ports[:: 1 - 2 * side], bytes(10 + at), client=not side),
+        )
+        for at, (side, ports) in enumerate([(0, (5000, 53)), (0, (5001, 53)), (1, (5000, 53)), (1, (5001, 53))] * 3)
+    ]
+    with PcapWriter(tmp_path / "dns.pcap") as writer:
+        writer.write_all(frames)
+    options = ("--set", "events.udp_flows=true", "--dataset", "flow")
+    ledger = tmp_path / "ledger.json"
+    done = appliance("run", "-q", "-r", tmp_path / "dns.pcap", "-o", tmp_path / "e", "--ledger", ledger, *options)
+    assert done.returncode == 0
+    found = json.loads(ledger.read_text())
+    events = all_of(tmp_path / "e")
+    reported = sum(event["appliance"]["flow"]["since_last"]["payload_bytes"] for event in events)
+    assert found["unaccounted"] == 0
+    assert found["identities"]["L8"]["terms"]["udp_payload_bytes"] == reported == sum(range(10, 22))
+    (tmp_path / "one").write_text(json.dumps(events[0]))
+    done = appliance("packets", "--event", tmp_path / "one", "-r", tmp_path / "dns.pcap", "-w", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    assert "a run over it gives the same events" in done.stderr
+    assert frames_in(tmp_path / "o") == 6

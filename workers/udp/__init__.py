@@ -1,0 +1,1 @@
+"""UDP: the flows of datagrams, for flow events."""
