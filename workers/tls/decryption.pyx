@@ -75,7 +75,9 @@ cdef class Decryption:
             return 0
         if self.held is not None:
             self.hold(side, piece.data, piece.length, piece.ts_ns, piece.peer_ack, 0)
-            if self.session.awaits_answer or (self.handshake.final_hello and not self.session.has_hellos):
+            # What is held is read again only for what can change its fate: pieces may be of one byte each.
+            if (self.session.awaits_answer and side != self.handshake.client) or (
+                    self.handshake.final_hello and self.handshake.hellos[0].seen and not self.session.has_hellos):
                 self.drain()
             return 0
         if one.got == 0 and one.framing == AT_HEADER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from builders import (
@@ -352,3 +353,26 @@ def test_the_text_of_a_secret_is_in_no_event_and_no_counter():
     outcome = opened(frames_of(made), made.keylog)
     for secret in made.secrets.values():
         assert not any(secret.hex().encode() in line.lower() for line in outcome.lines)
+
+
+def seconds_of_single_bytes(count):
+    """Processor time of as many single bytes behind a ServerHello whose ClientHello was not captured."""
+    server = next(data for side, data in Session13().turns if side == SERVER)
+    made = Conversation().handshake()
+    made.server_sends(server)
+    made.server_sends(bytes(count), 1)
+    (messages,), _ = batches_of(made.frames)
+    pipeline = Pipeline(ON)
+    begun = time.process_time()
+    for message in messages:
+        pipeline.feed(message)
+    return time.process_time() - begun
+
+
+def test_what_waits_is_not_read_again_with_each_piece():
+    ratios = []
+    for _ in range(5):  # a busy machine disturbs one or another
+        ratios.append(seconds_of_single_bytes(4000) / seconds_of_single_bytes(1000))
+        if ratios[-1] <= 7:  # 4 is linear, 16 quadratic
+            return
+    pytest.fail(f"four times the pieces take {min(ratios):.1f} times as long")
