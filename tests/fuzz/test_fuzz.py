@@ -25,7 +25,16 @@ pytestmark = pytest.mark.skipif(
     sanitized.runtime() is None, reason="no gcc or no libasan here (Debian: gcc brings libasan8 in libgcc-12-dev)"
 )
 
-EXECUTIONS = {"locate": 2000, "batch": 600, "http": 400, "segment": 800, "shard": 600, "encode": 200, "pairing": 400}
+EXECUTIONS = {
+    "locate": 2000,
+    "batch": 600,
+    "http": 400,
+    "segment": 800,
+    "shard": 600,
+    "encode": 200,
+    "pairing": 400,
+    "http2_kept": 150,
+}
 PLUGIN = HERE / "target_broken.py"
 FAULTS = {
     "a byte read past a buffer": (1, "heap-buffer-overflow", "broken.pyx:9"),
