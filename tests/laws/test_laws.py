@@ -404,6 +404,12 @@ def test_law_8_a_pair_of_a_client_that_does_not_wait_is_right_unless_it_is_marke
     assert wrong(events_of(frames)) == []
 
 
+@pytest.mark.parametrize("seed", [9795, 106_975, 109_311, 112_368])
+def test_law_8_holds_where_the_first_responses_come_late(seed):
+    """The first captured bytes of the server are those of a later response; its SYN-ACK comes behind them."""
+    assert wrong(events_of(early_frames(seed, 1))) == []
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_law_8_holds_for_many_clients_that_do_not_wait(seed):
     assert wrong(events_of(early_frames(seed, 250))) == []

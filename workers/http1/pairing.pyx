@@ -53,7 +53,7 @@ cdef class Pairer(Waiting):
         self.tally = tally
         self.waiting = []
         self.in_order = self.proven = True
-        self.acked_by_responses = self.newest_request_ack = self.settled_to = self.ahead_to = self.unpaired_to = -1
+        self.acked_by_responses = self.newest_request_ack = self.settled_to = self.ahead_to = self.unpaired_to = self.begins = -1
 
     cdef int request_head(self, Message message, bint after_loss, int64_t answers_lost, Tally tally, list out) except -1:
         """Begin a request. after_loss: bytes between it and the request before are missing.
@@ -215,7 +215,7 @@ cdef class Pairer(Waiting):
             else:
                 if self.tentative is not None:
                     self.review_tentative(message, tally, out)
-                self.proven = self.proven and ordered
+                self.proven = self.proven and ordered and not 0 <= message.peer_ack < self.begins
                 transaction.pairing = UNCERTAIN if not self.proven else VERIFIED if exact else ORDERED
                 if not ordered:
                     self.tentative = transaction
@@ -269,6 +269,8 @@ cdef class Pairer(Waiting):
         """
         cdef Transaction transaction = None
         cdef bint final = message.status < 100 or message.status >= 200 or message.status == 101, guess = False
+        if self.begins < 0:
+            self.begins = message.start
         if self.tentative is not None:
             self.review_tentative(message, tally, out)
         if after_loss and not (message.start == self.settled_to and self.expects(message.start)):
@@ -316,6 +318,7 @@ cdef class Pairer(Waiting):
         if response.peer_ack >= 0 and response.peer_ack <= first.request.start:
             return None
         second = self.waiting[self.first + 1] if len(self.waiting) > self.first + 1 else None
+        self.proven = self.proven and not 0 <= first.request.peer_ack < self.begins
         first.pairing = UNCERTAIN if not self.proven else VERIFIED if alone(first, second, response) else ORDERED
         if first.request.complete and response.peer_ack > known_end(first.request) + BLANK:
             self.saw_pipelining = self.sends_on = self.pipelining_proven = True     # the server had more requests before

@@ -103,8 +103,8 @@ cdef class Connection:
         if not self.reopening:
             return False
         if not self.proven and side == 2 - self.reopening and segment.flags & (ACK | RST) == ACK \
-                and segment.ack == self.reopen_seq:
-            begin_again(&self.streams[1 - side], self.reopen_seq, cx)
+                and segment.ack == self.reopen_seq and self.streams[1 - side].next_seq == self.streams[1 - side].first_seq:
+            begin_again(&self.streams[1 - side], self.reopen_seq, cx)   # it has delivered nothing yet
             self.reopening = 0
             return False
         if self.reopen_inside:
