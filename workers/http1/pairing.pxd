@@ -25,8 +25,7 @@ cdef class Pairer(Waiting):
     cdef uint32_t dropped               # requests given up earlier, which the server answers before those in `waiting`
     cdef bint requests_given_up         # … before the next request, while order did not decide
     cdef int64_t acked_by_responses     # highest offset of the client's bytes that a response acknowledges; -1: none yet
-    cdef int64_t begins                 # where the first response starts: a request with less of the server's bytes shows that
-                                        # others were not captured; -1: none yet
+    cdef int64_t begins                 # where the first captured response starts; -1: none yet
     cdef int64_t newest_request_ack     # peer_ack of the newest request
     cdef int64_t requests_end           # offset behind the last whole request
     cdef int64_t settled_to             # all responses before this offset are settled

@@ -307,10 +307,7 @@ cdef class Pairer(Waiting):
         return transaction
 
     cdef Transaction next_in_order(self, Message response):
-        """Return the oldest request with its pairing decided, because no bytes are lost.
-
-        Return None if the server cannot have received it.
-        """
+        """Return the oldest request, paired by order as no bytes are lost; None if the server cannot have received it."""
         cdef Transaction first, second
         if not self.waiting or self.dropped:
             return None
@@ -318,7 +315,7 @@ cdef class Pairer(Waiting):
         if response.peer_ack >= 0 and response.peer_ack <= first.request.start:
             return None
         second = self.waiting[self.first + 1] if len(self.waiting) > self.first + 1 else None
-        self.proven = self.proven and not 0 <= first.request.peer_ack < self.begins
+        self.proven = self.proven and not 0 <= first.request.peer_ack < self.begins     # else others were not captured
         first.pairing = UNCERTAIN if not self.proven else VERIFIED if alone(first, second, response) else ORDERED
         if first.request.complete and response.peer_ack > known_end(first.request) + BLANK:
             self.saw_pipelining = self.sends_on = self.pipelining_proven = True     # the server had more requests before

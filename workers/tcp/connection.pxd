@@ -39,6 +39,7 @@ cdef class Connection(Transport):
     cdef uint8_t steady         # established, and no wait or end is open: accept_next() suffices for most segments
     cdef uint8_t proven         # frames of both ends confirm it, or one end sends consecutive data
     cdef uint8_t reset_side     # the side that sent the RST
+    cdef uint8_t reset_twice    # the other side has sent one, too
     cdef uint8_t reset_early    # the side (plus 1) whose RST overtook bytes before it
     cdef uint8_t alive          # it accepted a RST, and the RST's sender continued
     cdef uint8_t reopening      # the side (plus 1) whose SYN announced a new connection on these ports
@@ -62,7 +63,7 @@ cdef class Connection(Transport):
     cdef bint accept_next(self, const Segment* segment, int side, Context cx) except -1
     cdef int accept(self, const Segment* segment, int side, Context cx) except -1
     cdef bint is_steady(self) noexcept
-    cdef bint undoes_reset(self, const Segment* segment, int side) noexcept
+    cdef bint undoes_reset(self, const Segment* segment, int side, Context cx) noexcept
     cdef int wander(self, const Segment* segment, int side, Context cx) except -1
     cdef int forget_early(self, Context cx) except -1
     cdef int succeed(self, Connection before, Context cx) except -1

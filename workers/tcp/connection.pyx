@@ -6,7 +6,8 @@ application, and reports gaps, conflicts and the end of each direction to it (ap
 
 Acceptance. A FIN counts once the other side has acknowledged it, or if no segment contradicts it for long enough: neither
 data behind it nor an acknowledgement of such. A RST counts if its number lies between the other side's acknowledgement and
-the last captured byte (RFC 9293 section 3.10.7.4, RFC 5961), and if its sender sends no more while the settle time runs.
+the last captured byte (RFC 9293 section 3.10.7.4, RFC 5961), and if its sender sends no more while the settle time runs. Later,
+undoes_reset() decides.
 A SYN with another number announces a new connection on the same ports; the other side's answer confirms it. Neither ends a
 connection alone. The connection ignores data and FINs without ACK, or with a SYN that does not open the connection, as their
 receiver does; likewise a SYN-ACK or RST that answers a SYN which was not sent (RFC 9293 section 3.10.7.3). A segment with an
@@ -25,19 +26,14 @@ from workers.tcp.flow_counts cimport past_of
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
     CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, anchor, at_end, begin_again, behind_hole, certain, confirm_end,
-    deliver, drop_all, end, give_up as abandon, next_timeout, no_end, offer, offset_of, over_limit, pull, reach,
+    deliver, drop_all, end, ends_well, give_up as abandon, next_timeout, no_end, offer, offset_of, over_limit, pull, reach,
     refuse_early, release, repeated, touch, waits_for_peer,
 )
 
 cdef enum:
     FEW_EARLY = 8               # segments kept for a connection that may have begun
+    GOES_ON_NS = 1000000000     # between a RST and what shows that its receiver has none: more than data take to arrive
     ANSWERED = 1 << 20          # bytes of a new connection that its first captured answer may acknowledge
-
-
-cdef bint ends_well(const Stream* stream) noexcept:
-    """Return whether the stream is at its FIN, and no segment contradicts that."""
-    return at_end(stream) and not stream.fin_refused and stream.acked <= stream.fin_at + 1 and not (
-        stream.held_count and stream.held[stream.held_first].offset <= stream.fin_at)
 
 
 @cython.final
@@ -92,7 +88,7 @@ cdef class Connection:
                     and ahead <= max(stream.edge - stream.next, 0) + reach(stream, &self.streams[1 - side])
             return False
         if self.ending == BY_RST:
-            if not self.alive and self.undoes_reset(segment, side):
+            if not self.alive and self.undoes_reset(segment, side, cx):
                 self.alive = True
                 cx.tally.resets_ignored += 1
             return self.alive and segment.length
@@ -113,10 +109,14 @@ cdef class Connection:
             return segment.length > 0 and segment.seq == self.reopen_seq and not self.streams[1 - side].seen
         return segment.flags & ACK and not segment.flags & RST and segment.ack - self.reopen_seq <= <uint32_t>ANSWERED
 
-    cdef bint undoes_reset(self, const Segment* segment, int side) noexcept:
-        """Return whether the side that reset the connection sent this after its RST. Then the RST was forged."""
-        if side != self.reset_side or segment.flags & RST:
+    cdef bint undoes_reset(self, const Segment* segment, int side, Context cx) noexcept:
+        """Return whether the RST was forged: its sender goes on, or the other side does a second later, as without it."""
+        if segment.flags & RST:
+            self.reset_twice |= side != self.reset_side
             return False
+        if side != self.reset_side:
+            return segment.length and not self.reset_twice and cx.now >= self.reset_ns + GOES_ON_NS \
+                and offset_of(&self.streams[side], segment.seq) == self.streams[side].edge
         if segment.length and <int32_t>(segment.seq + segment.length - self.reset_seq) > 0:
             return True
         return segment.flags & ACK and offset_of(&self.streams[1 - side], segment.ack) > self.reset_edge
@@ -276,7 +276,7 @@ cdef class Connection:
                 self.reset(segment, side, cx)
             elif segment.flags & FIN and segment.flags & ACK:
                 end(mine, segment, refused, peer, cx)
-        if self.reset_ns and not refused and self.undoes_reset(segment, side):
+        if self.reset_ns and not refused and self.undoes_reset(segment, side, cx):
             self.reset_ns = 0
             cx.tally.resets_ignored += 1
         elif self.reset_early == side + 1 and mine.edge >= offset_of(mine, self.reset_seq):

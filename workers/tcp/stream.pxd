@@ -150,6 +150,7 @@ cdef inline void deliver(Stream* stream, const Segment* segment, Piece* out, Con
         stream.past = cx.history.remember(stream.past, offset, segment.payload, segment.captured)
 
 
+cdef bint ends_well(const Stream* stream) noexcept
 cdef int touch(Stream* stream, uint32_t seq) noexcept
 cdef int anchor(Stream* stream, uint32_t seq, Context cx) except -1
 cdef int begin_again(Stream* stream, uint32_t seq, Context cx) except -1

@@ -562,6 +562,12 @@ cdef int drop_all(Stream* stream, uint64_t* counter, Context cx) except -1:
     return release(stream)
 
 
+cdef bint ends_well(const Stream* stream) noexcept:
+    """Return whether the stream is at its FIN, and no segment contradicts that."""
+    return at_end(stream) and not stream.fin_refused and stream.acked <= stream.fin_at + 1 and not (
+        stream.held_count and stream.held[stream.held_first].offset <= stream.fin_at)
+
+
 cdef int release(Stream* stream) noexcept:
     """Free the memory of every held piece."""
     cdef uint32_t i

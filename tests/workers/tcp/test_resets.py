@@ -148,6 +148,18 @@ def test_a_reset_that_overtook_the_data_before_it_ends_the_connection(count):
     assert (ended, ignored) == (1, 0)
 
 
+@SENDERS
+@pytest.mark.parametrize("pause", [2, 4, 60])
+def test_a_forged_reset_in_a_pause_hides_no_exchange_behind_it(by, pause):
+    """A client that has the RST sends no request seconds later, so it has none."""
+    made = get(1)
+    said = begun()
+    put(said, getattr(said, by), getattr(said, by).next, RST)
+    said.idle(pause * SECOND).client_sends(made.request).idle(20 * MILLISECOND).server_sends(made.response)
+    _, _, outcome = resets(said)
+    assert [one[:2] for one in summaries(outcome.events)] == [("/0", 200), ("/1", 200)]
+
+
 def test_data_of_the_other_side_that_crossed_a_reset_is_still_read():
     made = get(1)
     said = begun().client_sends(made.request)
