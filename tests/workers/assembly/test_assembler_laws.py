@@ -22,8 +22,8 @@ FIRST = bytes(97 + place % 26 for place in range(SIZE))
 OTHER = bytes(65 + place % 26 for place in range(SIZE))
 ABOVE_TCP = (
     *("messages.", "requests.", "responses.", "pairing.", "response_seconds.", "made.", "body_bytes."),
-    *("not_http_streams.", "not_http_bytes.", "connections.", "connections_open.", "anomalies.", "quic_", "tls_"),
-    "http2_kept",
+    *("not_http_streams.", "not_http_bytes.", "connections.", "connections_open.", "anomalies."),
+    *("http2_kept", "quic_", "tls_", "udp_"),
 )
 ABOVE_TCP_TOO = {"head_bytes", "waiting_bytes", "given_up", "retracted"} | {
     "parse_errors",
