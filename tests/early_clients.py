@@ -110,6 +110,8 @@ def damaged(frames: Sequence[Frame], rng: random.Random) -> list[Frame]:
     first = rng.randrange(len(frames) // 2 + 1) if rng.random() < 0.2 else 0
     last = len(frames) - (rng.randrange(len(frames) // 2 + 1) if rng.random() < 0.2 else 0)
     frames = frames[first:last]
+    if not frames:
+        return []
     kind = rng.choice(("any", "any", "bursts", "client", "server"))
     if kind == "any":
         frames = drop(frames, lost, seed)
