@@ -98,7 +98,7 @@ def test_the_data_of_a_syn_and_what_follows_are_one_stream(where):
 
 @SIDES
 def test_data_in_a_syn_whose_sender_opens_with_another_are_none(where):
-    """Nobody has accepted the first SYN, so it is part of no connection."""
+    """The server has accepted only the second SYN, so the first one and its data are part of no connection."""
     said = Conversation(**where)
     put(said, said.client, said.client.isn + 31_337, SYN, request(b"/decoy", b"Host: a.example"))
     outcome = outcome_of(said.handshake().client_sends(ASK).server_sends(ANSWER).close().frames)
