@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -23,7 +21,6 @@ from appliance.text.terminal import safe, stderr_line
 HEARTBEAT_TIMEOUT_S = 3.0  # three heartbeats
 OF_TRAFFIC = tuple(f"{dataset}." for dataset in DATASETS)  # topics to which --since and --where apply
 SHOWN = ("http.", "websocket.", "tls.", "flow.")  # topics whose events have a line of columns
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class SignalStop(Exception):
@@ -35,8 +32,9 @@ class SignalStop(Exception):
 
 
 class EventsArgs(NamedTuple):
-    """The arguments of the command. since: as `since` returns it; where: a test for events of traffic. "" and None
-    select everything.
+    """The arguments of the command. since: a time as events write it; where: a test for events of traffic.
+
+    "" and None select everything.
     """
 
     endpoint: str
@@ -48,20 +46,6 @@ class EventsArgs(NamedTuple):
     limit: int | None = None
     since: str = ""
     where: Test | None = None
-
-
-def since(text: str, now: datetime) -> str:
-    """Return a start time as events write it, from "90s", "10m", "2h", "1d" ago or an ISO 8601 time (UTC by default).
-
-    Raises ValueError.
-    """
-    ago = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    if ago:
-        moment = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    else:
-        moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=moment.tzinfo or UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
 
 
 def show_events(args: EventsArgs) -> int:

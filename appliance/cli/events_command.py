@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from appliance.cli.options import connect_option, key_option, replay_option, server_key_option, stop
+from appliance.cli.options import connect_option, key_option, replay_option, server_key_option
 
 
 @click.command()
@@ -43,24 +43,10 @@ def events(
     """
     from datetime import UTC, datetime
 
-    from appliance.cli import events as command
-    from appliance.cli.event_filter import WhereError, compile_where
-    from appliance.ipc.sockets import BusError
-    from appliance.pubsub.curve_keys import KeyFault
+    from appliance.cli.event_choice import chosen_by, ends_at_faults, moment
+    from appliance.cli.events import EventsArgs, show_events
 
-    try:
-        test = compile_where(where) if where is not None else None
-    except WhereError as error:
-        stop(f"--where {error}")
-    try:
-        begin = command.since(since, datetime.now(UTC)) if since is not None else ""
-    except (ValueError, OverflowError):
-        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
-    args = command.EventsArgs(connect, topics, replay, server_key, key, as_json, limit, begin, test)
-    try:
-        code = command.show_events(args)
-    except KeyFault as error:
-        stop(f"--server-key, --key: {error}")
-    except BusError as error:
-        stop(f"--connect {error}")
-    sys.exit(code)
+    test = chosen_by(where) if where is not None else None
+    begin = moment(since, datetime.now(UTC))
+    with ends_at_faults():
+        sys.exit(show_events(EventsArgs(connect, topics, replay, server_key, key, as_json, limit, begin, test)))

@@ -63,32 +63,21 @@ def har(
     """
     from datetime import UTC, datetime
 
-    from appliance.cli.event_filter import WhereError, compile_where
-    from appliance.cli.events import since as start_time
+    from appliance.cli.event_choice import chosen_by, ends_at_faults, moment
     from appliance.cli.har import HarArgs, make_archive
-    from appliance.ipc.sockets import BusError
-    from appliance.native.safe_files import Unusable
-    from appliance.pubsub.curve_keys import KeyFault
 
     if sum(map(bool, (capture, events_file, since))) != 1:
         stop("give one of -r FILE, --events FILE and --since WHEN")
     if (file or settings) and not capture:
         stop("-c and --set are for -r: events are made already")
     now = datetime.now(UTC)
-    try:
-        test = compile_where(where) if where is not None else None
-    except WhereError as error:
-        stop(f"--where {error}")
-    try:
-        begin = start_time(since, now) if since else ""
-    except (ValueError, OverflowError):
-        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
+    test = chosen_by(where) if where is not None else None
     args = HarArgs(
         output,
         capture,
         events_file,
-        begin,
-        start_time("0s", now),
+        moment(since, now),
+        moment("0s", now),
         test,
         most,
         str(file or ""),
@@ -98,12 +87,5 @@ def har(
         server_key,
         key,
     )
-    try:
-        code = make_archive(args, __version__)
-    except Unusable as error:
-        stop(str(error))
-    except KeyFault as error:
-        stop(f"--server-key, --key: {error}")
-    except BusError as error:
-        stop(f"--connect {error}")
-    sys.exit(code)
+    with ends_at_faults():
+        sys.exit(make_archive(args, __version__))

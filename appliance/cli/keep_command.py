@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import PATH, connect_option, key_option, replay_option, server_key_option, size, stop
+from appliance.cli.options import PATH, connect_option, key_option, replay_option, server_key_option, size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,28 +61,10 @@ def keep(
     """
     from datetime import UTC, datetime
 
-    from appliance.cli.event_filter import WhereError, compile_where
-    from appliance.cli.events import since as start_time
+    from appliance.cli.event_choice import chosen_by, ends_at_faults, moment
     from appliance.cli.keep import KeepArgs, keep_frames
-    from appliance.ipc.sockets import BusError
-    from appliance.native.safe_files import Unusable
-    from appliance.pubsub.curve_keys import KeyFault
 
-    try:
-        test = compile_where(where)
-    except WhereError as error:
-        stop(f"--where {error}")
-    try:
-        begin = start_time(since, datetime.now(UTC)) if since is not None else ""
-    except (ValueError, OverflowError):
-        stop(f"--since {since!r}: write how long ago (90s, 10m, 2h, 1d) or a time (2026-11-22T10:00)")
+    test, begin = chosen_by(where), moment(since, datetime.now(UTC))
     args = KeepArgs(record, folder, test, most_bytes, every, topics, begin, connect, replay, server_key, key)
-    try:
-        code = keep_frames(args)
-    except Unusable as error:
-        stop(str(error))
-    except KeyFault as error:
-        stop(f"--server-key, --key: {error}")
-    except BusError as error:
-        stop(f"--connect {error}")
-    sys.exit(code)
+    with ends_at_faults():
+        sys.exit(keep_frames(args))

@@ -107,28 +107,16 @@ def _packets_of_events(
 ) -> NoReturn:
     from datetime import UTC, datetime
 
-    from appliance.cli.event_filter import WhereError, compile_where
-    from appliance.cli.events import since as start_time
+    from appliance.cli.event_choice import chosen_by, ends_at_faults, moment
     from appliance.cli.packets_of_events import EventPacketsArgs, packets_of_events
-    from appliance.native.safe_files import Unusable
 
     where, since, until = choice
     if not (files or record) or output in ("", "-") or others:
         stop("--event takes -r FILE or --record DIR, and -w OUT.pcapng, and no other option")
     if not (events or where or since or until):
         stop("--record needs --event, or --where, --since or --until, to choose events")
-    try:
-        test = compile_where(where) if where else None
-    except WhereError as error:
-        stop(f"--where: {error}")
-    times = []
-    for option, text in (("--since", since), ("--until", until)):
-        try:
-            times.append(start_time(text, datetime.now(UTC)) if text else "")
-        except (ValueError, OverflowError):
-            stop(f"{option} {text}: give 90s, 10m, 2h or 1d ago, or an ISO 8601 time")
-    try:
-        code = packets_of_events(EventPacketsArgs(files, events, output, record, test, *times))
-    except Unusable as error:
-        stop(str(error))
-    sys.exit(code)
+    now = datetime.now(UTC)
+    test = chosen_by(where) if where is not None else None
+    begin, end = moment(since, now), moment(until, now, "--until")
+    with ends_at_faults():
+        sys.exit(packets_of_events(EventPacketsArgs(files, events, output, record, test, begin, end)))

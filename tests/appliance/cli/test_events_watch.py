@@ -20,7 +20,8 @@ import zmq
 from eventually import PATIENCE_S, eventually, read_line
 from feed_process import FeedProcess, feed_config
 
-from appliance.cli.events import HEARTBEAT_TIMEOUT_S, since
+from appliance.cli.event_choice import moment as since
+from appliance.cli.events import HEARTBEAT_TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
