@@ -153,7 +153,7 @@ cdef class Assembler:
                     self.table.ended(connection)
                 elif connection.last_ns < ts_ns and not (connection.streams[LOW].held_count
                                                          or connection.streams[HIGH].held_count):
-                    connection.finish(BY_RST if connection.reset_ns else BY_TIMEOUT, self.delivery)
+                    connection.finish(BY_RST if connection.reset.since else BY_TIMEOUT, self.delivery)
                     self.table.remove(connection)
                 for side in range(2):
                     if owner.state[side] == OVER and before[side] != OVER:

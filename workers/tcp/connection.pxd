@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from workers.core.context cimport Context
 from workers.tcp.application cimport HIGH, LOW, Transport
 from workers.tcp.flow_counts cimport Counts, Past
+from workers.tcp.reset cimport Reset
 from workers.tcp.segment cimport SYN, Segment
 from workers.tcp.stream cimport Piece, Stream
 
@@ -29,7 +30,7 @@ cdef class Connection(Transport):
     cdef uint64_t hash
     cdef uint64_t last_ns       # clock at its last frame
     cdef uint64_t newest_ns     # the highest time stamp of its frames
-    cdef uint64_t reset_ns      # clock when it accepted a RST; 0: none
+    cdef Reset reset
     cdef uint32_t slot          # its place in the table
     cdef uint8_t ending         # Ending
     cdef uint8_t next_shed      # `shed` of a later SYN: of the connection that may follow on these ports
@@ -38,14 +39,8 @@ cdef class Connection(Transport):
     cdef uint8_t opening        # the table counts it among the half-open
     cdef uint8_t steady         # established, and no wait or end is open: accept_next() suffices for most segments
     cdef uint8_t proven         # frames of both ends confirm it, or one end sends consecutive data
-    cdef uint8_t reset_side     # the side that sent the RST
-    cdef uint8_t reset_twice    # the other side has sent one, too
-    cdef uint8_t reset_early    # the side (plus 1) whose RST overtook bytes before it
-    cdef uint8_t alive          # it accepted a RST, and the RST's sender continued
     cdef uint8_t reopening      # the side (plus 1) whose SYN announced a new connection on these ports
     cdef uint8_t reopen_inside  # its number could be this connection's, so that only a SYN-ACK confirms it
-    cdef uint32_t reset_seq     # number of that RST
-    cdef int64_t reset_edge     # end of the other side's captured bytes when the RST came
     cdef uint32_t reopen_seq    # first byte of that connection
     cdef uint32_t stray_seq     # the acknowledgement number of an answer to the last refused segment
     cdef uint64_t strayed_ns    # clock when the last one came
@@ -63,13 +58,10 @@ cdef class Connection(Transport):
     cdef bint accept_next(self, const Segment* segment, int side, Context cx) except -1
     cdef int accept(self, const Segment* segment, int side, Context cx) except -1
     cdef bint is_steady(self) noexcept
-    cdef bint undoes_reset(self, const Segment* segment, int side, Context cx) noexcept
     cdef int wander(self, const Segment* segment, int side, Context cx) except -1
     cdef int forget_early(self, Context cx) except -1
     cdef int succeed(self, Connection before, Context cx) except -1
     cdef bint announce(self, const Segment* segment, int side, Context cx) except -1
-    cdef int believe(self, int side, Context cx) noexcept
-    cdef int reset(self, const Segment* segment, int side, Context cx) except -1
     cdef int prove(self, const Segment* segment, int side) except -1
     cdef int give(self, int side, Piece* piece, Context cx) except -1
     cdef int hand_on(self, int side, const Piece* piece, Context cx) except -1
@@ -104,6 +96,6 @@ cdef inline bint may_be_replaced(Connection connection, const Segment* segment, 
 
 cdef inline bint may_wait(Connection connection) noexcept:
     """Return whether Table.await_more() is worth a call. For nearly every segment it is not."""
-    return (connection.streams[LOW].held_count or connection.streams[HIGH].held_count or connection.reset_ns
+    return (connection.streams[LOW].held_count or connection.streams[HIGH].held_count or connection.reset.since
             or connection.streams[LOW].fin_since or connection.streams[HIGH].fin_since or connection.unsettled
             or connection.early is not None)

@@ -5,9 +5,7 @@ accept() is the whole life of a segment: it anchors the streams on SYN, offers t
 application, and reports gaps, conflicts and the end of each direction to it (application.pyx).
 
 Acceptance. A FIN counts once the other side has acknowledged it, or if no segment contradicts it for long enough: neither
-data behind it nor an acknowledgement of such. A RST counts if its number lies between the other side's acknowledgement and
-the last captured byte (RFC 9293 section 3.10.7.4, RFC 5961), and if its sender sends no more while the settle time runs. Later,
-undoes_reset() decides.
+data behind it nor an acknowledgement of such. Which RST counts is in reset.pyx.
 A SYN with another number announces a new connection on the same ports; the other side's answer confirms it. Neither ends a
 connection alone. The connection ignores data and FINs without ACK, or with a SYN that does not open the connection, as their
 receiver does; likewise a SYN-ACK or RST that answers a SYN which was not sent (RFC 9293 section 3.10.7.3). A segment with an
@@ -23,6 +21,7 @@ from libc.stdlib cimport free
 from workers.tcp.application cimport BEGUN_BY_SYN, BEGUN_HIGH, HIGH, LOW, Application
 from workers.core.context cimport Context
 from workers.tcp.flow_counts cimport past_of
+from workers.tcp.reset cimport believe, take_reset, undoes
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
     CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, anchor, at_end, begin_again, behind_hole, certain, confirm_end,
@@ -32,7 +31,6 @@ from workers.tcp.stream cimport (
 
 cdef enum:
     FEW_EARLY = 8               # segments kept for a connection that may have begun
-    GOES_ON_NS = 1000000000     # between a RST and what shows that its receiver has none: more than data take to arrive
     ANSWERED = 1 << 20          # bytes of a new connection that its first captured answer may acknowledge
 
 
@@ -88,10 +86,10 @@ cdef class Connection:
                     and ahead <= max(stream.edge - stream.next, 0) + reach(stream, &self.streams[1 - side])
             return False
         if self.ending == BY_RST:
-            if not self.alive and self.undoes_reset(segment, side, cx):
-                self.alive = True
+            if not self.reset.forged and undoes(&self.reset, segment, side, stream, &self.streams[1 - side], cx):
+                self.reset.forged = True
                 cx.tally.resets_ignored += 1
-            return self.alive and segment.length
+            return self.reset.forged and segment.length
         if stream.fin_sure == GRANTED and stream.finished and segment.length and segment.flags & ACK:
             ahead = offset_of(stream, segment.seq + segment.length) - stream.next
             if 0 < ahead <= reach(stream, &self.streams[1 - side]):
@@ -108,18 +106,6 @@ cdef class Connection:
         if side == self.reopening - 1:
             return segment.length > 0 and segment.seq == self.reopen_seq and not self.streams[1 - side].seen
         return segment.flags & ACK and not segment.flags & RST and segment.ack - self.reopen_seq <= <uint32_t>ANSWERED
-
-    cdef bint undoes_reset(self, const Segment* segment, int side, Context cx) noexcept:
-        """Return whether the RST was forged: its sender goes on, or the other side does a second later, as without it."""
-        if segment.flags & RST:
-            self.reset_twice |= side != self.reset_side
-            return False
-        if side != self.reset_side:
-            return segment.length and not self.reset_twice and cx.now >= self.reset_ns + GOES_ON_NS \
-                and offset_of(&self.streams[side], segment.seq) == self.streams[side].edge
-        if segment.length and <int32_t>(segment.seq + segment.length - self.reset_seq) > 0:
-            return True
-        return segment.flags & ACK and offset_of(&self.streams[1 - side], segment.ack) > self.reset_edge
 
     cdef int wander(self, const Segment* segment, int side, Context cx) except -1:
         """Record a segment with numbers that cannot be this connection's; check whether it answers such a one of the other side.
@@ -211,7 +197,7 @@ cdef class Connection:
         return (self.proven and not self.opening and self.ending == OPEN and low.seen and high.seen
                 and low.anchored and high.anchored and not low.held_count and not high.held_count
                 and not low.fin_seen and not high.fin_seen and not low.finished and not high.finished
-                and self.reset_ns == 0 and self.reset_early == 0 and self.early is None)
+                and self.reset.since == 0 and self.reset.early == 0 and self.early is None)
 
     cdef int accept(self, const Segment* segment, int side, Context cx) except -1:
         """Accept one segment of a side, from its header to the last piece that it releases."""
@@ -273,14 +259,14 @@ cdef class Connection:
         if segment.flags & (FIN | RST | URG):
             cx.tally.urgent += segment.flags & URG != 0
             if segment.flags & RST:
-                self.reset(segment, side, cx)
+                take_reset(&self.reset, segment, side, mine, peer, self.proven, cx)
             elif segment.flags & FIN and segment.flags & ACK:
                 end(mine, segment, refused, peer, cx)
-        if self.reset_ns and not refused and self.undoes_reset(segment, side, cx):
-            self.reset_ns = 0
+        if self.reset.since and not refused and undoes(&self.reset, segment, side, mine, peer, cx):
+            self.reset.since = 0
             cx.tally.resets_ignored += 1
-        elif self.reset_early == side + 1 and mine.edge >= offset_of(mine, self.reset_seq):
-            self.believe(side, cx)
+        elif self.reset.early == side + 1 and mine.edge >= offset_of(mine, self.reset.seq):
+            believe(&self.reset, side, peer, cx)
         if mine.held_count or peer.held_count or mine.fin_seen or peer.fin_seen:
             self.drain(cx)
         self.steady = self.is_steady()
@@ -307,36 +293,6 @@ cdef class Connection:
             acknowledge(peer, segment.ack, mine, cx)
             refuse_early(peer, cx)
         return True
-
-    cdef int reset(self, const Segment* segment, int side, Context cx) except -1:
-        """Record a plausible RST: expire() ends the connection, since frames sent before it may still be on their way."""
-        cdef Stream* mine = &self.streams[side]
-        cdef int64_t offset = offset_of(mine, segment.seq)
-        if self.reset_ns:
-            return 0
-        cdef int64_t seen = max(mine.edge, mine.next)
-        cdef Stream* peer = &self.streams[1 - side]
-        if not mine.anchored and peer.scaled and not self.proven and not (
-                segment.flags & ACK and answers(peer, segment.ack)):
-            cx.tally.resets_ignored += 1    # RFC 9293 section 3.10.7.3: a host that waits for its SYN's answer takes no other
-            return 0
-        if mine.anchored and (offset < min(mine.acked, seen)
-                              or offset - seen > max(<int64_t>1, reach(mine, peer))):
-            cx.tally.resets_ignored += 1
-            return 0
-        self.reset_seq = segment.seq
-        if mine.anchored and offset > seen + 1:
-            self.reset_early = side + 1     # it has overtaken bytes before it, or is forged: those bytes decide
-            return 0
-        return self.believe(side, cx)
-
-    cdef int believe(self, int side, Context cx) noexcept:
-        """Accept the RST of a side for as long as its sender sends no more."""
-        self.reset_early = 0
-        self.reset_ns = max(cx.now, <uint64_t>1)
-        self.reset_side = side
-        self.reset_edge = self.streams[1 - side].edge
-        return 0
 
     cdef int prove(self, const Segment* segment, int side) except -1:
         """Prove a half-open connection by a plausible acknowledgement of the other side, or by a side's consecutive data."""
@@ -460,7 +416,7 @@ cdef class Connection:
     cdef bint waits(self) noexcept:
         """Return whether a wait of this connection has a timeout."""
         return self.ending == OPEN and (self.streams[LOW].held_count != 0 or self.streams[HIGH].held_count != 0
-                                        or self.reset_ns != 0 or self.early is not None
+                                        or self.reset.since != 0 or self.early is not None
                                         or (self.application is not None and self.application.waits()))
 
     cdef int expire(self, Context cx) except -1:
@@ -490,7 +446,7 @@ cdef class Connection:
                     break
                 self.give_up(side, cx)
                 self.drain(cx)
-        if self.reset_ns and cx.now >= self.reset_ns + cx.limits.settle_ns and self.ending == OPEN:
+        if self.reset.since and cx.now >= self.reset.since + cx.limits.settle_ns and self.ending == OPEN:
             self.finish(BY_RST, cx)
         application = self.application
         if application is not None:
@@ -502,8 +458,8 @@ cdef class Connection:
         cdef uint64_t first = <uint64_t>-1
         if self.early is not None:
             first = self.strayed_ns + UNCERTAIN * cx.limits.gap_timeout_ns
-        if self.reset_ns:
-            first = min(first, self.reset_ns + cx.limits.settle_ns)
+        if self.reset.since:
+            first = min(first, self.reset.since + cx.limits.settle_ns)
         first = min(first, next_timeout(&self.streams[LOW], &self.streams[HIGH], cx))
         return min(first, next_timeout(&self.streams[HIGH], &self.streams[LOW], cx))
 
@@ -557,7 +513,7 @@ cdef class Connection:
             return 0
         self.ending = ending
         self.forget_early(cx)
-        cx.tally.resets_ignored += self.reset_early != 0
+        cx.tally.resets_ignored += self.reset.early != 0
         if ending == BY_EVICTION or ending == BY_HALF_OPEN:
             drop_all(low, &cx.tally.evicted, cx)
             drop_all(high, &cx.tally.evicted, cx)
