@@ -13,7 +13,7 @@ from workers.detect.detector cimport Protocols
 from workers.http2.connection cimport Http2Connection
 from workers.http2.detection cimport begins_preface
 from workers.http2.exchange cimport CLIENT, SERVER, section_of
-from workers.http2.frames cimport FRAME_HEADER, SETTINGS
+from workers.http2.frame_header cimport FRAME_HEADER, SETTINGS
 from workers.http2.header_list cimport REQUEST_SECTION, HeaderList
 from workers.http2.hpack cimport HpackDecoder
 from workers.http2.kept_connections cimport MOST_BYTES, KeptConnections, note

@@ -21,8 +21,9 @@ from workers.http2.anomalies cimport (
 )
 from workers.http2.body cimport begin_body, end_body, take_data
 from workers.http2.exchange cimport CLIENT, NOT_RESET, SERVER, Exchange, Half, HeaderSection, section_of
+from workers.http2.frame_header cimport GOAWAY, SETTINGS
 from workers.http2.frames cimport (
-    BLOCK, BLOCK_LOST, BODY, CONTROL, GOAWAY, NEED_MORE, PASSED, RESUMED, SEARCHING, SETTINGS, FrameReader, FrameStep, Input,
+    BLOCK, BLOCK_LOST, BODY, CONTROL, NEED_MORE, PASSED, RESUMED, SEARCHING, FrameReader, FrameStep, Input,
 )
 from workers.http2.grpc cimport decide, recognize
 from workers.http2.header_list cimport (

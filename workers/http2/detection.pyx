@@ -7,9 +7,10 @@ sends: its field is in the static table, or a literal, so that no earlier block 
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
-from workers.http2.frames cimport (
-    DEFAULT_FRAME_SIZE, END_HEADERS, FRAME_HEADER, HEADERS, JOINS, PADDED, PREFACE_SIZE, PRIORITY_FLAG, chain_of_frames,
+from workers.http2.frame_header cimport (
+    DEFAULT_FRAME_SIZE, END_HEADERS, FRAME_HEADER, HEADERS, JOINS, PADDED, PRIORITY_FLAG, chain_of_frames,
 )
+from workers.http2.frames cimport PREFACE_SIZE
 from workers.http2.header_list cimport ANY_SECTION, STATUS_BIT, HeaderList
 from workers.http2.hpack cimport HpackDecoder
 

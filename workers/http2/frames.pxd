@@ -3,37 +3,11 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.http2.buffer cimport Buffer
+from workers.http2.frame_header cimport FRAME_HEADER, FRAME_TYPES
 
 cdef enum:
-    FRAME_HEADER = 9            # bytes
-    DEFAULT_FRAME_SIZE = 16384  # RFC 9113 section 6.5.2
     PREFACE_SIZE = 24
     MAX_SMALL = 256             # bytes kept of a SETTINGS, RST_STREAM or GOAWAY frame; what is behind them is passed over
-    JOINS = 6                   # weight of frame headers in a row that shows HTTP/2 in the middle: three usual ones
-    MAX_STREAM = 0x7FFFFFFF
-    MAX_SEARCHED = 1 << 16      # bytes held while frame headers are looked for
-
-
-cdef enum FrameType:            # RFC 9113 section 6
-    DATA
-    HEADERS
-    PRIORITY
-    RST_STREAM
-    SETTINGS
-    PUSH_PROMISE
-    PING
-    GOAWAY
-    WINDOW_UPDATE
-    CONTINUATION
-    FRAME_TYPES                 # one more than the last
-
-
-cdef enum:                      # flags
-    END_STREAM = 0x1            # of DATA and HEADERS
-    ACK = 0x1                   # of SETTINGS and PING
-    END_HEADERS = 0x4
-    PADDED = 0x8
-    PRIORITY_FLAG = 0x20
 
 
 cdef enum FrameStep:
@@ -149,7 +123,3 @@ cdef class FrameReader:
     cdef int held_input(self, Input* source) noexcept
     cdef int end_frame(self) noexcept
     cdef size_t allocated(self) noexcept
-
-
-cdef int chain_of_frames(const uint8_t* p, size_t size, bint from_client, uint32_t highest, uint32_t max_frame_size,
-                         int enough, size_t* decided_at) noexcept nogil

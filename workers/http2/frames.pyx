@@ -1,8 +1,8 @@
 # cython: language_level=3
 """Read the frames of one direction of an HTTP/2 connection, across any segmentation, losses and late joins (RFC 9113 section 4).
 
-Feeding and asking are apart, as in http1.pyx: step() consumes input until it has something to say. It knows no stream and no
-header table; its owner does.
+step() consumes input until it has something to return or needs more. The reader knows no stream and no header table; its
+owner does.
 
 A gap inside a frame is skipped by the frame's length. A gap that may hold a frame header ends framing: the reader searches the
 bytes behind it for frame headers that follow each other at the distances they give, and resumes there. A header counts as
@@ -16,91 +16,19 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, memmove
 
 from workers.http2.buffer cimport append, release
+from workers.http2.frame_header cimport (
+    CONTINUATION, DATA, DEFAULT_FRAME_SIZE, END_HEADERS, END_STREAM, FRAME_HEADER, FRAME_TYPES, GOAWAY, HEADERS, JOINS,
+    MAX_STREAM, PADDED, PRIORITY, PRIORITY_FLAG, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+    chain_of_frames, may_stand_on, plausible, u24, u32,
+)
 
 cdef enum:
     RESUMES = 4                 # weight of frame headers in a row: two usual ones
-    TINY = 4                    # bytes of a payload, under which a header weighs half: it is mostly zeros
     NEW_STREAMS = 2048          # stream ids beyond the highest one seen, beside those that fit into what was lost
     CONFIRMED_BY = 6            # plausible frame headers from there on; behind them frames may be of any type
-    NEAR = 1 << 16              # stream ids of neighbouring frames
     KEPT = 4096                 # bytes of a buffer that stay allocated
 
 cdef const char* PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
-# By FrameType: flags that are defined, the fixed length of the payload (0: any), on which streams (1: 0 only, 2: others, 3: any).
-cdef uint8_t* FLAGS = [0x09, 0x2D, 0x00, 0x00, 0x01, 0x0C, 0x01, 0x00, 0x00, 0x04]
-cdef uint8_t* LENGTHS = [0, 0, 5, 4, 0, 0, 8, 0, 4, 0]
-cdef uint8_t* STREAMS = [2, 2, 2, 2, 1, 2, 1, 1, 3, 2]
-
-
-cdef inline uint32_t u24(const uint8_t* p) noexcept nogil:
-    return <uint32_t>p[0] << 16 | <uint32_t>p[1] << 8 | p[2]
-
-
-cdef inline uint32_t u32(const uint8_t* p) noexcept nogil:
-    return <uint32_t>p[0] << 24 | <uint32_t>p[1] << 16 | <uint32_t>p[2] << 8 | p[3]
-
-
-cdef bint plausible(const uint8_t* p, bint from_client, uint32_t highest, uint32_t max_frame_size) noexcept nogil:
-    """Return whether nine bytes may be a frame header of this direction. highest: the stream id that it may have; 0: any."""
-    cdef uint32_t length = u24(p), stream = u32(p + 5)
-    cdef uint8_t type = p[3], flags = p[4]
-    if type >= FRAME_TYPES or stream >> 31 or flags & ~FLAGS[type] or length > max_frame_size:
-        return False
-    if not STREAMS[type] & (2 if stream else 1):
-        return False
-    if LENGTHS[type] and length != LENGTHS[type]:
-        return False
-    if type == SETTINGS and (length % 6 or flags & ACK and length) or type == GOAWAY and length < 8 \
-            or type == PUSH_PROMISE and (from_client or length < 4):
-        return False
-    if type == HEADERS and length == 0 and flags & END_HEADERS \
-            or type == DATA and length == 0 and not flags & END_STREAM:
-        return False
-    if (type == HEADERS or type == DATA) and from_client and not stream & 1:
-        return False
-    return type == PRIORITY or highest == 0 or stream <= highest
-
-
-cdef int chain_of_frames(const uint8_t* p, size_t size, bint from_client, uint32_t highest, uint32_t max_frame_size,
-                         int enough, size_t* decided_at) noexcept nogil:
-    """Return 1 if plausible frame headers of weight `enough` follow each other from p, 0 if not.
-
-    -1: it takes decided_at[0] bytes to decide.
-
-    A header weighs 2, one of a tiny payload of any length 1. highest: as of plausible(); while it is unknown, the stream ids must
-    be near each other, and one frame must be more than DATA without flags: binary formats full of zeros look like these.
-    """
-    cdef size_t at = 0
-    cdef int weight = 0
-    cdef uint32_t unfinished = 0, stream, near = 0
-    cdef bint telling = highest != 0
-    cdef uint8_t type
-    while weight < enough or not telling:
-        if at + FRAME_HEADER > MAX_SEARCHED:
-            return 0
-        if size < at + FRAME_HEADER:
-            decided_at[0] = at + FRAME_HEADER
-            return -1
-        if not plausible(p + at, from_client, highest, max_frame_size):
-            return 0
-        type = p[at + 3]
-        stream = u32(p + at + 5)
-        telling = telling or type != DATA or p[at + 4]
-        if highest == 0 and stream:
-            near = near or stream
-            if max(stream, near) - min(stream, near) > NEAR:
-                return 0
-        # RFC 9113 section 6.10: nothing stands between the frames of a header block.
-        if unfinished and (type != CONTINUATION or u32(p + at + 5) != unfinished) \
-                or at and not unfinished and type == CONTINUATION:
-            return 0
-        unfinished = 0
-        if (type == HEADERS or type == PUSH_PROMISE or type == CONTINUATION) and not p[at + 4] & END_HEADERS:
-            unfinished = u32(p + at + 5)
-        weight += 2 if LENGTHS[type] or u24(p + at) >= TINY else 1
-        at += FRAME_HEADER + u24(p + at)
-    return 1
 
 
 @cython.final
@@ -355,7 +283,7 @@ cdef class FrameReader:
 
     cdef FrameStep dispatch(self) except <FrameStep>-1:
         """Start the frame whose header was read."""
-        cdef bint right = self.type < FRAME_TYPES and STREAMS[self.type] & (2 if self.stream else 1)
+        cdef bint right = self.type < FRAME_TYPES and may_stand_on(self.type, self.stream)
         cdef FrameStep said
         if self.block_stream and (self.type != CONTINUATION or self.stream != self.block_stream):
             self.violations += 1                # RFC 9113 section 6.10

@@ -16,7 +16,7 @@ from workers.core.context cimport Context
 from workers.core.counters cimport JOINS_GIVEN_UP
 from workers.http2.application cimport Http2
 from workers.http2.detection cimport CLIENT_SPEAKS, NOT_HTTP2, SERVER_SPEAKS, Speaker, speaker_of
-from workers.http2.frames cimport DEFAULT_FRAME_SIZE, FRAME_HEADER, JOINS, chain_of_frames
+from workers.http2.frame_header cimport DEFAULT_FRAME_SIZE, FRAME_HEADER, JOINS, chain_of_frames
 from workers.tcp.application cimport LOW, Application, Transport
 from workers.tcp.stream cimport Piece
 

@@ -8,7 +8,8 @@ from workers.http2.application cimport Http2, begins_settings
 from workers.http2.detection cimport begins_preface
 from workers.http2.encoder cimport ExchangeEncoder
 from workers.http2.exchange cimport Exchange
-from workers.http2.frames cimport FRAME_HEADER, PREFACE_SIZE
+from workers.http2.frame_header cimport FRAME_HEADER
+from workers.http2.frames cimport PREFACE_SIZE
 from workers.http2.kept_connections cimport KeptConnections
 from workers.http2.snapshot cimport Snapshot
 from workers.tcp.application cimport Transport

@@ -13,9 +13,10 @@ from libc.string cimport memcpy
 
 from workers.http2.buffer cimport append
 from workers.http2.connection cimport Http2Connection
+from workers.http2.frame_header cimport DEFAULT_FRAME_SIZE, FRAME_HEADER, MAX_STREAM
 from workers.http2.frames cimport (
-    DEFAULT_FRAME_SIZE, FRAME_HEADER, IN_BLOCK, IN_BODY, IN_FRAME, IN_HEADER, IN_PAD_LENGTH, IN_PREFACE, IN_PREFIX, IN_SMALL,
-    MAX_SMALL, MAX_STREAM, PREFACE_SIZE, SEARCHING, FrameReader, FrameState,
+    IN_BLOCK, IN_BODY, IN_FRAME, IN_HEADER, IN_PAD_LENGTH, IN_PREFACE, IN_PREFIX, IN_SMALL, MAX_SMALL, PREFACE_SIZE,
+    SEARCHING, FrameReader, FrameState,
 )
 from workers.http2.header_list cimport TOKENS
 from workers.http2.header_table cimport (
