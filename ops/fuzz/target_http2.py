@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from cases import Case, Item
 from targets import Target
 
-from workers.http2.connection import Http2Connection
 from workers.http2.detection import speaker
+from workers.http2.driver import Http2Driver
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 RAW, FRAME, GAP = range(3)
@@ -68,7 +68,7 @@ def pieces(case: Case) -> Iterator[tuple[int, bytes | int]]:
 def told(case: Case, split: int) -> tuple[list[object], dict[str, int]]:
     """Return the exchanges of a connection that reads the case in pieces of `split` bytes; 0: as the items are."""
     joined = case.knob(0, 4)
-    connection = Http2Connection(
+    connection = Http2Driver(
         bool(joined & 1), bool(joined & 2), stream_limit=MAX_STREAMS, block_limit=MAX_HEAD, held_limit=MAX_HELD
     )
     for side, what in pieces(case):

@@ -43,9 +43,6 @@ cdef enum:
     ANSWERED_AFTER = 64         # requests later, lost ones are taken to be answered
     MOST_INFORMATIONAL = 16     # 1xx status codes kept of a stream
 
-SIDES = ("client", "server")
-_CERTAINTIES = ("exact", "joined", "inferred")
-
 cdef HeaderList scratch = HeaderList()  # each block is decoded here; one thread reads all connections
 cdef HeaderList nothing = HeaderList()  # the fields of a header section of which nothing is known
 
@@ -550,52 +547,3 @@ cdef class Http2Connection:
         exchange.halves[CLIENT].ended = exchange.halves[CLIENT].whole = True
         self.highest_request = 1
         return 0
-
-    # For tests and tools: the same from Python.
-
-    def data(self, int side, bytes data not None, uint64_t ts_ns=1):
-        """Take in-order bytes of a side: 0 the client's, 1 the server's."""
-        self.on_data(side, <const uint8_t*>data, len(data), ts_ns)
-
-    def gap(self, int side, uint64_t count, uint64_t ts_ns=1):
-        """Note a gap in the bytes of a side; count: its length."""
-        self.on_gap(side, count, ts_ns)
-
-    def close(self, int side, uint64_t ts_ns=1):
-        """Note the end of a side."""
-        self.on_close(side, ts_ns)
-
-    def upgrade(self):
-        """Open stream 1, whose request was HTTP/1.1."""
-        self.upgraded(None, 0, 0)
-
-    def end(self):
-        """Note the end of the connection."""
-        self.done()
-
-    def take(self):
-        """Return the exchanges that have ended since the last call."""
-        cdef list out = self.out
-        self.out = []
-        return out
-
-    def counts(self):
-        """Return what was counted, by name."""
-        cdef int side
-        cdef FrameReader reader
-        made = {
-            "opened": self.opened, "open": len(self.streams), "evicted": self.totals[STREAMS_GIVEN_UP],
-            "reset": self.totals[RESETS] + self.totals[RESETS + SERVER], "strays": self.totals[STRAY_FRAMES],
-            "faults": self.totals[BLOCK_FAULTS], "cut_blocks": self.totals[CUT_BLOCKS], "held_bytes": self.held,
-            "memory": self.held + self.client_reader.allocated() + self.server_reader.allocated()
-            + self.client_decoder.allocated() + self.server_decoder.allocated(), "goaway": self.goaway,
-        }
-        for place, name in enumerate(_CERTAINTIES):
-            made[f"blocks.{name}"] = self.totals[BLOCKS + place]
-        for side in range(2):
-            reader = self.reader(side)
-            made[f"{SIDES[side]}.frames"] = sum(reader.frames)
-            made[f"{SIDES[side]}.violations"] = reader.violations
-            made[f"{SIDES[side]}.searches"] = reader.searches
-            made[f"{SIDES[side]}.skipped_bytes"] = reader.skipped_bytes
-        return made

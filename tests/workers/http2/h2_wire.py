@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hpack_encoder import Field, RandomEncoder, text, traffic
 
-from workers.http2.connection import Http2Connection
+from workers.http2.driver import Http2Driver
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -35,9 +35,9 @@ def headers(stream: int, block: bytes, flags: int = END_HEADERS) -> bytes:
     return frame(HEADERS, flags, stream, block)
 
 
-def read(said: list[tuple[int, bytes | int]], connection: Http2Connection | None = None) -> Http2Connection:
+def read(said: list[tuple[int, bytes | int]], connection: Http2Driver | None = None) -> Http2Driver:
     """Feed (side, bytes, or the length of a gap) to a connection, and end it."""
-    connection = connection or Http2Connection()
+    connection = connection or Http2Driver()
     for place, (side, what) in enumerate(said, 1):
         if isinstance(what, int):
             connection.gap(side, what, place)
@@ -49,7 +49,7 @@ def read(said: list[tuple[int, bytes | int]], connection: Http2Connection | None
     return connection
 
 
-def told(connection: Http2Connection) -> dict[int, dict[str, object]]:
+def told(connection: Http2Driver) -> dict[int, dict[str, object]]:
     """{stream: what its exchange says}."""
     out: dict[int, dict[str, object]] = {}
     for exchange in connection.take():

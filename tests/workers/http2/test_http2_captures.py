@@ -11,8 +11,8 @@ from builders import outcome_of
 
 from appliance import open_offline
 from workers.assembly.assembler import Assembler, StreamPool
-from workers.http2.connection import Http2Connection
 from workers.http2.detection import speaker
+from workers.http2.driver import Http2Driver
 
 CORPORA = Path(__file__).resolve().parents[4] / "shared" / "corpora"
 if not (CORPORA / "compare2.py").exists():
@@ -74,7 +74,7 @@ def rows(ends: tuple[End, End], log: list[tuple[End, int, bytes]]) -> list[dict[
     server = ends[client == ends[0]]
     before = {client: max(0, heard[client].find(PREFACE)), server: 0}
     joined = PREFACE not in heard[client]
-    connection = Http2Connection(joined, joined or not heard[server])
+    connection = Http2Driver(joined, joined or not heard[server])
     upgraded = heard[client][: before[client]].split(b" ")
     if before[client]:
         connection.upgrade()

@@ -30,7 +30,7 @@ from h2_wire import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.http2.connection import Http2Connection
+from workers.http2.driver import Http2Driver
 
 GET = b"\x82\x86\x84"  # :method GET, :scheme http, :path /
 OK = b"\x88"
@@ -133,7 +133,7 @@ def test_a_block_longer_than_the_limit_is_cut_and_counted():
     field = b"\x00\x01n\x7f\x81\x01" + b"v" * 256  # 256 = 127 + 1 + 128
     parts = [frame(CONTINUATION, 0, 1, field * 40) for _ in range(20)] + [frame(CONTINUATION, END_HEADERS, 1, b"")]
     said = [*START, (CLIENT, frame(HEADERS, END_STREAM, 1, GET) + b"".join(parts))]
-    connection = read(said, Http2Connection(block_limit=16384))
+    connection = read(said, Http2Driver(block_limit=16384))
     counts = connection.counts()
     assert counts["cut_blocks"] == 1
     assert counts["memory"] < 1 << 17
@@ -144,7 +144,7 @@ def test_a_block_longer_than_the_limit_is_cut_and_counted():
 
 def test_a_flood_of_continuation_frames_takes_no_memory():
     said = [*START, (CLIENT, frame(HEADERS, 0, 1, GET) + frame(CONTINUATION, 0, 1) * 100_000)]
-    connection = Http2Connection()
+    connection = Http2Driver()
     for side, data in said:
         connection.data(side, data)
     assert connection.counts()["memory"] < 4096
@@ -163,7 +163,7 @@ def test_an_indexed_entry_referred_to_a_million_times_is_bounded():
 
 def test_streams_are_bounded_and_the_oldest_gives_way():
     said = [*START, *((CLIENT, headers(2 * place + 1, GET)) for place in range(100))]
-    connection = Http2Connection(stream_limit=10)
+    connection = Http2Driver(stream_limit=10)
     for side, data in said:
         connection.data(side, data)
     counts = connection.counts()
@@ -173,7 +173,7 @@ def test_streams_are_bounded_and_the_oldest_gives_way():
 
 def test_bytes_of_header_sections_are_bounded():
     block = GET + b"\x00\x01n\x7f\x81\x1e" + b"v" * 3968
-    connection = Http2Connection(held_limit=20_000)
+    connection = Http2Driver(held_limit=20_000)
     connection.data(CLIENT, PREFACE + settings())
     for place in range(100):
         connection.data(CLIENT, headers(2 * place + 1, block))
@@ -182,7 +182,7 @@ def test_bytes_of_header_sections_are_bounded():
 
 def test_rapid_reset_leaves_each_request_with_its_reset():
     said = [*START, *((CLIENT, headers(s, GET, END_HEADERS | END_STREAM) + reset(s, 8)) for s in range(1, 401, 2))]
-    connection = Http2Connection()
+    connection = Http2Driver()
     for side, data in said:
         connection.data(side, data)
     assert connection.counts()["open"] <= 33
@@ -212,7 +212,7 @@ def test_a_pushed_response_belongs_to_its_promised_request():
 
 
 def test_an_upgraded_connection_begins_with_stream_1_half_open():
-    connection = Http2Connection()
+    connection = Http2Driver()
     connection.upgrade()
     said = [(SERVER, settings() + headers(1, OK)), (CLIENT, PREFACE + settings())]
     said += [(SERVER, frame(DATA, END_STREAM, 1, b"hello"))]

@@ -8,7 +8,7 @@ from h2_wire import CLIENT, HEADERS, Talk, read, told
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.http2.connection import Http2Connection
+from workers.http2.driver import Http2Driver
 
 seeds = st.integers(0, 2**48)
 SECTIONS = ("request", "response", "response_trailers")
@@ -61,7 +61,7 @@ def test_joined_anywhere_no_value_is_wrong(seed):
     chance = random.Random(seed)
     pieces = talk.pieces(chance)
     first = chance.randrange(len(pieces))
-    connection = read(pieces[first:], Http2Connection(joined_client=True, joined_server=True))
+    connection = read(pieces[first:], Http2Driver(joined_client=True, joined_server=True))
     got = told(connection)
     for row in got.values():
         row["client_loss"] = row["server_loss"] = True  # what came before the join is unknown
@@ -91,6 +91,6 @@ def test_a_late_join_reads_the_streams_that_begin_behind_it():
     ]  # fmt: skip
     begins = {stream: place for place, stream in reversed(asked)}
     cut = begins[21]
-    got = told(read(talk.said[cut:], Http2Connection(joined_client=True, joined_server=True)))
+    got = told(read(talk.said[cut:], Http2Driver(joined_client=True, joined_server=True)))
     behind = {stream for stream, place in begins.items() if place >= cut}
     assert behind <= {stream for stream, row in got.items() if row["request"]}
