@@ -2,6 +2,8 @@
 """Http1: feeds in-order bytes to a MessageReader per direction, and the steps of the readers to the Pairer.
 
 The side whose reader first finds an HTTP head decides the roles: the client is the side that sends requests, on any port.
+
+One class, because nearly every step of one reader may move the other reader, the Pairer and the second reading of a body.
 """
 cimport cython
 from cpython.object cimport PyObject
@@ -234,10 +236,7 @@ cdef class Http1(Application):
         return 0
 
     cdef int64_t unfinished(self, int64_t heard) except -2:
-        """Return where a request with an unfinished head begins, if `heard` acknowledges a part of it and no other bytes.
-
-        Return -1 if there is none.
-        """
+        """Return where a request with an unfinished head begins, if `heard` acknowledges a part of it and no more; else -1."""
         cdef int64_t start = self.reader(self.client).unfinished()
         return start if 0 <= start < heard <= self.streams[self.client].next else -1
 

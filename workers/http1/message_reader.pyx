@@ -12,7 +12,8 @@ The reader copies a head that lies in one piece once, into Message.head. It gath
 and continues the search for its end where it stopped, so the work is linear in bytes however they are split. It counts
 body bytes without reading them, unless Message.body reads them.
 
-Length proof: source.p <= source.end always; every read of *p stands behind p < end.
+One class, because it is one state machine. Length proof: source.p <= source.end always; every read of *p stands behind
+p < end.
 """
 cimport cython
 from cpython.buffer cimport PyBUF_READ

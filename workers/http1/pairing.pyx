@@ -18,6 +18,8 @@ The pairer relies on a behaviour only after it has observed it: a client that pi
 some batches came whole. No past behaviour proves the next one: a lost request may have been sent early, and from then on
 each response looks like the answer to the next request. So all pairs behind such a loss are UNCERTAIN. They are again sure
 once the client was so much slower than its server, several times in a row, that no response can have been outstanding.
+
+One class, because each rule reads and changes the same state of the order.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
@@ -561,9 +563,7 @@ cdef class Pairer(Waiting):
         cdef Transaction transaction
         cdef Message message
         for transaction in (self.answering, self.asking, self.early, self.tentative):
-            message = None
-            if transaction is not None:
-                message = transaction.request if requests else transaction.response
+            message = None if transaction is None else transaction.request if requests else transaction.response
             if message is not None and message.start < stop and start < message.start + <int64_t>message.bytes:
                 message.anomalies |= anomalies
         return self.touch(requests, start, stop, anomalies)
