@@ -2,7 +2,7 @@
 """An open source of frames: into a FrameSink or as Packets; its filter, its counters, and frames sent through it.
 
 Built on python-libpcap's declarations; libpcap.pxd has the calls that it lacks. A Handle owns one pcap_t and closes it;
-opening.pyx opens them. One class, because all that it does shares that pcap_t and its buffer. Man pages: pcap(3PCAP),
+opening.pyx opens them. One class, because each method uses that pcap_t and its buffer. Man pages: pcap(3PCAP),
 pcap_dispatch, pcap_stats, pcap_inject, pcap-filter(7), packet(7).
 """
 import os
