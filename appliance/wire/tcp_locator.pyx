@@ -446,9 +446,12 @@ cdef Verdict erspan_3(View* view, uint32_t at, Location* out) noexcept nogil:
 
 cdef Verdict udp(View* view, uint32_t at, Location* out) noexcept nogil:
     """Locate in UDP: in a tunnel, or else a datagram that may open a QUIC connection, on any port; with settings.udp, any."""
+    cdef Location outside = out[0]
     cdef Verdict verdict = udp_tunnel(view, at, out)
-    if verdict != NOT_TCP or not (view.settings.quic or view.settings.udp) or at > LAST_OFFSET:
+    if verdict != NOT_TCP and not (view.settings.udp and verdict == NOT_IP) \
+            or not (view.settings.quic or view.settings.udp) or at > LAST_OFFSET:
         return verdict
+    out[0] = outside            # a tunnel without TCP and UDP in it has left its own place there
     out.tcp = at
     if view.settings.udp:
         out.tcp_length = datagram_bytes(view.data, view.caplen, at)

@@ -86,6 +86,14 @@ def test_a_client_may_have_the_port_of_a_tunnel_if_its_first_byte_opens_none(por
         assert find(ETHERNET, frame(hello, ports=ports), quic=True)[0] == "datagram"
 
 
+def test_a_packet_that_also_looks_like_a_tunnel_has_its_own_ip_header():
+    """Its connection ids and token make an Ethernet frame of VXLAN with ICMP in it."""
+    ethernet = bytes(6) + b"\0\0\x44\xb0" + bytes(2) + b"\x08\0"
+    icmp = b"\x45\0\0\x1c" + bytes(4) + b"\x40\1" + bytes(18)
+    payload = b"\xc8" + HELLO[1:5] + b"\x08" + bytes(2) + ethernet + icmp + bytes(1200)
+    assert find(ETHERNET, frame(payload, ports=(50000, 4789)), quic=True) == ("datagram", 14, 34, 8 + len(payload), [])
+
+
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("name", [name for name in WAYS if carries(name, 4) and carries(name, 6)])
 def test_it_is_found_in_every_tunnel(name, version):

@@ -199,3 +199,14 @@ def test_the_smallest_datagrams_are_found_up_to_their_last_byte(size: int) -> No
     outcome = outcome_of(timed(whole_frame), config=options())
     assert differences(outcome) == {}
     assert outcome.counts["udp_datagrams"] == 1
+
+
+BUBBLE = b"\x60" + bytes(5) + b"\x3b\xff" + (bytes.fromhex("20010000") + bytes(12)) * 2  # RFC 4380: no next header
+ARP = b"\x08" + bytes(7) + bytes(12) + b"\x08\x06" + bytes(28)  # in VXLAN
+
+
+@pytest.mark.parametrize(("port", "payload"), [(3544, BUBBLE), (4789, ARP)], ids=["Teredo", "VXLAN"])
+def test_a_tunnel_without_tcp_or_udp_in_it_is_a_flow_of_its_own_datagrams(port: int, payload: bytes) -> None:
+    (event,) = flows_of(timed(frame(0, payload, to=port)))
+    assert event["source"] == {"ip": ENDS[0], "port": 5000, "bytes": HEADERS + len(payload), "packets": 1}
+    assert event["destination"]["port"] == port
