@@ -18,7 +18,7 @@ from appliance.config.schema import Config
 from appliance.ipc.event_batch import BadMessage
 from appliance.ipc.event_link import EventSender
 from appliance.ipc.file_link import FileSender
-from appliance.ipc.frame_batch import header
+from appliance.ipc.frame_batch import BadBatch, header
 from appliance.ipc.frame_link import FrameReceiver
 from appliance.ipc.memory_sizes import arena_bytes
 from appliance.ipc.shared_memory import SharedMemoryError
@@ -186,6 +186,8 @@ class Worker:
             text += f", see {path}" if path else ""
         except OSError as error:
             text += f"; it could not be kept: {error.strerror}"
+        except BadBatch as error:
+            text += f"; it could not be kept: {error}"
         log.warning(text, reason="loss")
 
     def _forget_unfinished(self) -> None:

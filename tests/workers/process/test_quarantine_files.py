@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from builders import batches_of
+from builders import batches_of, get, talk
 
+from appliance.ipc.frame_batch import BadBatch, header
 from appliance.runtime.paths import QUARANTINE
 from appliance.runtime.run_directory import RunDirectory
 from workers.process.quarantine import keep
@@ -35,6 +36,15 @@ def test_a_worker_writes_in_its_folder_and_the_supervisor_takes_it_in(home: RunD
     assert not made.exists()
     home.quarantine(1, 2)
     assert stat.S_IMODE(made.stat().st_mode) == 0o640
+    assert list((home.path / "worker-0").iterdir()) == []
+
+
+def test_a_batch_that_cannot_be_read_leaves_no_file(home: RunDirectory) -> None:
+    (batches,), _ = batches_of(talk(get(0)).frames)
+    torn = bytearray(next(made for made in batches if header(made).frames))
+    torn[-8:] = b""
+    with pytest.raises(BadBatch):
+        keep(home.path, 0, memoryview(torn), 1, 2)
     assert list((home.path / "worker-0").iterdir()) == []
 
 
