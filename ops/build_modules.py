@@ -62,6 +62,8 @@ def _common(commands: list[list[str]]) -> bytes:
 class Build(build_ext):
     """Compile the modules, or take them from the cache."""
 
+    command_name = "build_ext"  # the name under which setuptools looks for its options; without it, that of the class
+
     def initialize_options(self) -> None:
         """Set what holds for every module."""
         super().initialize_options()

@@ -57,6 +57,27 @@ def build(path: Path, cache: Path) -> tuple[int, set[str]]:
     return int(done.stdout), {each.stem for each in path.rglob("*.c")}
 
 
+def test_an_installation_takes_its_options_from_the_file(tmp_path):
+    """As ops/setup.sh and ops/dist/wheels.sh ask for one process a core."""
+    options = tmp_path / "build.cfg"
+    options.write_text("[build_ext]\nparallel = 3\n")
+    code = (
+        "import setuptools; from ops.build_modules import Build\n"
+        "made = setuptools.Distribution(); made.cmdclass['build_ext'] = Build; made.parse_config_files()\n"
+        "command = made.get_command_obj('build_ext'); command.ensure_finalized(); print(command.parallel)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tree(tmp_path / "tree", 1),
+        env={**os.environ, "DIST_EXTRA_CONFIG": str(options)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.stdout == "3\n"
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
     """A cache after one build, of size 1."""
