@@ -20,7 +20,7 @@ from workers.http2.anomalies cimport (
     field_anomalies, length_differs,
 )
 from workers.http2.body cimport begin_body, end_body, take_data
-from workers.http2.exchange cimport CLIENT, NOT_RESET, SERVER, Exchange, Half, HeaderSection, section_of
+from workers.http2.exchange cimport CLIENT, NO_GRPC, NOT_RESET, SERVER, Exchange, Half, HeaderSection, section_of
 from workers.http2.frame_header cimport GOAWAY, SETTINGS
 from workers.http2.frames cimport (
     BLOCK, BLOCK_LOST, BODY, CONTROL, NEED_MORE, PASSED, RESUMED, SEARCHING, FrameReader, FrameStep, Input,
@@ -524,13 +524,14 @@ cdef class Http2Connection:
             if not exchange.halves[side].ended and exchange.losses[side] != self.losses[side]:
                 exchange.halves[side].loss = True
             end_body(exchange, side, &self.bombs)
-        if exchange.halves[CLIENT].loss:
-            exchange.anomalies &= ~<uint64_t>EARLY_RESPONSE     # its end may have been lost
         if exchange.tunnel is not None:
             exchange.tunnel.close()
             exchange.tunnel = None
             self.tunnels -= 1
         decide(exchange)
+        if exchange.grpc != NO_GRPC or exchange.halves[CLIENT].loss:
+            # A call may have messages both ways at a time; or the request's end may have been lost.
+            exchange.anomalies &= ~<uint64_t>EARLY_RESPONSE
         exchange.anomalies |= self.anomalies | length_differs(exchange)
         self.anomalies = 0
         self.held -= exchange.weight

@@ -53,6 +53,15 @@ def test_every_status_but_ok_is_a_failure(code, name, outcome):
     assert event["event"]["outcome"] == outcome
 
 
+def test_a_call_with_messages_both_ways_at_a_time_has_no_early_response():
+    begun = headers(1, block(*CALL)) + frame(DATA, 0, 1, wrapped(b"one"))
+    said = headers(1, block(*answer(b"200", KIND))) + frame(DATA, 0, 1, wrapped(b"two"))
+    ended = headers(1, block(*status(b"0")), END_HEADERS | END_STREAM)
+    event = outcome_of(turns(begun, said, frame(DATA, END_STREAM, 1, wrapped(b"three")), ended).frames).only
+    assert event["appliance"]["grpc"]["request"]["messages"] == 2
+    assert "anomalies" not in event["appliance"]
+
+
 def test_a_cancelled_call_is_a_reset_without_status():
     said = headers(1, block(*answer(b"200", KIND))) + frame(DATA, 0, 1, wrapped(b"one", b"two")[:-1])
     event = outcome_of(turns(message(1, CALL, wrapped(b"x")), said, reset(1, 8)).frames).only
