@@ -368,4 +368,4 @@ COUNTERS = (
 )
 
 PIPELINE_COUNTERS = tuple(slot for counter in COUNTERS for slot in counter.slots)
-PIPELINE_GAUGES = tuple(slot for counter in COUNTERS if counter.gauge for slot in counter.slots)
+PIPELINE_GAUGES = frozenset(slot for counter in COUNTERS if counter.gauge for slot in counter.slots)

@@ -13,7 +13,7 @@ for place, bound in enumerate(RESPONSE_BUCKETS_S[:-1]):
     BOUNDS_NS[place] = int(bound * 1e9)
 NAMES = (METHODS, STATUS_CLASSES, PAIRINGS, RESPONSE_BUCKETS_S, TOPICS, NOT_HTTP, SPOKEN, ANOMALIES, BODY_OUTCOMES,
          QUIC_OUTCOMES, WEBSOCKET_ANOMALIES)
-HTTP2_NAMES = (
+cdef tuple HTTP2_NAMES = (
     *(f"http2_blocks.{certainty}" for certainty in HTTP2_CERTAINTIES), "http2_block_faults", "http2_cut_blocks", "http2_streams",
     "http2_streams_ended.reported", "http2_streams_ended.dropped", "http2_streams_given_up",
     *(f"http2_resets.{side}" for side in HTTP2_SIDES), "http2_joined",
@@ -23,6 +23,27 @@ if tuple(map(len, NAMES)) != (METHODS_END, CLASSES_END, PAIRINGS_END, BUCKETS_EN
                               ANOMALIES_END, BODIES_END, DATAGRAMS_END, WEBSOCKET_ANOMALIES_END) \
         or len(HTTP2_NAMES) != HTTP2_COUNTS:
     raise ImportError("workers/core/counters.pxd and appliance/stats/names.py disagree about how many names of a kind there are")
+
+
+def slots(str slot, names):
+    """Return the slot names of a counter, made once: a worker stores all counts with each body of events."""
+    return tuple([f"{slot}.{name}" for name in names])
+
+
+cdef tuple QUIC_SLOTS = slots("quic_datagrams", QUIC_OUTCOMES)
+cdef tuple REQUEST_SLOTS = slots("requests", METHODS)
+cdef tuple RESPONSE_SLOTS = slots("responses", STATUS_CLASSES)
+cdef tuple ANOMALY_SLOTS = slots("anomalies", ANOMALIES)
+cdef tuple WEBSOCKET_ANOMALY_SLOTS = slots("websocket_anomalies", WEBSOCKET_ANOMALIES)
+cdef tuple BODY_SLOTS = slots("bodies", BODY_OUTCOMES)
+cdef tuple STREAM_KIND_SLOTS = slots("not_http_streams", NOT_HTTP)
+cdef tuple BYTE_KIND_SLOTS = slots("not_http_bytes", NOT_HTTP)
+cdef tuple SPOKEN_SLOTS = slots("connections", SPOKEN)
+cdef tuple SPEAKING_SLOTS = slots("connections_open", SPOKEN)
+cdef tuple PAIRING_SLOTS = slots("pairing", PAIRINGS)
+cdef tuple BUCKET_SLOTS = slots("response_seconds.le", RESPONSE_BUCKETS_S)
+cdef tuple MADE_SLOTS = slots("made", TOPICS)
+cdef tuple OVER_SHARE_SLOTS = slots("dropped_share", TOPICS)
 
 
 cdef class Tally:
@@ -75,6 +96,7 @@ cdef class Tally:
 
     def counts(self):
         """Return {name: value} for the worker's stats page."""
+        cdef int i
         counts = {
             "segments": self.segments,
             "rejected.bad_header": self.bad_header,
@@ -156,32 +178,32 @@ cdef class Tally:
             "decoded_bytes": self.decoded,
             "response_seconds.sum_ns": self.response_sum_ns,
         }
-        for i, name in enumerate(QUIC_OUTCOMES):
-            counts[f"quic_datagrams.{name}"] = self.datagrams[i]
-        for i, name in enumerate(HTTP2_NAMES):
-            counts[name] = self.http2[i]
-        for i, name in enumerate(METHODS):
-            counts[f"requests.{name}"] = self.requests[i]
-        for i, name in enumerate(STATUS_CLASSES):
-            counts[f"responses.{name}"] = self.responses[i]
-        for i, name in enumerate(ANOMALIES):
-            counts[f"anomalies.{name}"] = self.anomalies[i]
-        for i, name in enumerate(WEBSOCKET_ANOMALIES):
-            counts[f"websocket_anomalies.{name}"] = self.websocket_anomalies[i]
-        for i, name in enumerate(BODY_OUTCOMES):
-            counts[f"bodies.{name}"] = self.bodies[i]
-        for i, name in enumerate(NOT_HTTP):
-            counts[f"not_http_streams.{name}"] = self.not_http[i]
-            counts[f"not_http_bytes.{name}"] = self.not_http_bytes[i]
-        for i, name in enumerate(SPOKEN):
-            counts[f"connections.{name}"] = self.connections[i]
+        for i in range(DATAGRAMS_END):
+            counts[QUIC_SLOTS[i]] = self.datagrams[i]
+        for i in range(HTTP2_COUNTS):
+            counts[HTTP2_NAMES[i]] = self.http2[i]
+        for i in range(METHODS_END):
+            counts[REQUEST_SLOTS[i]] = self.requests[i]
+        for i in range(CLASSES_END):
+            counts[RESPONSE_SLOTS[i]] = self.responses[i]
+        for i in range(ANOMALIES_END):
+            counts[ANOMALY_SLOTS[i]] = self.anomalies[i]
+        for i in range(WEBSOCKET_ANOMALIES_END):
+            counts[WEBSOCKET_ANOMALY_SLOTS[i]] = self.websocket_anomalies[i]
+        for i in range(BODIES_END):
+            counts[BODY_SLOTS[i]] = self.bodies[i]
+        for i in range(KINDS_END):
+            counts[STREAM_KIND_SLOTS[i]] = self.not_http[i]
+            counts[BYTE_KIND_SLOTS[i]] = self.not_http_bytes[i]
+        for i in range(SPOKEN_END):
+            counts[SPOKEN_SLOTS[i]] = self.connections[i]
             if i != SILENT:
-                counts[f"connections_open.{name}"] = self.speaking[i]
-        for i, name in enumerate(PAIRINGS):
-            counts[f"pairing.{name}"] = self.pairings[i]
-        for i, bound in enumerate(RESPONSE_BUCKETS_S):
-            counts[f"response_seconds.le.{bound}"] = self.response_buckets[i]
-        for i, topic in enumerate(TOPICS):
-            counts[f"made.{topic}"] = self.made[i]
-            counts[f"dropped_share.{topic}"] = self.over_share[i]
+                counts[SPEAKING_SLOTS[i]] = self.speaking[i]
+        for i in range(PAIRINGS_END):
+            counts[PAIRING_SLOTS[i]] = self.pairings[i]
+        for i in range(BUCKETS_END):
+            counts[BUCKET_SLOTS[i]] = self.response_buckets[i]
+        for i in range(TOPICS_END):
+            counts[MADE_SLOTS[i]] = self.made[i]
+            counts[OVER_SHARE_SLOTS[i]] = self.over_share[i]
         return counts

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from operator import add
 from pathlib import Path
 
 from appliance.config.schema import Config
@@ -63,6 +64,7 @@ class Worker:
         self._forget_unfinished()
         close_worker(page, config.capture_count)
         self.base = page.snapshot()
+        self.bases: list[int] = []  # of the pipeline's counters, in their order
         epoch = time.time_ns()
         events = EventSender(self.bus, config, run_dir, index, epoch)
         self.publisher = Publisher(config, index, page, events, runtime, epoch)
@@ -249,8 +251,11 @@ class Worker:
         self.pending_since = None
 
     def _publish_counters(self) -> None:
+        # Once for each body of events, so it is some of the work of a busy worker.
         counts = self.pipeline.counts()
-        self.page.update({name: n if name in PIPELINE_GAUGES else n + self.base[name] for name, n in counts.items()})
+        if len(self.bases) != len(counts):
+            self.bases = [0 if name in PIPELINE_GAUGES else self.base[name] for name in counts]
+        self.page.update(dict(zip(counts, map(add, counts.values(), self.bases), strict=True)))
         self.counted_at = time.monotonic()
 
     def _finish(self) -> int:
