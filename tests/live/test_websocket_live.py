@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from box import Box
 from eventually import PATIENCE_S, eventually, read_line
-from scene import Scene
+from hosts import environment
+from scene import Scene, require
+from test_tls_live import make_identity
 
 pytestmark = pytest.mark.root
 
@@ -30,10 +32,9 @@ def serve(scene: Scene, address: str, *words: str) -> None:
     assert read_line(server.stdout) == "ready\n"
 
 
-def client(scene: Scene, address: str, count: int, *words: str) -> subprocess.Popen[str]:
-    return scene.client.python(
-        "websocket_client.py", address, WEBSOCKET_PORT, count, *words, stdout=subprocess.PIPE, text=True
-    )
+def client(scene: Scene, address: str, count: int, *words: str, **how: Any) -> subprocess.Popen[str]:
+    how = {"stdout": subprocess.PIPE, "text": True, **how}
+    return scene.client.python("websocket_client.py", address, WEBSOCKET_PORT, count, *words, **how)
 
 
 def websockets_of(box: Box) -> list[dict[str, Any]]:
@@ -67,6 +68,27 @@ def test_events_count_what_the_clients_counted(scene: Scene, address: str, words
     assert {event["appliance"]["websocket"]["closed_by"] for event in found} == {"client"}
     assert {event["appliance"]["websocket"]["compressed"] for event in found} == {bool(words)}
     assert box.ledger()["L6"]["websockets.started"] == 12
+
+
+@pytest.mark.parametrize("words", [(), ("--deflate",)], ids=["plain", "deflate"])
+def test_events_count_what_the_clients_of_tls_counted(scene: Scene, words: tuple[str, ...]) -> None:
+    require("openssl")
+    make_identity(scene)
+    serve(scene, V4, *words, "--tls", str(scene.directory))
+    keylog = scene.directory / "keys.log"
+    box = scene.capture(*NO_FEED, *DECODE, "--workers", "2", "--set", f"tls.keylog={keylog}")
+    process = client(scene, V4, 12, *words, "--tls", env={**environment(), "SSLKEYLOGFILE": str(keylog)})
+    said, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    eventually(lambda: len(websockets_of(box)) == 12, "each connection has its event")
+    assert box.stop(signal.SIGTERM) == 143
+    found = websockets_of(box)
+    expected = sorted(map(json.loads, said.splitlines()), key=lambda one: one["port"])
+    assert sorted(map(of_event, found), key=lambda one: one["port"]) == expected
+    assert {event["url"]["scheme"] for event in found} == {"https"}
+    terms = box.ledger()
+    assert terms["L6"]["websockets.started"] == 12
+    assert terms["L10"]["tls_bytes.opened"] > sum(one["client"]["decoded_bytes"] for one in expected) * (not words)
 
 
 def test_connections_that_are_open_at_the_end_have_their_event(scene: Scene) -> None:

@@ -1,6 +1,7 @@
 """COUNT WebSocket connections of `websockets` to ADDRESS PORT; a line of JSON for each says what it sent and received.
 
---deflate: it offers compression. --hold: the connections stay open, and another line, "open", is printed.
+--deflate: it offers compression. --hold: the connections stay open, and another line, "open", is printed. --tls: inside
+TLS, with any certificate; SSLKEYLOGFILE names the key log.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import asyncio
 import json
 import random
+import ssl
 from collections import Counter
 from typing import Any
 
@@ -66,12 +68,18 @@ async def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("--deflate", action="store_true")
     parser.add_argument("--hold", action="store_true")
+    parser.add_argument("--tls", action="store_true")
     options = parser.parse_args()
+    context = None
+    if options.tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     host = f"[{options.address}]" if ":" in options.address else options.address
 
     async def talk(seed: int) -> tuple[ClientConnection, dict[str, Any]]:
         connection = await connect(
-            f"ws://{host}:{options.port}/echo?n={seed}",
+            f"{'wss' if options.tls else 'ws'}://{host}:{options.port}/echo?n={seed}",
+            ssl=context,
             compression="deflate" if options.deflate else None,
             max_size=None,
             ping_interval=None,
