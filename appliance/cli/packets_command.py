@@ -29,6 +29,8 @@ from appliance.config.defaults import LONGEST_FRAME
     help="Write the frames of this event's connection, or of all in a file of events; repeatable.",
 )
 @click.option("--record", default="", metavar="DIR", help="Take frames of events from the ring of a recorder, too.")
+@click.option("--keylog", default="", metavar="FILE", help="Decrypt TLS with this key log to find the events.")
+@click.option("--secrets", is_flag=True, help="Write the TLS secrets of the connections into OUT.pcapng, too.")
 @click.option("--where", metavar="EXPR", help="Only events that match; without --event, all of them.")
 @click.option("--since", metavar="WHEN", help="Only events that end later: 90s, 10m, 2h, 1d ago, or an ISO 8601 time.")
 @click.option("--until", metavar="WHEN", help="Only events that begin earlier.")
@@ -54,6 +56,8 @@ def packets(
     files: tuple[str, ...],
     events: tuple[str, ...],
     record: str,
+    keylog: str,
+    secrets: bool,
     where: str | None,
     since: str | None,
     until: str | None,
@@ -71,11 +75,13 @@ def packets(
 
     With --event, an ID is the event.id of an event or the appliance.connection of a connection, and OUT.pcap becomes a
     pcapng file with a comment for each event. A run over it gives the same events. --record DIR searches the ring that
-    record.path of a run names, with or without captures; --where, --since and --until choose events.
+    record.path of a run names, with or without captures; --where, --since and --until choose events. --secrets takes
+    them from --keylog and the captures; OUT.pcapng alone is then enough to decrypt these connections.
     """
-    if events or record or where or since or until:
+    if events or record or keylog or secrets or where or since or until:
         others = bool(interface or filter or limit or view)
-        _packets_of_events(files, events, output, record, (where, since, until), others=others)
+        choice = (where, since, until)
+        _packets_of_events(files, events, output, record, choice, keylog=keylog, secrets=secrets, others=others)
     if bool(interface) == bool(files):
         stop("give either -i IFACE or -r FILE" if not files else "-i and -r exclude each other")
     if len(files) > 1:
@@ -103,6 +109,8 @@ def _packets_of_events(
     record: str,
     choice: tuple[str | None, str | None, str | None],
     *,
+    keylog: str,
+    secrets: bool,
     others: bool,
 ) -> NoReturn:
     from datetime import UTC, datetime
@@ -119,4 +127,5 @@ def _packets_of_events(
     test = chosen_by(where) if where is not None else None
     begin, end = moment(since, now), moment(until, now, "--until")
     with ends_at_faults():
-        sys.exit(packets_of_events(EventPacketsArgs(files, events, output, record, test, begin, end)))
+        args = EventPacketsArgs(files, events, output, record, test, begin, end, keylog, secrets)
+        sys.exit(packets_of_events(args))

@@ -15,15 +15,18 @@ from appliance.cli.event_filter import Test, decode_fields
 from appliance.cli.event_sources import EventsOfCapture, lines_of_file
 from appliance.extract.connections import Connections, nanoseconds
 from appliance.extract.extract import Extract
+from appliance.extract.session_secrets import key_log, secrets_of
 from appliance.extract.sources import CaptureFiles, RecordedFrames
+from appliance.keylog.secrets import Secret
 from appliance.native.file_identity import clashes
-from appliance.native.safe_files import Unusable, whole_file
+from appliance.native.safe_files import OUTPUT_MODE, Unusable, whole_file
 from appliance.pcap.errors import PcapError
 from appliance.ring.pcapng import PcapngWriter
 from appliance.ring.reader import LATEST_NS, Ring
 from appliance.text.terminal import safe, stderr_line
 
 ID = re.compile("[0-9a-f]{32}")
+PRIVATE_MODE = 0o600  # of a file with secrets
 # The options of a run that has every event.
 ALL_EVENTS = {"events.datasets": ["http", "websocket", "tls", "flow"], "events.udp_flows": True}
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -33,6 +36,7 @@ class EventPacketsArgs(NamedTuple):
     """The arguments of the command. events: ids of events or connections, or files of events.
 
     record: the folder of a ring. where, since, until: a test for events, and times as they have them.
+    keylog: a key log of TLS. secrets: the output gets the secrets of its sessions.
     """
 
     captures: Sequence[str]
@@ -42,6 +46,12 @@ class EventPacketsArgs(NamedTuple):
     where: Test | None = None
     since: str = ""
     until: str = ""
+    keylog: str = ""
+    secrets: bool = False
+
+    def options(self) -> dict[str, object]:
+        """Return those of a run that has every event."""
+        return ALL_EVENTS | ({"tls.keylog": os.path.abspath(self.keylog)} if self.keylog else {})
 
 
 def packets_of_events(args: EventPacketsArgs) -> int:
@@ -49,6 +59,7 @@ def packets_of_events(args: EventPacketsArgs) -> int:
     inputs = [("-r", path) for path in args.captures] + [
         ("--event", path) for path in args.events if not ID.fullmatch(path)
     ]
+    inputs += [("--keylog", args.keylog)] if args.keylog else []
     for mine, other in clashes(dict.fromkeys(inputs), [("-w", args.output)]):
         raise Unusable(f"{mine} {args.output}: is the file of {other}, too; name another one")
     for path in args.captures:
@@ -57,17 +68,23 @@ def packets_of_events(args: EventPacketsArgs) -> int:
             raise Unusable(f"-r {path}: {why}")
     if args.record and not os.path.isdir(args.record):
         raise Unusable(f"--record {args.record}: no such folder")
+    if args.keylog and not os.path.isfile(args.keylog):
+        why = "it is read twice, so it must be a file" if os.path.exists(args.keylog) else os.strerror(errno.ENOENT)
+        raise Unusable(f"--keylog {args.keylog}: {why}")
     events = list(_events(args))
     if not events:
         raise Unusable("no event matches; there is nothing to write")
-    files, recorded = CaptureFiles(args.captures), None
+    files, recorded, secrets = CaptureFiles(args.captures), None, list[Secret]()
     try:
         connections = Connections(events)
         recorded = RecordedFrames(Path(args.record), connections) if args.record else None
         extract = Extract([*([files] if args.captures else []), *([recorded] if recorded else [])], connections)
         extract.survey()
-        with whole_file(args.output) as out:
-            extract.write(PcapngWriter(out, f"{len(events)} events of {len(connections.all)} connections"))
+        if args.secrets:
+            secrets = secrets_of(extract.client_randoms(), [args.keylog] if args.keylog else [], args.captures)
+        with whole_file(args.output, PRIVATE_MODE if secrets else OUTPUT_MODE) as out:
+            comment = f"{len(events)} events of {len(connections.all)} connections"
+            extract.write(PcapngWriter(out, comment, key_log(secrets)))
     except PcapError as error:
         raise Unusable(str(error)) from error
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -81,7 +98,10 @@ def packets_of_events(args: EventPacketsArgs) -> int:
     frames = sum(wanted.written for wanted in connections.all)
     many = "connection" if len(connections.all) == 1 else "connections"
     stderr_line(f"{frames:,} frames of {len(connections.all):,} {many} in {safe(args.output)}")
-    return _compare(args.output, events)
+    if args.secrets:
+        sessions = len({random for _, random, _ in secrets})
+        stderr_line(f"TLS secrets in it: {len(secrets):,}, sessions: {sessions:,}")
+    return _compare(args, events)
 
 
 def _events(args: EventPacketsArgs) -> Iterator[dict[str, Any]]:
@@ -120,7 +140,7 @@ def _events(args: EventPacketsArgs) -> Iterator[dict[str, Any]]:
 def _runs(args: EventPacketsArgs) -> Iterator[tuple[str, Iterable[bytes]]]:
     """Yield the runs over captures and ring, each with its name and its events. Raises Unusable."""
     for path in args.captures:
-        yield f"-r {path}", EventsOfCapture(path, ALL_EVENTS)
+        yield f"-r {path}", EventsOfCapture(path, args.options())
     if not args.record:
         return
     try:
@@ -130,7 +150,7 @@ def _runs(args: EventPacketsArgs) -> Iterator[tuple[str, Iterable[bytes]]]:
     since = nanoseconds(args.since) if args.since else 0
     until = nanoseconds(args.until) if args.until else LATEST_NS
     if ring.files:
-        yield f"--record {args.record}", EventsOfCapture("-", ALL_EVENTS, pieces=ring.capture(since, until))
+        yield f"--record {args.record}", EventsOfCapture("-", args.options(), pieces=ring.capture(since, until))
     ring.close()
 
 
@@ -154,14 +174,17 @@ def _event(line: bytes, where: str) -> dict[str, Any]:
         raise Unusable(f"{where}: not an event, one JSON object a line, as `appliance run -o` writes it") from error
 
 
-def _compare(path: str, events: Sequence[dict[str, Any]]) -> int:
+def _compare(args: EventPacketsArgs, events: Sequence[dict[str, Any]]) -> int:
     """Report whether the new file gives the same events. Return the exit code."""
-    made = {event["event"]["id"]: event for event in map(_decode, EventsOfCapture(path, ALL_EVENTS))}
+    options = ALL_EVENTS if args.secrets else args.options()
+    made = {event["event"]["id"]: event for event in map(_decode, EventsOfCapture(args.output, options))}
     differ = [event["event"]["id"] for event in events if _known(made.get(event["event"]["id"])) != _known(event)]
     if not differ:
         stderr_line("a run over it gives the same events")
         return 0
     stderr_line(f"a run over it gives {len(events) - len(differ)} of {len(events)} events; another one is {differ[0]}")
+    if not (args.secrets or args.keylog) and any(event.get("url", {}).get("scheme") == "https" for event in events):
+        stderr_line("events of decrypted traffic need its secrets: --keylog to read them, --secrets to write them")
     return 1
 
 

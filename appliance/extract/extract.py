@@ -1,11 +1,12 @@
-"""Two passes over sources of frames: where the wanted connections begin and end, then their frames into one file."""
+"""Passes over sources of frames: where the wanted connections begin and end, then their frames into one file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from appliance.extract.connections import Connections
+from appliance.extract.connections import Connections, Wanted
+from appliance.extract.session_secrets import ClientRandoms
 from appliance.extract.sources import Seen, Source
 from appliance.ring.pcapng import PcapngWriter
 
@@ -25,19 +26,30 @@ class Extract:
                 for wanted in found:
                     wanted.pass_opening(number, seen.ts_ns, opening)
 
+    def client_randoms(self) -> set[bytes]:
+        """Return the client randoms of their TLS sessions. Raises PcapError and OSError."""
+        randoms = ClientRandoms()
+        for seen, _ in self._chosen():
+            randoms.look(seen)
+        return randoms.found
+
     def write(self, writer: PcapngWriter) -> None:
         """Write their frames; the frame with which an event begins has its comment. Raises PcapError and OSError."""
-        written: set[tuple[int, int]] = set()
-        for number, seen in self._frames():
-            found, _ = self._connections.of(seen.link_type, seen.data, seen.wirelen)
-            mine = [wanted for wanted in found if wanted.has(number)]
-            if not mine or self._repeats(written, seen):
-                continue
+        for seen, mine in self._chosen():
             begun = [event for wanted in mine for event in wanted.begun.get(seen.ts_ns, ())]
             comment = "; ".join(map(comment_of, begun))
             writer.write(seen.data, seen.ts_ns, seen.wirelen, seen.link_type, seen.interface, comment)
             for wanted in mine:
                 wanted.written += 1
+
+    def _chosen(self) -> Iterator[tuple[Seen, list[Wanted]]]:
+        """Yield their frames, each with its connections."""
+        written: set[tuple[int, int]] = set()
+        for number, seen in self._frames():
+            found, _ = self._connections.of(seen.link_type, seen.data, seen.wirelen)
+            mine = [wanted for wanted in found if wanted.has(number)]
+            if mine and not self._repeats(written, seen):
+                yield seen, mine
 
     def _repeats(self, written: set[tuple[int, int]], seen: Seen) -> bool:
         """Return whether another source had the frame, at the same nanosecond. Within one source, copies are frames."""

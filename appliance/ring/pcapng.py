@@ -7,12 +7,14 @@ from __future__ import annotations
 import struct
 from typing import IO
 
-SECTION, INTERFACE, STATISTICS, ENHANCED_PACKET = 0x0A0D0D0A, 1, 5, 6
+SECTION, INTERFACE, STATISTICS, ENHANCED_PACKET, SECRETS = 0x0A0D0D0A, 1, 5, 6, 10
+TLS_KEY_LOG = 0x544C534B
 BYTE_ORDER = 0x1A2B3C4D
 END, COMMENT, APPLICATION, NAME, RESOLUTION, RECEIVED, DROPPED = 0, 1, 4, 2, 9, 4, 5  # options
 # LINKTYPE_ values of files that libpcap has another DLT_ value for on Linux (tcpdump.org/linktypes.html)
 LINK_TYPES = {11: 100, 12: 101, 15: 102, 16: 103, 19: 106}
 DATA_LINKS = {linktype: dlt for dlt, linktype in LINK_TYPES.items()}
+SECRETS_IN_BLOCK = 20_000  # some MB; readers pass over a longer block than 16 MiB
 LONGEST_COMMENT = 4096  # bytes; a field of 16 bits has its length
 
 
@@ -36,14 +38,25 @@ def statistics(number: int, ts_ns: int, received: int, dropped: int) -> bytes:
     return _block(STATISTICS, struct.pack("<III", number, ts_ns >> 32, ts_ns & 0xFFFFFFFF) + counts + _option(END))
 
 
-class PcapngWriter:
-    """Writes frames to an open file. Each link type becomes an interface when its first frame comes."""
+def secrets(key_log: bytes) -> bytes:
+    """Return the block of TLS secrets for the frames behind it. key_log: its lines."""
+    return _block(SECRETS, struct.pack("<II", TLS_KEY_LOG, len(key_log)) + key_log + bytes(-len(key_log) % 4))
 
-    def __init__(self, out: IO[bytes], comment: str) -> None:
+
+class PcapngWriter:
+    """Writes frames to an open file. Each link type becomes an interface when its first frame comes.
+
+    key_log: lines with TLS secrets, which stand in front of the frames.
+    """
+
+    def __init__(self, out: IO[bytes], comment: str, key_log: bytes = b"") -> None:
         self._out = out
         self._interfaces: dict[tuple[int, str], int] = {}
         self.frames = 0
         self._out.write(section(comment))
+        lines = key_log.splitlines(keepends=True)
+        for at in range(0, len(lines), SECRETS_IN_BLOCK):
+            self._out.write(secrets(b"".join(lines[at : at + SECRETS_IN_BLOCK])))
 
     def write(self, data: bytes, ts_ns: int, wirelen: int, link_type: int, name: str, comment: str = "") -> None:
         """Write one frame. name: of its interface, in the capture that it comes from."""

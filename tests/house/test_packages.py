@@ -38,10 +38,10 @@ MAY_USE = {
     "appliance.ring": "ipc wire",
     "appliance.recorder": "config ipc native ring runtime stats",
     "appliance.files": "config ipc native runtime stats",
-    "appliance.extract": "native pcap ring wire",
+    "appliance.extract": "keylog native pcap ring wire",
     "appliance.har": "text",
     "appliance.top": "config ipc native report stats subscriber text",
-    "appliance.cli": "config doctor extract files forward har ipc native packet pcap pubsub report runtime stats"
+    "appliance.cli": "config doctor extract files forward har ipc keylog native packet pcap pubsub report runtime stats"
     " ring subscriber supervisor text top",
     "appliance": "cli packet pcap subscriber",
     "workers.core": "appliance.config appliance.ipc appliance.native appliance.stats appliance.wire",

@@ -12,7 +12,10 @@ from conversation import Conversation
 from exchange import exchange
 from pcapfile import PcapWriter
 from test_command_line import appliance, mistake
+from tls_writer import Session13
 from wire import udp
+
+from appliance.ring.pcapng import PcapngWriter
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +89,12 @@ def test_other_events_than_before_are_reported(capture, events, tmp_path):
         (["--event", "0" * 32, "-r", "/nowhere"], "-r /nowhere: No such file or directory"),
         (["--event", "0" * 32, "-r", "/dev/null"], "it is read twice, so it must be a file"),
         (["--event", "0" * 32, "-r", "CAPTURE", "-n", "1"], "--event takes -r FILE or --record DIR, and -w OUT.pcapng"),
+        (
+            ["--event", "0" * 32, "-r", "CAPTURE", "--keylog", "/nowhere"],
+            "--keylog /nowhere: No such file or directory",
+        ),
+        (["--event", "0" * 32, "-r", "CAPTURE", "--keylog", "/dev/null"], "--keylog /dev/null: it is read twice"),
+        (["-r", "CAPTURE", "--secrets"], "--record needs --event, or --where"),
         (["--event", "0" * 32], "--event takes -r FILE or --record DIR, and -w OUT.pcapng"),
         (["-r", "CAPTURE", "-r", "CAPTURE"], "several -r FILE are for --event"),
     ],
@@ -136,3 +145,39 @@ def test_the_datagrams_of_a_udp_flow_give_the_same_flow(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "a run over it gives the same events" in done.stderr
     assert frames_in(tmp_path / "o") == 6
+
+
+@pytest.fixture
+def decrypted(tmp_path: Path) -> Path:
+    """A capture of a TLS session that contains its secrets, and others."""
+    session, talk = Session13(), Conversation().handshake()
+    session.says(0, b"GET /inside HTTP/1.1\r\nHost: a.example\r\n\r\n")
+    session.says(1, b"HTTP/1.1 204 No Content\r\n\r\n")
+    for side, data in session.turns:
+        (talk.server_sends if side else talk.client_sends)(data)
+    path = tmp_path / "tls.pcapng"
+    with path.open("wb") as out:
+        writer = PcapngWriter(
+            out, "", session.keylog + session.keylog.replace(bytes(range(32)).hex().encode(), b"f" * 64)
+        )
+        for stamp, frame in talk.close("client").frames:
+            writer.write(frame, stamp, len(frame), 1, "")
+    return path
+
+
+def test_the_secrets_of_a_capture_come_along_if_asked_for(decrypted, tmp_path):
+    words = ("packets", "--where", "path = /inside", "-r", decrypted, "-w", tmp_path / "o.pcapng")
+    done = appliance(*words, "--secrets")
+    assert done.returncode == 0, done.stderr
+    assert "TLS secrets in it: 5, sessions: 1" in done.stderr
+    assert b"f" * 64 not in (tmp_path / "o.pcapng").read_bytes()
+    again = appliance("run", "-q", "-r", tmp_path / "o.pcapng", "-o", "-").stdout
+    assert "/inside" in again
+    assert appliance("run", "-q", "-r", decrypted, "-o", "-").stdout == again.replace("o.pcapng", decrypted.name)
+
+
+def test_unasked_an_extract_has_no_secrets(decrypted, tmp_path):
+    done = appliance("packets", "--where", "path = /inside", "-r", decrypted, "-w", tmp_path / "o.pcapng")
+    assert done.returncode == 1
+    assert "events of decrypted traffic need its secrets" in done.stderr
+    assert b"_SECRET" not in (tmp_path / "o.pcapng").read_bytes()
