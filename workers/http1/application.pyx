@@ -13,7 +13,7 @@ from appliance.native.prefetch cimport fetch
 from workers.core.context cimport Context
 from workers.http1.resync cimport alone_in
 from workers.http1.message_reader cimport (
-    CANDIDATE, CHUNK_SIZE, END, ENDING, HEAD, IN_HEAD, LENGTH, LOST, NEED_MORE, START, TUNNEL, UNTIL_CLOSE, Input,
+    AT_START, CANDIDATE, CHUNK_SIZE, END, ENDING, HEAD, IN_HEAD, LENGTH, LOST, NEED_MORE, START, TUNNEL, UNTIL_CLOSE, Input,
     MessageReader, Step, account,
 )
 from workers.http1.message cimport (
@@ -23,7 +23,7 @@ from workers.http1.body cimport begin_body, end_body, leave_out_body
 from workers.http1.pairing cimport Pairer
 from workers.http1.second_reading cimport BODY, REQUESTS, UNDECIDED, Ruling, SecondReading
 from workers.http1.start_line cimport begins_well, may_begin_well
-from workers.http1.successor cimport enter_at_preface, is_preface, resumes, succeed
+from workers.http1.successor cimport begins_another, enter_at_preface, is_preface, rest_of, resumes, succeed
 from workers.detect.detector cimport Protocols, give_way, opaque
 from workers.tcp.application cimport HIGH, LOW, Application, Transport
 from workers.tcp.stream cimport Piece, Stream, reached
@@ -115,6 +115,8 @@ cdef class Http1(Application):
                     (<Transaction>self.pairer.waiting[-1]).request.anomalies |= EXTRA_BYTES
             if step == NEED_MORE:
                 break
+            if step == AT_START and self.client < 0 and begins_another(<Transport>self.transport, side, piece, &source, cx):
+                return 0
             if step == CANDIDATE:
                 reader.trust(self.confirm(side, reader, piece), &source, cx.tally)
             else:
@@ -138,12 +140,9 @@ cdef class Http1(Application):
 
     cdef int pass_on(self, int side, const Piece* piece, const Input* source, Context cx) except -1:
         """Give the rest of a piece to the following application, because HTTP has ended within the piece."""
-        cdef Piece rest = piece[0]
+        cdef Piece rest = rest_of(piece, source)
         if (<Transport>self.transport).application is self:
             self.leave(source.offset if side == self.client else reached(&self.streams[self.client]), cx)
-        rest.data = source.p
-        rest.length = <uint32_t>(source.end - source.p)
-        rest.offset = source.offset
         return (<Transport>self.transport).pass_data(side, &rest, cx) if rest.length else 0
 
     cdef bint reread(self, int side, MessageReader reader, Input* source, const Piece* piece, Context cx) except -1:

@@ -18,6 +18,7 @@ cdef enum Step:
     NEED_MORE                   # the input is used up
     HEAD                        # reader.message has its head; call frame() before the next step
     END                         # reader.message is over, complete or not
+    AT_START                    # a preface is over: another protocol than HTTP may begin here
     CANDIDATE                   # after a loss: possibly the next message; call trust() before the next step
 
 
@@ -28,7 +29,7 @@ cdef class MessageReader(ChunkReader):
     cdef int joins              # pieces that were tried as the middle of HTTP/2
     cdef int64_t tried          # … offset of the last one
     cdef bint begun             # the reader has examined its first bytes
-    cdef bint behind_proxy      # a header of the PROXY protocol stands before its first message
+    cdef bint behind_proxy      # a preface stands before its first message: a header of the PROXY protocol
     cdef bint cut               # the head in AFTER_HEAD is cut off: no body can be framed behind it
     cdef bint lost_bytes        # bytes between messages are missing since the last message
     cdef bint headless          # the other side sent an HTTP/0.9 request: its response may have no head
@@ -46,7 +47,7 @@ cdef class MessageReader(ChunkReader):
     cdef Step step(self, Input* source, Limits limits, Tally tally) except <Step>-1
     cdef int begin(self, int64_t start, uint64_t ts_ns, int64_t peer_ack) except -1
     cdef int feed_body(self, const uint8_t* p, uint64_t count) except -1
-    cdef bint skip_proxy_header(self, Input* source, Tally tally) except -1
+    cdef bint skip_preface(self, Input* source, Tally tally) except -1
     cdef Step read_head(self, Input* source, Limits limits, Tally tally) except <Step>-1
     cdef Step too_long(self, Limits limits, Tally tally) except <Step>-1
     cdef Step begin_http09_response(self, Tally tally) except <Step>-1

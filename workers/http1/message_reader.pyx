@@ -91,7 +91,9 @@ cdef class MessageReader(ChunkReader):
             elif self.state == START:
                 if not self.begun:
                     self.begun = True
-                    if (source.p[0] == 80 or source.p[0] == CR) and self.skip_proxy_header(source, tally):
+                    if (source.p[0] == 80 or source.p[0] == CR or source.p[0] == SP) and self.skip_preface(source, tally):
+                        if self.behind_proxy:
+                            return AT_START
                         continue
                 if self.headless and not begins_status_line(source.p, room):
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
@@ -106,7 +108,9 @@ cdef class MessageReader(ChunkReader):
                 else:
                     self.lose(source.p, room, tally)
             elif self.state == PREFACE:
-                self.skip_proxy_header(source, tally)
+                self.skip_preface(source, tally)
+                if self.behind_proxy:
+                    return AT_START
             elif self.state == IN_HEAD:
                 said = self.read_head(source, limits, tally)
                 if said != NEED_MORE:
@@ -129,10 +133,10 @@ cdef class MessageReader(ChunkReader):
                 self.cut = True
                 self.state = ENDING
 
-    cdef bint skip_proxy_header(self, Input* source, Tally tally) except -1:
-        """Skip a header of the PROXY protocol before the first message; return False if there is none.
+    cdef bint skip_preface(self, Input* source, Tally tally) except -1:
+        """Skip the preface before the first message, as preface() finds it; return False if there is none.
 
-        The header belongs to no message.
+        It belongs to no message.
         """
         cdef size_t room = <size_t>(source.end - source.p), before = 0, length
         if self.state != PREFACE and (self.http or self.midstream):

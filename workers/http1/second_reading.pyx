@@ -18,7 +18,7 @@ from libc.string cimport memchr
 from workers.core.context cimport Context
 from workers.http1.grpc_web cimport body_reader
 from workers.http1.resync cimport Input
-from workers.http1.message_reader cimport CANDIDATE, END, ENDING, LOST, NEED_MORE, TUNNEL, MessageReader, Step, account
+from workers.http1.message_reader cimport AT_START, CANDIDATE, END, ENDING, LOST, NEED_MORE, TUNNEL, MessageReader, Step, account
 from workers.http1.message cimport BODY_LEFT_OUT, BY_LENGTH, OVERLAP_CONFLICT, Message
 from workers.http1.start_line cimport begins_well, may_begin_well
 from workers.tcp.stream cimport Piece
@@ -86,6 +86,8 @@ cdef class SecondReading:
                 return BODY if self.reader.state == LOST or self.reader.state == TUNNEL else UNDECIDED
             if step == CANDIDATE:
                 return BODY
+            if step == AT_START:
+                continue
             if step == END:
                 self.reader.message = None
                 continue

@@ -46,6 +46,8 @@ cdef extern from *:
 cdef enum:
     LONGEST_METHOD = 32
     LONGEST_PROXY = 107         # the first version's line, by its specification
+    SSL_REQUEST = 36            # bytes of MySQL's packet, with its head (protocol::SSLRequest)
+    CLIENT_SSL = 8              # … the capability in its second byte
     CR = 13
     LF = 10
     SP = 32
@@ -123,12 +125,15 @@ cdef bint begins_http2(const uint8_t* p, size_t size) noexcept nogil:
 
 
 cdef size_t preface(const uint8_t* p, size_t size) noexcept nogil:
-    """Return the length of a PROXY protocol header (versions 1 and 2); 0: there is none, OPEN: the bytes are too few.
+    """Return the length of what stands before the first bytes of a protocol; 0: there is none, OPEN: the bytes are too few.
 
-    A load balancer puts this header before the first message.
+    A load balancer puts a PROXY protocol header there (versions 1 and 2), and a client of MySQL its SSLRequest before a hello.
     """
     cdef const uint8_t* lf
     cdef size_t length
+    if p[0] == SP:
+        # Only in one piece: the few bytes of others would begin no message.
+        return SSL_REQUEST if size >= SSL_REQUEST and memcmp(p, b" \0\0\1", 4) == 0 and p[5] & CLIENT_SSL else 0
     if p[0] == 80:
         if memcmp(p, b"PROXY ", min(size, <size_t>6)) != 0:
             return 0

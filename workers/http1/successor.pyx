@@ -5,16 +5,17 @@ A protocol to which HTTP/1 can upgrade has its line in succeed().
 """
 from base64 import b64decode
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from workers.core.context cimport Context
 from workers.core.counters cimport OTHER
-from workers.detect.detector cimport Tunnel, enter_tunnel
+from workers.detect.detector cimport Tunnel, enter_tunnel, give_way
 from workers.http1.message cimport Message
 from workers.http1.message_reader cimport LOST, MessageReader
 from workers.http1.transaction cimport field_of, tunnel_protocol
 from workers.http2.application cimport Http2, enter_http2
+from workers.http1.resync cimport Input
 from workers.http2.joining cimport join_http2
 from workers.tcp.application cimport LOW, Application, Transport
 from workers.tcp.stream cimport Piece
@@ -55,6 +56,21 @@ cdef int succeed(Transport transport, int client, Message request, Message respo
                            0 if request is None else request.first_ns, 0 if request is None else request.last_ns,
                            b"" if request is None else settings_of(request), ahead, cx)
     return transport.become(Tunnel.__new__(Tunnel))
+
+
+cdef Piece rest_of(const Piece* piece, const Input* source) noexcept:
+    """Return the part of a piece that was not read."""
+    cdef Piece rest = piece[0]
+    rest.data = source.p
+    rest.length = <uint32_t>(source.end - source.p)
+    rest.offset = source.offset
+    return rest
+
+
+cdef bint begins_another(Transport transport, int side, const Piece* piece, const Input* source, Context cx) except -1:
+    """Return whether another protocol begins within a piece, behind a preface: it has taken the rest."""
+    cdef Piece rest = rest_of(piece, source)
+    return give_way(transport, side, &rest, -1, cx)
 
 
 cdef bint is_preface(Message message) except -1:
