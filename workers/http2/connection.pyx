@@ -179,6 +179,8 @@ cdef class Http2Connection:
                 reader.wire_bytes = 0
                 return 0
             self.count(side, exchange, ts_ns)
+            if (exchange.response if side == SERVER else exchange.request) is None and not (side == CLIENT and exchange.upgraded):
+                exchange.halves[side].loss = True       # a header section stands before DATA
             self.keep(exchange, take_data(exchange, side, reader, ts_ns))
             if reader.stream_ends:
                 exchange.halves[side].whole = True
@@ -296,7 +298,10 @@ cdef class Http2Connection:
             return RESPONSE_SECTION
         if exchange is None or exchange.losses[SERVER] != self.losses[SERVER]:
             return FROM_SERVER
-        return RESPONSE_SECTION if exchange.response is None else TRAILER_SECTION
+        if exchange.response is None:
+            return RESPONSE_SECTION
+        # A response of unknown status may be an informational one.
+        return TRAILER_SECTION if exchange.response.status() else FROM_SERVER
 
     cdef int64_t lost_blocks(self, int side) except -2:
         """Return how many header blocks can be among what a side has lost before the block of its reader; -1: unknown."""
@@ -380,7 +385,7 @@ cdef class Http2Connection:
                 exchange.informational = []
             if len(exchange.informational) < MOST_INFORMATIONAL:
                 exchange.informational.append(status)
-        elif exchange.response is None and last and regular and not status:     # :status may be inferred
+        elif exchange.response is None and last and regular:
             exchange.response = section_of(nothing)     # its header section was lost: these are trailers
             self.begin_message(SERVER, exchange, exchange.response, fields)
             exchange.halves[SERVER].begin_lost = True

@@ -398,6 +398,8 @@ cdef class HpackDecoder:
             field.name_at = <uint32_t>out.used
             field.name_length = entry.name_length
             field.token = entry.token
+            if entry.name_length and self.table.data[entry.name_at] == c":":
+                out.pseudo |= pseudo_bit(entry.token)
             out.used += entry.name_length
             out.size += entry.name_length
             if field.flags & VALUE_UNKNOWN:
