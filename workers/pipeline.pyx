@@ -163,6 +163,7 @@ cdef class Pipeline:
             self.cx.pace(batch.header.sealed_ns, batch.header.last_ts_ns)
         elif batch.header.flags & FLAG_CLOCK:
             table.advance(batch.header.last_ts_ns)
+            self.cx.turned_ns = batch.header.last_ts_ns
         self.cx.turns = batch.header.turns
         self.cx.history.keep(message)
         for _ in range(FAR):

@@ -17,7 +17,7 @@ from libc.string cimport memcpy, memset
 
 from appliance.native.clock cimport monotonic_ns
 from appliance.ipc.frame_batch cimport (
-    FLAG_CLOCK, FLAG_END, FLAG_REASSEMBLED, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM,
+    DISORDER_NS, FLAG_CLOCK, FLAG_END, FLAG_REASSEMBLED, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM,
     RECORD_REASSEMBLED, RECORD_SHED, RECORD_TURNS, Header, Record,
 )
 from appliance.native.prefetch cimport LINE, claim
@@ -36,7 +36,6 @@ from appliance.wire.tcp_locator import VERDICTS
 
 cdef enum:
     FLAGS = 13                  # offset of the flags in a TCP header
-    DISORDER_NS = 100000000     # of frames that came over several queues or interfaces: no turn of the time stamps
     CLAIMED = 2048              # bytes behind a frame that are on their way from memory, so that it need not wait for them
 
 MAX_SPARE = 64                  # buffers kept for reuse; the rest go back to the allocator

@@ -18,6 +18,7 @@ cdef enum:
     FLAG_REASSEMBLED = 2        # a frame of the batch has RECORD_REASSEMBLED
     FLAG_CLOCK = 4              # last_ts_ns is the highest time stamp of the capture before the batch's frames
     MOST_TURNS = 31             # of the capture's time stamps within a batch
+    DISORDER_NS = 100_000_000   # of frames that came over several queues or interfaces: no turn of the time stamps
 
 
 cdef extern from *:

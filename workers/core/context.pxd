@@ -19,6 +19,7 @@ cdef class Context:
     cdef list out               # finished records of all protocols, not yet encoded
     cdef readonly uint64_t now  # ns: the clock of the data path, the highest frame time stamp so far, plus skew
     cdef uint64_t skew          # ns, modulo 2**64: total step back of the clock that stamps the frames, since the start
+    cdef uint64_t turned_ns     # ns: the highest time stamp of a capture before they last turned back
     cdef uint64_t turns         # of a capture's time stamps before the batch being read
     cdef uint64_t anchor        # ns: where this clock was behind the last batch
     cdef uint64_t expected      # ns: where this clock would be now had time passed evenly; see pace()

@@ -35,5 +35,6 @@ cdef class UdpFlows:
     cdef int end(self, bytes name, UdpFlow flow, FlowState state) except -1
     cdef int end_oldest(self, FlowState state) except -1
     cdef int expire(self) except -1
+    cdef int end_before(self, uint64_t now) except -1
     cdef int discard(self) except -1
     cdef int finish(self) except -1

@@ -5,7 +5,8 @@ Each datagram is counted in exactly one flow, and each flow reports its counts i
 client is the sender of the first datagram, or the one that opens a QUIC connection. Another QUIC connection on the same ports
 is another flow.
 
-Whether a flow has ended follows from its own datagrams. So it does not depend on those of others, or on the number of workers.
+Whether a flow has ended follows from its own datagrams and from the highest time stamp before the capture's last turned back,
+which every worker knows. So it does not depend on the datagrams of others, or on the number of workers.
 """
 from collections import OrderedDict
 
@@ -13,7 +14,7 @@ cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from appliance.ipc.frame_batch cimport MOST_TURNS, RECORD_SHED, RECORD_TURNS, Record
+from appliance.ipc.frame_batch cimport DISORDER_NS, MOST_TURNS, RECORD_SHED, RECORD_TURNS, Record
 from appliance.wire.flow_key cimport FlowKey
 from workers.core.context cimport Context
 from workers.core.counters cimport SPEAKS_OTHER, SPOKEN_END
@@ -47,7 +48,7 @@ cdef class UdpFlows:
         quic: of the QUIC connection that its packets are of, whose client is the side `client`; None: of none.
         """
         cdef UdpFlow flow
-        cdef uint64_t clock = self.cx.time_of(record.ts_ns)
+        cdef uint64_t clock = max(self.cx.time_of(record.ts_ns), self.cx.turned_ns)
         self.cx.tally.udp_payload += size
         if not self.cx.limits.flows:
             return self.discard()
@@ -119,9 +120,12 @@ cdef class UdpFlows:
         return self.report(<UdpFlow>self.flows.popitem(False)[1], state)
 
     cdef int expire(self) except -1:
-        """End the flows that have paused for too long by the clock. To be called from time to time."""
-        while self.flows and \
-                (<UdpFlow>next(iter(self.flows.values()))).seen_ns + self.cx.limits.udp_timeout_ns < self.cx.now:
+        """End the flows that have paused for too long, whenever their next datagram comes. To be called from time to time."""
+        return self.end_before(self.cx.now - min(self.cx.now, <uint64_t>DISORDER_NS))
+
+    cdef int end_before(self, uint64_t now) except -1:
+        """End the flows whose pause is too long at this time of the clock."""
+        while self.flows and (<UdpFlow>next(iter(self.flows.values()))).seen_ns + self.cx.limits.udp_timeout_ns < now:
             if not self.cx.limits.flows:
                 return self.discard()
             self.end_oldest(STATE_IDLE)
@@ -142,7 +146,7 @@ cdef class UdpFlows:
         """End every flow: no more frames follow."""
         if not self.cx.limits.flows:
             return self.discard()
-        self.expire()
+        self.end_before(self.cx.now)
         while self.flows:
             self.end_oldest(STATE_SHUTDOWN)
         return 0

@@ -78,6 +78,18 @@ def test_a_pause_ends_a_flow_and_the_next_datagram_begins_another() -> None:
     assert sorted(states(flows_of([*early, *others]))) == [("idle", 0, True), ("shutdown", 0, True)]
 
 
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_time_stamps_that_turn_back_end_the_flows_that_paused_until_then(workers: int) -> None:
+    """As in a spliced capture."""
+    before = timed(*(frame(0, b"x", port) for port in range(5000, 5020)))
+    later = [(START_NS + 100 * SECOND, frame(0, b"x", 6000))]
+    turned = timed(*(frame(0, b"x", port) for port in range(5000, 5020)), step=SECOND)
+    wanted = options()
+    outcome = outcome_of([*before, *later, *turned], workers, wanted)
+    assert differences(outcome) == {}
+    assert Counter(one["appliance"]["flow"]["state"] for one in outcome.flows) == {"idle": 20, "shutdown": 21}
+
+
 def test_a_flow_that_lasts_has_several_events() -> None:
     frames = [(START_NS + place * 4 * SECOND, frame(0, b"ab")) for place in range(7)]
     flows = flows_of(frames, interval_s=10.0)
@@ -126,7 +138,8 @@ def test_another_quic_connection_on_the_same_ports_is_another_flow() -> None:
 
 DATAGRAMS = st.lists(
     st.tuples(
-        st.sampled_from((0, 1, 10, 1000, 20 * SECOND, 70 * SECOND)),  # pause before it
+        # The pause before it. Time stamps also turn back, within the disorder of several queues and by more.
+        st.sampled_from((0, 1, 10, 1000, 20 * SECOND, 70 * SECOND, -90_000_000, -50 * SECOND, -200 * SECOND)),
         st.integers(0, 1),
         st.integers(1, 4),  # port
         st.one_of(st.binary(max_size=40), st.sampled_from((hello(), answer(), hello(b"another1"), SHORT))),
