@@ -15,12 +15,12 @@ PATIENCE_S = 120.0  # before something that did not happen is called a failure: 
 T = TypeVar("T")
 
 
-def eventually(true: Callable[[], T], what: str) -> T:
-    """Return the first truthy value of `true`; fail the test with `what` when there never is one."""
+def eventually(true: Callable[[], T], what: str | Callable[[], str]) -> T:
+    """Return the first truthy value of `true`; when there never is one, fail the test with `what` or what it returns."""
     end = time.monotonic() + PATIENCE_S
     while not (value := true()):
         if time.monotonic() > end:
-            pytest.fail(f"never happened: {what}")
+            pytest.fail(f"never happened: {what if isinstance(what, str) else what()}")
         time.sleep(0.005)
     return value
 

@@ -6,8 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 
 import pytest
 from box import Box, appliance, resume
@@ -21,14 +21,14 @@ class Terminal:
 
     def __init__(self, host: Host, *words: str, width: int = 80, height: int = 24) -> None:
         require("tmux")
-        self.name = f"top-{uuid.uuid4().hex[:8]}"
+        self._folder = TemporaryDirectory(prefix="top-")  # tmux leaves its socket
         # The exit code is said last: who has read it can read everything.
         command = f"{' '.join(host.argv(words))}; code=$?; stty -a; echo ended with $code; exec sleep 600"
         self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), command)
 
     def _tmux(self, *words: str) -> str:
         done = subprocess.run(
-            ["tmux", "-L", self.name, *words],
+            ["tmux", "-S", f"{self._folder.name}/socket", *words],
             capture_output=True,
             text=True,
             check=True,
@@ -48,10 +48,16 @@ class Terminal:
 
     def wait(self, pattern: str) -> re.Match[str]:
         """Until the screen shows it."""
-        return eventually(lambda: re.search(pattern, self.screen(), re.M), f"{pattern} in\n{self.screen()}")
+        return eventually(lambda: re.search(pattern, self.screen(), re.M), lambda: f"{pattern} in\n{self.screen()}")
 
     def close(self) -> None:
-        subprocess.run(["tmux", "-L", self.name, "kill-server"], capture_output=True, check=False, timeout=PATIENCE_S)
+        subprocess.run(
+            ["tmux", "-S", f"{self._folder.name}/socket", "kill-server"],
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        self._folder.cleanup()
 
 
 @pytest.fixture
