@@ -61,7 +61,7 @@ need() {
 test_packages() {
     lacking=
     for pair in ip:iproute2 curl:curl prometheus:prometheus promtool:prometheus tcpdump:tcpdump tshark:tshark \
-        ethtool:ethtool openssl:openssl nats-server:nats-server nginx:nginx-light; do
+        ethtool:ethtool openssl:openssl nats-server:nats-server nginx:nginx-light h2load:nghttp2; do
         case "$lacking " in *" ${pair##*:} "*) continue ;; esac
         # A root's tools may be outside an ordinary user's PATH.
         PATH="$PATH:/usr/sbin:/sbin" have "${pair%%:*}" || lacking="$lacking ${pair##*:}"
