@@ -98,8 +98,7 @@ class PublicSockets:
         """Accept allowed peers, read subscriptions, answer replay requests, and count the refused peers."""
         if self._authenticator:
             self._page.add("refused.key", self._authenticator.serve())
-        if self.feed.socket in ready:
-            self.feed.read_subscriptions()
+        self.feed.read_subscriptions()
         self._page["subscribers"] = self.feed.subscribers
         if self.replay and self.replay.socket.socket in ready:
             self.replay.receive()

@@ -16,13 +16,14 @@ import zmq
 
 from appliance.ipc.connection_gate import Gate
 from appliance.ipc.event_batch import Buffer
-from appliance.ipc.peer_limits import OVERHEAD
+from appliance.ipc.peer_limits import OVERHEAD, TOPIC_BYTE, Peers
 from appliance.ipc.sockets import Bus, BusError, Socket, bind
 from appliance.pubsub.curve_keys import Pair, server_options
 from appliance.pubsub.protocol import FEED_HEADER, KEEPALIVE, REPLAY_QUEUE
 
 MAX_SUBSCRIPTION = 4096  # bytes; topics are short, and the limit holds for all messages of a subscriber
 MAX_REQUEST = 4096  # bytes of a replay request
+NULL_HANDSHAKE, CURVE_HANDSHAKE = 256, 1024  # bytes; a greeting has 64, a command of CURVE up to some 300
 SENT, FULL, LEFT = range(3)  # outcomes of an answer
 REOPEN_INTERVAL_S = 2.0  # an address is free again soon after its socket was closed, not at once
 
@@ -31,14 +32,12 @@ _STRANGERS = {"rcvbuf": 1 << 16, "backlog": 1024}  # a peer has little to say; m
 
 
 class GuardedSocket:
-    """A public socket, and the gate before it.
+    """A public socket, and the gate before it. peers: the limits of its connections."""
 
-    peers: the most connections at a time; held_bytes: their unfinished bytes, see peer_limits.py."""
-
-    def __init__(self, bus: Bus, socket: Socket, peers: int, held_bytes: int) -> None:
+    def __init__(self, bus: Bus, socket: Socket, peers: Peers) -> None:
         self.socket = socket
         self.endpoint = ""
-        self.gate = Gate(bus, socket, peers, held_bytes)
+        self.gate = Gate(bus, socket, peers)
         self._bus = bus
         self._said: Counter[str] = Counter()
 
@@ -82,7 +81,8 @@ class FeedSocket(GuardedSocket):
     ) -> None:
         options = {"sndhwm": subscriber_queue, "maxmsgsize": MAX_SUBSCRIPTION, "xpub_verboser": 1}
         made = bus.socket(zmq.XPUB, **options, **_STRANGERS, **KEEPALIVE, **server_options(pair))
-        super().__init__(bus, made, peers, held_bytes)
+        handshake = CURVE_HANDSHAKE if pair else NULL_HANDSHAKE
+        super().__init__(bus, made, Peers(peers, held_bytes, handshake, TOPIC_BYTE))
         self.open(endpoint, "feed.bind (--feed)")
 
     def publish(self, topic: str, header: tuple[int, int, int], body: Buffer) -> None:
@@ -90,11 +90,12 @@ class FeedSocket(GuardedSocket):
         self.socket.send_multipart([topic.encode(), FEED_HEADER.pack(*header), body], zmq.DONTWAIT)
 
     def read_subscriptions(self) -> None:
-        """Receive begins and ends of subscriptions, a turn's worth. Call it whenever the socket is readable."""
+        """Receive begins and ends of subscriptions, a turn's worth. Call it in every turn."""
         for _ in range(TURN_SUBSCRIPTIONS):
             try:
                 frame = self.socket.recv(zmq.DONTWAIT, copy=False)
             except zmq.Again:
+                self.gate.drained()
                 return
             said = frame.bytes
             if said[:1] not in (b"\x00", b"\x01"):
@@ -121,7 +122,7 @@ class ReplaySocket(GuardedSocket):
     ) -> None:
         options = {"router_mandatory": 1, "sndhwm": REPLAY_QUEUE, "rcvhwm": REPLAY_QUEUE, "maxmsgsize": MAX_REQUEST}
         made = bus.socket(zmq.ROUTER, **options, **_STRANGERS, **KEEPALIVE, **server_options(pair))
-        super().__init__(bus, made, peers, held_bytes)
+        super().__init__(bus, made, Peers(peers, held_bytes))
         self.open(endpoint, "feed.replay")
 
     def receive(self) -> tuple[bytes, bytes] | None:

@@ -72,12 +72,12 @@ class _Connection:
 
 
 class Gate:
-    """Watches the connections of a socket that is bound or about to be. most, most_held: see Peers.
+    """Watches the connections of a socket that is bound or about to be. peers: their limits.
 
     failed, greedy, crowded: peers that did not complete the handshake, exceeded the memory limit, found no place.
     """
 
-    def __init__(self, bus: Bus, bound: Socket, most: int, most_held: int) -> None:
+    def __init__(self, bus: Bus, bound: Socket, peers: Peers) -> None:
         self.failed = self.greedy = self.crowded = 0
         self.crash: BaseException | None = None  # of the thread, ours
         self._bus, self._bound = bus, bound
@@ -85,9 +85,10 @@ class Gate:
         bound.monitor(address, FAILED | GONE | zmq.EVENT_ACCEPTED)
         self._monitor = bus.socket(zmq.PAIR, rcvhwm=0)  # unlimited: a full one would hold up the thread of all sockets
         self._monitor.connect(address)
-        self._peers = Peers(most, most_held)
+        self._peers = peers
         self._connections: dict[int, _Connection] = {}
         self._taken: deque[tuple[int, int, bytes | None, bool]] = deque()  # messages received by the socket's thread
+        self._drained = False  # it has received every whole message since the last check
         self._sleeper, self._wake = os.pipe2(os.O_CLOEXEC)
         self._thread: threading.Thread | None = threading.Thread(target=self._run, name="gate", daemon=True)
         self._thread.start()
@@ -114,6 +115,10 @@ class Gate:
         except zmq.ZMQError:
             return  # of a peer that is gone
         self._taken.append((fd, size, topic, on))
+
+    def drained(self) -> None:
+        """Note that every whole message that came has been received."""
+        self._drained = True
 
     def close(self) -> None:
         """Stop the watch; the connections stay."""
@@ -154,6 +159,9 @@ class Gate:
             self._settle(taken)
             if (now := time.monotonic()) >= swept + CHECK_INTERVAL_S:
                 swept = now
+                if self._drained:
+                    self._drained = False
+                    self._peers.drained()
                 ready = list(self._connections)
             for fd in ready:
                 self._look(fd)

@@ -2,7 +2,9 @@
 
 Pure. ZeroMQ bounds each part of a message and the queued messages, but neither the parts of one message nor the memory
 of subscriptions. This module subtracts the whole messages of a peer from the bytes that it sent. The rest is its
-unfinished message. That and its subscriptions are bounded, for one peer and for all together. The number of peers is
+unfinished message. That and its subscriptions are bounded, for one peer and for all together. Bytes that the socket's
+thread has not had yet may all become topics, so they cost as much. Else a burst of subscriptions on many connections
+would fill ZeroMQ's tree of topics, which it walks through for each connection that ends. The number of peers is
 bounded, too. A place is for a peer that talks; newcomers, which are silent so far, have a few places of their own, and
 the oldest of them is disconnected first.
 """
@@ -29,8 +31,11 @@ def origin(family: int, address: str) -> bytes:
 
 
 class _Peer:
-    def __init__(self, where: bytes) -> None:
+    def __init__(self, where: bytes, handshake: int, byte_cost: int) -> None:
         self.where = where
+        self.byte_cost = byte_cost
+        self.handshake = self.known = handshake  # unfinished bytes that are none of a topic
+        self.earlier = 0  # unfinished bytes at the last call of drained()
         self.sent = 0  # bytes, whatever their use
         self.finished = 0  # of these, those of whole messages
         self.topics: set[bytes] = set()
@@ -38,19 +43,30 @@ class _Peer:
         self.talks = False
 
     @property
+    def unfinished(self) -> int:
+        return self.sent - self.finished
+
+    @property
     def held(self) -> int:
-        return self.sent - self.finished + self.live
+        unknown = max(0, self.unfinished - self.known)
+        return self.unfinished + unknown * (self.byte_cost - 1) + self.live
 
 
 class Peers:
-    """Peers by a number. most: of those that talk, at a time; most_held: bytes, for all of them."""
+    """Peers by a number. most: of those that talk, at a time; most_held: bytes, for all of them.
 
-    def __init__(self, most: int, most_held: int) -> None:
+    handshake: the longest one, in bytes, which belong to no message; byte_cost: of memory for each byte behind it that
+    the socket's thread has not had yet.
+    """
+
+    def __init__(self, most: int, most_held: int, handshake: int = 0, byte_cost: int = 1) -> None:
         self.most = most
         self.most_held = most_held
+        self._handshake, self._byte_cost = handshake, byte_cost
         self.held = 0
         self.subscribers = 0  # peers with a subscription
         self._peers: dict[int, _Peer] = {}  # the oldest first
+        self._talking = 0  # peers that talk
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -61,7 +77,7 @@ class Peers:
     def come(self, number: int, where: bytes) -> None:
         """Add a peer."""
         self.go(number)
-        self._peers[number] = _Peer(where)
+        self._peers[number] = _Peer(where, self._handshake, self._byte_cost)
 
     def go(self, number: int) -> None:
         """Remove a peer, and its share of the memory."""
@@ -69,20 +85,30 @@ class Peers:
         if peer is not None:
             self.held -= peer.held
             self.subscribers -= bool(peer.topics)
+            self._talking -= peer.talks
 
     def sent(self, number: int, total: int) -> None:
         """Set the total of bytes that it has sent."""
         if (peer := self._peers.get(number)) is not None:
-            self.held += max(peer.sent, total) - peer.sent
+            before = peer.held
             peer.sent = max(peer.sent, total)
+            self.held += peer.held - before
 
     def finished(self, number: int, size: int) -> None:
         """Count a whole message that was received. Call `sent` before."""
         if (peer := self._peers.get(number)) is not None:
-            step = min(size + OVERHEAD, peer.sent - peer.finished)
-            peer.finished += step
-            self.held -= step
-            peer.talks = True
+            before = peer.held
+            peer.finished += min(size + OVERHEAD, peer.unfinished)
+            self.held += peer.held - before
+            self._set_talks(peer, True)
+
+    def drained(self) -> None:
+        """Note that the socket's thread has had every whole message that came before the last call of this method."""
+        for peer in self._peers.values():
+            before = peer.held
+            peer.known = max(peer.handshake, min(peer.earlier, peer.unfinished))
+            peer.earlier = peer.unfinished
+            self.held += peer.held - before
 
     def wants(self, number: int, topic: bytes, on: bool) -> None:
         """Begin or end one of its subscriptions."""
@@ -99,7 +125,11 @@ class Peers:
         self.subscribers += bool(peer.topics)
         peer.live += step
         self.held += step
-        peer.talks = bool(peer.topics)
+        self._set_talks(peer, bool(peer.topics))
+
+    def _set_talks(self, peer: _Peer, talks: bool) -> None:
+        self._talking += talks - peer.talks
+        peer.talks = talks
 
     def greedy(self, number: int) -> int | None:
         """Return the peer to disconnect after this one sent something: itself, one with more memory, or None."""
@@ -116,11 +146,11 @@ class Peers:
         The first choice is the newcomer that has been silent longest. If too many peers talk, it is the last of those
         from the origin of most peers.
         """
-        talking = [(number, peer.where) for number, peer in self._peers.items() if peer.talks]
-        if len(talking) > self.most:
+        if self._talking > self.most:
+            talking = [(number, peer.where) for number, peer in self._peers.items() if peer.talks]
             places = Counter(where for _, where in talking)
             most = max(places.values())
             return next(number for number, where in reversed(talking) if places[where] == most)
-        if len(self._peers) > self.most and len(self._peers) - len(talking) > self.most // STRANGERS:
+        if len(self._peers) > self.most and len(self._peers) - self._talking > self.most // STRANGERS:
             return next(number for number, peer in self._peers.items() if not peer.talks)
         return None

@@ -62,6 +62,30 @@ def test_a_subscriber_counts_once_as_long_as_it_has_a_subscription():
     assert made.subscribers == 0
 
 
+def test_bytes_that_may_become_topics_cost_as_much_until_the_thread_of_the_socket_has_had_them():
+    made = Peers(10, MOST_HELD, handshake=100, byte_cost=TOPIC_BYTE)
+    made.come(0, b"")
+    made.sent(0, 100)
+    assert made.held == 100
+    made.sent(0, 160)
+    assert made.held == 160 + 60 * (TOPIC_BYTE - 1)
+    made.drained()
+    made.sent(0, 170)  # the first call does not tell whether these had come before
+    assert made.held == 170 + 70 * (TOPIC_BYTE - 1)
+    made.drained()
+    assert made.held == 170 + 10 * (TOPIC_BYTE - 1)
+
+
+def test_a_burst_of_topics_on_many_connections_is_bounded_before_it_is_read():
+    made = Peers(1000, 1 << 20, handshake=100, byte_cost=TOPIC_BYTE)
+    for number in range(1000):
+        made.come(number, b"")
+        made.sent(number, 4100)
+        while (one := made.greedy(number)) is not None:
+            made.go(one)
+    assert len(made) * 4000 * TOPIC_BYTE <= 1 << 20
+
+
 def test_nothing_is_held_for_a_peer_that_is_gone():
     made = peers(2)
     made.sent(0, 700)
@@ -133,13 +157,17 @@ def test_an_origin_is_what_one_host_can_fill(family, one, other, same):
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["come", "go", "sent", "finished", "on", "off"]), st.integers(0, 5), st.integers(0, 900))
+    st.tuples(
+        st.sampled_from(["come", "go", "sent", "finished", "drained", "on", "off"]),
+        st.integers(0, 5),
+        st.integers(0, 900),
+    )
 )
 
 
-@given(STEPS)
-def test_limits_hold_whatever_peers_do(steps):
-    made = peers(most=4)
+@given(STEPS, st.sampled_from([1, TOPIC_BYTE]))
+def test_limits_hold_whatever_peers_do(steps, byte_cost):
+    made = Peers(4, MOST_HELD, 50, byte_cost)
     totals = dict.fromkeys(range(6), 0)
     for what, number, size in steps:
         if what == "come":
@@ -154,6 +182,8 @@ def test_limits_hold_whatever_peers_do(steps):
             made.sent(number, totals[number])
         elif what == "finished":
             made.finished(number, size)
+        elif what == "drained":
+            made.drained()
         else:
             made.wants(number, b"x" * (size // 100), what == "on")
         while (one := made.greedy(number)) is not None:
