@@ -215,6 +215,8 @@ def _wait_without(hosts: Hosts, seconds: float) -> None:
 def _on_screen(body: Callable[[Any], int]) -> int:
     """Run the body on a screen of its own, and restore the terminal however it ends."""
     locale.setlocale(locale.LC_ALL, "")
+    for name in ("LINES", "COLUMNS"):
+        os.environ.pop(name, None)  # with them, curses does not follow the size of the terminal
     screen = curses.initscr()
     try:
         curses.noecho()

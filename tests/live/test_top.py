@@ -92,6 +92,21 @@ def test_its_numbers_move_it_fits_every_size_and_q_leaves_the_terminal_as_it_was
         terminal.close()
 
 
+def test_it_follows_the_size_of_the_terminal_whatever_the_environment_says(
+    busy: tuple[Scene, Box], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program sets it that has loaded readline."""
+    monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal = show(*busy)
+    try:
+        terminal.wait(r"\A.{70,} q ends$")
+        terminal.resize(50, 12)
+        terminal.wait(r"\A.{0,50} q ends$")
+    finally:
+        terminal.close()
+
+
 def test_ctrl_c_leaves_the_terminal_as_it_was(busy: tuple[Scene, Box]) -> None:
     terminal = show(*busy)
     try:
