@@ -33,7 +33,7 @@ test-quick:  ## the tests that need no root, no server and no long wait: about t
 	@HYPOTHESIS_PROFILE=quick $(python) -m pytest -q -n auto -m "not root and not peer and not slow"
 
 test: test-tell test-setup  ## every test: some 20 minutes; says first what it installs
-	@$(python) -m pytest -q
+	@sh ops/test.sh
 
 lint: test-setup  ## ruff, mypy --strict, stubtest, cython-lint
 	$(python) -m ruff check .

@@ -28,6 +28,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+LONGEST = (
+    "test_fuzz.py",
+    "test_install.py",
+    "test_dashboard_live.py",
+    "test_kills.py",
+    "test_overload.py",
+    "test_record_live.py",
+)
 SLOW_FOLDERS = ("fuzz", "laws", "live")  # every test there has the marker `slow`
 _SLOW_IS_FINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile(
@@ -58,8 +66,9 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of slow folders."""
+    """Mark the tests of slow folders, and move the longest files to the front, so that none is left at the end."""
     slow = tuple(ROOT / "tests" / folder for folder in SLOW_FOLDERS)
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in slow):
             item.add_marker("slow")
+    items.sort(key=lambda item: item.path.name not in LONGEST)

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def eventually(true: Callable[[], T], what: str | Callable[[], str]) -> T:
-    """Return the first truthy value of `true`; when there never is one, fail the test with `what` or what it returns."""
+    """Return the first truthy value of `true`; without one, fail the test with `what` or what it returns."""
     end = time.monotonic() + PATIENCE_S
     while not (value := true()):
         if time.monotonic() > end:
