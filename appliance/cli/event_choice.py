@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from appliance.cli.event_filter import Test, WhereError, compile_where
 from appliance.cli.options import stop
+from appliance.expression.event_filter import Test, WhereError, compile_where
 from appliance.ipc.sockets import BusError
 from appliance.native.safe_files import Unusable
 from appliance.pubsub.curve_keys import KeyFault

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from appliance.cli.event_filter import Test, decode_fields
+from appliance.expression.event_filter import Test, decode_fields
 from appliance.report.event_lines import heading, line
 from appliance.runtime.standard_streams import quiet, settle
 from appliance.stats.names import DATASETS

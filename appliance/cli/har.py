@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from appliance.cli.event_filter import Test, decode_fields
 from appliance.cli.event_sources import EventsOfCapture, lines_of_file
+from appliance.expression.event_filter import Test, decode_fields
 from appliance.har.archive import Archive
 from appliance.native.file_identity import clashes
 from appliance.native.safe_files import Unusable, whole_file

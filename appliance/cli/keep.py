@@ -1,37 +1,26 @@
 """The `appliance keep` command: copies the frames of chosen events out of a ring, while a sensor records it.
 
-A subscriber of the feed, outside the sensor. Chosen events wait until the recorder has written their frames, and until
-there are several, because each look into the ring reads its indexes.
+A subscriber of the feed, outside the sensor. record.only does the same inside it (appliance/keeper).
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections import deque
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from appliance.cli.event_filter import Test, decode_fields
 from appliance.cli.events import OF_TRAFFIC
-from appliance.extract.connections import Connections
-from appliance.extract.extract import Extract
+from appliance.expression.event_filter import Test
+from appliance.extract.keeping import Waiting, is_wanted, keep
 from appliance.extract.kept_folder import KeptFolder
-from appliance.extract.sources import RecordedFrames
 from appliance.native.safe_files import Unusable
-from appliance.ring.pcapng import PcapngWriter
 from appliance.subscriber.subscriber import Gap, Received, Subscriber
 from appliance.text.terminal import safe, stderr_line
 
-SETTLE_S = 2.0  # between an event and the look for its frames: more than they take to the disk
 TURN_S = 0.25  # longest wait for an event
 LAST_S = 5.0  # for the messages in the queue of a command that is stopped
-MOST_BYTES = 16 << 20  # of events that wait; with more, the look comes early
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class KeepArgs(NamedTuple):
@@ -50,39 +39,6 @@ class KeepArgs(NamedTuple):
     key: str = ""
 
 
-class Waiting:
-    """Chosen events whose frames are not looked for yet. Times are those of one monotonic clock, in seconds."""
-
-    def __init__(self, every_s: float) -> None:
-        self._every_s = max(every_s, SETTLE_S)
-        self._events: deque[tuple[float, bytes]] = deque()
-        self._bytes = 0
-
-    def add(self, event: bytes, now: float) -> None:
-        """Add an event."""
-        self._events.append((now, event))
-        self._bytes += len(event)
-
-    def due(self, now: float) -> list[bytes]:
-        """Take the events whose frames are to be looked for now."""
-        if self._bytes >= MOST_BYTES:
-            return self.rest()
-        if not self._events or now - self._events[0][0] < self._every_s:
-            return []
-        found = []
-        while self._events and now - self._events[0][0] >= SETTLE_S:
-            found.append(self._events.popleft()[1])
-            self._bytes -= len(found[-1])
-        return found
-
-    def rest(self) -> list[bytes]:
-        """Take all of them."""
-        found = [event for _, event in self._events]
-        self._events.clear()
-        self._bytes = 0
-        return found
-
-
 class Keeping:
     """The work of the command on one folder, and its counts."""
 
@@ -94,45 +50,24 @@ class Keeping:
 
     def is_wanted(self, event: bytes) -> bool:
         """Return whether the frames of an event are to be kept."""
-        try:
-            fields = decode_fields(event)
-            wanted = fields.timestamp >= self.args.since and self.args.where(fields)
-            return wanted and bool(Connections([_decode(event)]).all)
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
-            return False  # the peer is not a feed of this appliance
+        return is_wanted(event, self.args.where, self.args.since)
 
     def keep(self, lines: Sequence[bytes]) -> None:
         """Write the frames of some events into the folder."""
         if not lines:
             return
-        connections = Connections([_decode(line) for line in lines])
-
-        def write(out: BinaryIO) -> None:
-            recorded = RecordedFrames(self.args.record, connections)
-            try:
-                extract = Extract([recorded], connections)
-                extract.survey()
-                extract.write(PcapngWriter(out, f"{len(lines)} events of {len(connections.all)} connections"))
-            finally:
-                recorded.close()
-
-        try:
-            path = self.folder.add(write, b"".join(line + b"\n" for line in lines), datetime.now(UTC))
-        except OSError as fault:
-            self.missed += len(lines)
-            where = fault.filename or self.folder.path
-            stderr_line(safe(f"{where}: {fault.strerror}; the frames of {len(lines):,} events are not kept"))
-            return
-        if path is None:
-            self.missed += len(lines)
+        found = keep(self.args.record, self.folder, lines)
+        self.missed += found.not_in_ring + found.too_large + found.failed
+        if found.fault is not None:
+            where = found.fault.filename or self.folder.path
+            stderr_line(safe(f"{where}: {found.fault.strerror}; the frames of {len(lines):,} events are not kept"))
+        elif found.too_large:
             stderr_line(f"the frames of {len(lines):,} events exceed --bytes {self.folder.most_bytes}")
-            return
-        self.files += 1
-        self.frames += sum(wanted.written for wanted in connections.all)
-        lost = sum(len(wanted.events) for wanted in connections.all if not wanted.written)
-        self.missed += lost
-        if lost:
-            stderr_line(f"the ring has no frames of {lost:,} events: record.bytes, record.seconds, or not recorded")
+        else:
+            self.files += 1
+            self.frames += found.frames
+            if lost := found.not_in_ring:
+                stderr_line(f"the ring has no frames of {lost:,} events: record.bytes, record.seconds, or not recorded")
 
 
 def keep_frames(args: KeepArgs) -> int:

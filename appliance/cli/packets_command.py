@@ -28,7 +28,12 @@ from appliance.config.defaults import LONGEST_FRAME
     metavar="ID",
     help="Write the frames of this event's connection, or of all in a file of events; repeatable.",
 )
-@click.option("--record", default="", metavar="DIR", help="Take frames of events from the ring of a recorder, too.")
+@click.option(
+    "--record",
+    default="",
+    metavar="DIR",
+    help="Take frames of events from the ring of a recorder, too, and from its kept ones.",
+)
 @click.option("--keylog", default="", metavar="FILE", help="Decrypt TLS with this key log to find the events.")
 @click.option("--secrets", is_flag=True, help="Write the TLS secrets of the connections into OUT.pcapng, too.")
 @click.option("--where", metavar="EXPR", help="Only events that match; without --event, all of them.")

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from appliance.cli.event_filter import Test, decode_fields
 from appliance.cli.event_sources import EventsOfCapture, lines_of_file
+from appliance.cli.kept_frames import kept_lines, kept_of
+from appliance.expression.event_filter import Test, decode_fields
 from appliance.extract.connections import Connections, nanoseconds
 from appliance.extract.extract import Extract
 from appliance.extract.session_secrets import key_log, secrets_of
-from appliance.extract.sources import CaptureFiles, RecordedFrames
+from appliance.extract.sources import CaptureFiles, MergedFrames, RecordedFrames, Source
 from appliance.keylog.secrets import Secret
 from appliance.native.file_identity import clashes
 from appliance.native.safe_files import OUTPUT_MODE, Unusable, whole_file
@@ -35,7 +36,8 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class EventPacketsArgs(NamedTuple):
     """The arguments of the command. events: ids of events or connections, or files of events.
 
-    record: the folder of a ring. where, since, until: a test for events, and times as they have them.
+    record: the folder of a ring, or of kept frames. where, since, until: a test for events, and times as events have
+    them.
     keylog: a key log of TLS. secrets: the output gets the secrets of its sessions.
     """
 
@@ -77,8 +79,12 @@ def packets_of_events(args: EventPacketsArgs) -> int:
     files, recorded, secrets = CaptureFiles(args.captures), None, list[Secret]()
     try:
         connections = Connections(events)
-        recorded = RecordedFrames(Path(args.record), connections) if args.record else None
-        extract = Extract([*([files] if args.captures else []), *([recorded] if recorded else [])], connections)
+        sources: list[Source] = [files] if args.captures else []
+        if args.record:
+            recorded = RecordedFrames(Path(args.record), connections)
+            kept = [CaptureFiles([str(path)]) for path in kept_of(args.record, events)]
+            sources.append(MergedFrames([recorded, *kept]))
+        extract = Extract(sources, connections)
         extract.survey()
         if args.secrets:
             secrets = secrets_of(extract.client_randoms(), [args.keylog] if args.keylog else [], args.captures)
@@ -121,6 +127,8 @@ def _events(args: EventPacketsArgs) -> Iterator[dict[str, Any]]:
     found: set[str] = set()
     yielded: set[str] = set()
     for where, lines in _runs(args):
+        if ids and yielded.issuperset(ids):
+            break  # each is one event, and known: a run over the rest would find nothing more
         for line in lines:
             if args.events and not any(name in line for name in sought):
                 continue  # decoding every line would take longer than the run
@@ -139,8 +147,10 @@ def _events(args: EventPacketsArgs) -> Iterator[dict[str, Any]]:
 
 def _runs(args: EventPacketsArgs) -> Iterator[tuple[str, Iterable[bytes]]]:
     """Yield the runs over captures and ring, each with its name and its events. Raises Unusable."""
-    for path in args.captures:
-        yield f"-r {path}", EventsOfCapture(path, args.options())
+    for path, lines in kept_lines(args.record) if args.record else ():
+        yield f"--record {path}", lines
+    for name in args.captures:
+        yield f"-r {name}", EventsOfCapture(name, args.options())
     if not args.record:
         return
     try:

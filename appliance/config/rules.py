@@ -93,6 +93,17 @@ def _record_faults(config: Config) -> Iterator[tuple[list[str], str]]:
             f"{config.shard.batch_bytes}, which are {least}",
         )
 
+    if config.record.only:
+        # here, because a run without the option has no use for the parser
+        from appliance.expression.event_filter import WhereError, compile_where
+
+        try:
+            compile_where(config.record.only)
+        except WhereError as error:
+            yield ["record.only"], f"record.only: {error}"
+        if not config.record.path:
+            yield ["record.only", "record.path"], "record.only: nothing is recorded; name a folder in record.path"
+
 
 def _files_faults(config: Config) -> Iterator[tuple[list[str], str]]:
     files = config.files

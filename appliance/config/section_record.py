@@ -1,8 +1,11 @@
 """The section [record] of the options."""
 
+import os
 from typing import Annotated
 
 from appliance.config.field import Section, note
+
+KEPT = "kept"  # the folder below record.path with the frames of chosen events
 
 
 class Record(Section, frozen=True):
@@ -38,3 +41,31 @@ class Record(Section, frozen=True):
             counter="appliance_record_removed_files_total",
         ),
     ] = 0
+    only: Annotated[
+        str,
+        note(
+            "Keep the frames of connections with a matching event beyond the time of the ring: an expression as "
+            '`appliance events --where` takes it. They go to the folder kept in record.path; "" keeps none.',
+        ),
+    ] = ""
+    kept_bytes: Annotated[
+        int,
+        note(
+            "Size of the folder of kept frames, with their events.",
+            unit="bytes",
+            ge=1 << 20,
+            le=1 << 50,
+            reached="the oldest file is removed",
+            counter="appliance_keep_removed_files_total",
+        ),
+    ] = 10737418240
+
+    @property
+    def keeps(self) -> bool:
+        """Return whether frames of chosen events are kept."""
+        return bool(self.path and self.only)
+
+    @property
+    def kept_path(self) -> str:
+        """Return the folder of kept frames."""
+        return os.path.join(self.path, KEPT)

@@ -329,6 +329,24 @@ def record(facts: RunFacts) -> Iterator[CheckResult]:
         yield ok(f"{page['recorded']:,} frames recorded, {left_out:,} left out; {ring}")
 
 
+@RUN.check("keep")
+def keep(facts: RunFacts) -> Iterator[CheckResult]:
+    """Check the keeper and its folder, if there is one."""
+    page, options = facts.now.keeper, facts.config.record
+    if not page:
+        return
+    left_out = under(page, "left_out") + facts.now.feed["past_keeper"]
+    stored = f"{page['stored_files']:,} files, {size(page['stored_bytes'])} of {size(options.kept_bytes)}"
+    counts = f"frames of {page['kept']:,} events kept, {left_out:,} events left out; {stored}"
+    if page["left_out.disk"]:
+        yield warn(counts, "The disk is full, or fails. Events are not affected.", f"df -h {options.kept_path}")
+    elif page["left_out.not_in_ring"]:
+        why = f"The ring had no frames of {page['left_out.not_in_ring']:,} events when the keeper looked."
+        yield warn(counts, why, "raise record.bytes or record.seconds")
+    else:
+        yield ok(counts)
+
+
 @RUN.check("files")
 def files(facts: RunFacts) -> Iterator[CheckResult]:
     """Check the files process and its folder, if there is one."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -56,16 +59,23 @@ class CaptureFiles:
 class RecordedFrames:
     """The frames that a ring has of some connections. left_out: those that its files lack, of all connections."""
 
-    def __init__(self, folder: Path, connections: Connections) -> None:
-        """Find them. Raises OSError."""
+    def __init__(self, folder: Path, connections: Connections, on_frame: Callable[[], object] = bool) -> None:
+        """Find them. on_frame: a call for each frame. Raises OSError."""
+        self._on_frame = on_frame
         self._ring = Ring(folder)
-        self._places: list[Place] = self._ring.places(lambda key: numbers_of(key, connections))
+
+        def numbers(key: bytes) -> set[int]:  # of one file
+            on_frame()
+            return numbers_of(key, connections)
+
+        self._places: list[Place] = self._ring.places(numbers)
         used = {id(place.file): place.file for place in self._places}
         self.left_out = sum(file.header.left_out for file in used.values() if file.header)
 
     def frames(self) -> Iterator[Seen]:
         """Yield the frames by time; those of a connection stay in the order in which they were recorded."""
         for place in self._places:
+            self._on_frame()
             found = place.file.read(place.offset)
             if found is not None:
                 frame, interface = found
@@ -74,6 +84,32 @@ class RecordedFrames:
 
     def close(self) -> None:
         self._ring.close()
+
+
+class MergedFrames:
+    """Sources of one sensor, each in the order of time, as one. A frame that several of them have is one."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+
+    def frames(self) -> Iterator[Seen]:
+        """Yield the frames by time. Raises PcapError and OSError."""
+        if len(self._sources) == 1:
+            yield from self._sources[0].frames()
+            return
+        known: list[Counter[tuple[int, int]]] = [Counter() for _ in self._sources]  # by source: its frames so far
+        yielded: Counter[tuple[int, int]] = Counter()
+        numbered = [self._numbered(number) for number in range(len(self._sources))]
+        for _, number, seen in heapq.merge(*numbered, key=itemgetter(0)):
+            key = seen.ts_ns, hash(seen.data)
+            known[number][key] += 1
+            if known[number][key] > yielded[key]:  # within one source, copies are frames
+                yielded[key] += 1
+                yield seen
+
+    def _numbered(self, number: int) -> Iterator[tuple[int, int, Seen]]:
+        for seen in self._sources[number].frames():
+            yield seen.ts_ns, number, seen
 
 
 def numbers_of(key: bytes, connections: Connections) -> set[int]:

@@ -22,6 +22,7 @@ import msgspec
 
 from appliance.config.address import OFF
 from appliance.config.schema import Config
+from appliance.feed.event_copies import EventCopies
 from appliance.feed.numbering import Numbering
 from appliance.ipc.event_batch import BadMessage, unpack_events
 from appliance.ipc.event_link import EventReceiver
@@ -99,6 +100,9 @@ class Feed:
         self.waiter = Waiter()
         self.cursor = AtMostOnceCursor(page)
         self.receiver = EventReceiver(self.bus, config, run_dir, self.cursor.first)
+        self.copies: EventCopies | None = None  # without a keeper
+        if config.record.keeps:
+            self.copies = EventCopies(config, run_dir, page, self.bus, self.numbering.epoch)
         self.public: PublicSockets | None = None  # without a feed
         if config.feed.bind != OFF:
             from appliance.feed.public_sockets import PublicSockets
@@ -131,7 +135,7 @@ class Feed:
                 return self._end_for_restart(why)
             received = self._receive()
             self._serve_readers(ready)
-            if stopping and not received and not self._output_blocked():
+            if stopping and not received and not self._blocked():
                 self._count_missing()
                 break
         return self._finish()
@@ -145,12 +149,12 @@ class Feed:
     def _ended(self) -> bool:
         return all(counters.ended for counters in self.received)
 
-    def _output_blocked(self) -> bool:
-        """Return whether events have to wait at the workers for the output's reader: only when reading a file."""
-        return self.config.lossless and self.output.full
+    def _blocked(self) -> bool:
+        """Return whether events have to wait at the workers for the output's reader or the keeper: only of a file."""
+        return self.config.lossless and (self.output.full or (self.copies is not None and self.copies.full))
 
     def _watch_output(self) -> None:
-        if self._output_blocked():
+        if self._blocked():
             self.waiter.forget(self.receiver.socket)
         else:
             self.waiter.watch(self.receiver.socket, read=True)
@@ -167,7 +171,7 @@ class Feed:
         """Receive messages of the workers, up to a turn's worth; return how many."""
         for count in range(TURN_MESSAGES):
             try:
-                data = None if self._output_blocked() else self.receiver.receive()
+                data = None if self._blocked() else self.receiver.receive()
             except (BadMessage, SharedMemoryError):
                 self.page.add("invalid_messages", 1)
                 continue
@@ -181,7 +185,7 @@ class Feed:
     def _process(self, data: SlotLease | memoryview) -> None:
         page = self.page
         copied = (
-            self.public is not None or self.config.output.parquet
+            self.public is not None or self.copies is not None or self.config.output.parquet
         )  # else the lines lie where they are until written
         try:
             message = unpack_events(memoryview(data) if copied else data)
@@ -209,6 +213,8 @@ class Feed:
             page.add(f"published.{topic}", events)
             page.add(f"published_messages.{topic}", 1)
             page.add(f"published_bytes.{topic}", length)
+        if self.copies:
+            self.copies.send(message)
         self.output.begin()
         self.output.write(message.body, message.events)  # as the worker wrote it: in the order in which they ended
 
@@ -296,6 +302,8 @@ class Feed:
         # Live, the processes share the limit of the drain; optional work gets a part of it.
         spare = None if self.config.lossless else time.monotonic() + drain_s / 4
         self.output.close(lambda: self.runtime.heartbeat_until(spare) and not self.runtime.stopping)
+        if self.copies:
+            self.copies.end(lambda: self.runtime.heartbeat_until(spare))
         self._status("done")
         self._send_heartbeat_if_due(now=True)
         if self.public and self.public.replay and self.public.feed.subscribers:

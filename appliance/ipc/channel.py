@@ -3,6 +3,7 @@
     frame_link.py    batches of frames, capture to worker, a pair of sockets for each worker; the same to the recorder
     event_link.py    encoded events, worker to feed
     file_link.py     decoded bodies, worker to the files process
+    copy_link.py     encoded events once more, feed to keeper
 
 Messages lie in shared memory (shared_memory.pyx), where their sender wrote them; ZeroMQ (ipc, PUSH/PULL) only carries
 the numbers of readable slots. The receiver binds and the sender connects. A queue belongs to the side that connects, so

@@ -46,7 +46,8 @@ def arena_bytes(config: Config) -> int:
     captures, batch_bytes = config.capture_count, config.feed.event_batch_bytes
     frames = captures and captures * slots(config)[1] * max(config.shard.batch_bytes, LONGEST_BATCH)
     events = queue_length(config.link_bytes, batch_bytes) * batch_bytes
-    return frames + config.worker_count * (events + file_slots(config) * FILE_BATCH_BYTES)
+    copies = copy_slots(config) * batch_bytes
+    return frames + config.worker_count * (events + file_slots(config) * FILE_BATCH_BYTES) + copies
 
 
 def kept_bytes(config: Config) -> int:
@@ -57,6 +58,11 @@ def kept_bytes(config: Config) -> int:
 def file_slots(config: Config) -> int:
     """Return the slots of one worker for files; 0 if none are kept."""
     return queue_length(config.link_bytes, FILE_BATCH_BYTES) if config.files.path else 0
+
+
+def copy_slots(config: Config) -> int:
+    """Return the slots of the feed for copies of events; 0 without a keeper."""
+    return queue_length(config.link_bytes, config.feed.event_batch_bytes) if config.record.keeps else 0
 
 
 def least_bytes(config: Config) -> int:

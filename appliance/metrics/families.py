@@ -7,6 +7,7 @@ loss. collector.py turns the families into the text that Prometheus reads.
 from appliance.metrics.families_capture import CAPTURE_FAMILIES
 from appliance.metrics.families_feed import FEED_FAMILIES
 from appliance.metrics.families_files import FILES_FAMILIES
+from appliance.metrics.families_keeper import KEEPER_FAMILIES
 from appliance.metrics.families_processes import PROCESS_FAMILIES
 from appliance.metrics.families_recorder import RECORDER_FAMILIES
 from appliance.metrics.families_run import RUN_FAMILIES
@@ -18,6 +19,7 @@ FAMILIES = (
     *WORKER_FAMILIES,
     *FEED_FAMILIES,
     *RECORDER_FAMILIES,
+    *KEEPER_FAMILIES,
     *FILES_FAMILIES,
     *PROCESS_FAMILIES,
 )

@@ -180,6 +180,31 @@ def losses(now: Snapshots, config: Config) -> list[Loss]:
             "see the messages above",
             "record_crash",
         )
+    if now.keeper:
+        add(
+            now.keeper["left_out.not_in_ring"],
+            "events that match record.only without frames in the ring",
+            f"raise [record] bytes (now {config.record.bytes}) or seconds (now {config.record.seconds})",
+            "keep",
+        )
+        add(
+            now.keeper["left_out.disk"] + now.keeper["left_out.size"],
+            "events that match record.only whose frames had no room",
+            f"make room in {config.record.kept_path}, or raise [record] kept_bytes (now {config.record.kept_bytes})",
+            "keep_disk",
+        )
+        add(
+            now.feed["past_keeper"],
+            "events past record.only because the keeper was behind",
+            "a narrower record.only, or a smaller ring, costs it less",
+            "keep_link",
+        )
+        add(
+            now.keeper["crash_lost"] + now.keeper["lost.0"],
+            "events past record.only because the keeper was killed",
+            "see the messages above",
+            "keep_crash",
+        )
     if now.files:
         add(
             _matching(now.workers, "files_left_out.link") + _matching(now.workers, "files_left_out.open"),

@@ -42,6 +42,7 @@ class RunningInstance:
             self._feed, self._supervisor = _page(paths.feed_page), _page(paths.supervisor_page)
             self._recorder = _page(paths.recorder_page) if self.config.record.path else None
             self._files = _page(paths.files_page) if self.config.files.path else None
+            self._keeper = _page(paths.keeper_page) if self.config.record.keeps else None
             self._since = paths.supervisor_page.stat(follow_symlinks=False).st_ctime
         except PermissionError as error:
             raise Unusable(
@@ -56,10 +57,11 @@ class RunningInstance:
         """Return every page as it is now, read downstream first (stats.Pages)."""
         recorder = self._recorder.snapshot() if self._recorder else NONE
         files = self._files.snapshot() if self._files else NONE
+        keeper = self._keeper.snapshot() if self._keeper else NONE
         feed = self._feed.snapshot()
         workers = [page.snapshot() for page in self._workers]
         captures = [page.snapshot() for page in self._captures]
-        return Snapshots(captures, workers, feed, self._supervisor.snapshot(), recorder, files)
+        return Snapshots(captures, workers, feed, self._supervisor.snapshot(), recorder, files, keeper)
 
     @property
     def alive(self) -> bool:

@@ -1,14 +1,15 @@
 """Every path in a run directory.
 
     lock  config.json  key  version  stopped           of the supervisor, which owns the directory
-    supervisor.stats  capture-0.stats  worker-0.stats  feed.stats  recorder.stats  files.stats
+    supervisor.stats  capture-0.stats  worker-0.stats  feed.stats  recorder.stats  keeper.stats  files.stats
     metrics.endpoint  feed.endpoint  replay.endpoint   the last two are links into the feed's folder
     capture-0/  frames-EPOCH                           shared memory of frames, written by the capture
     worker-0/   in  events-EPOCH  files-EPOCH  returned-frames-CAPTURE-EPOCH  worker-0-TIME.pcap
                 kept-connections
     recorder/   in  returned-frames-CAPTURE-EPOCH
+    keeper/     in  returned-copies-0-EPOCH
     files/      in  returned-files-WORKER-EPOCH
-    feed/       in  returned-events-WORKER-EPOCH  epochs  feed.endpoint  replay.endpoint
+    feed/       in  returned-events-WORKER-EPOCH  copies-EPOCH  epochs  feed.endpoint  replay.endpoint
     quarantine/ worker-0-TIME.pcap
 
 Each process writes in its own folder alone, and in its stats page. Nothing here touches a file but `endpoint_in`.
@@ -30,6 +31,7 @@ KEY = "key"  # of the hash of flows, which all captures share
 QUARANTINE = "quarantine"  # batches that workers died of: it stays when there is something in it
 FEED = "feed"
 RECORDER = "recorder"
+KEEPER = "keeper"
 FILES = "files"
 ANNOUNCED = ("feed", "replay")  # endpoints that the feed writes in its folder
 LONGEST_SOCKET = "worker-1000/in"
@@ -38,19 +40,23 @@ LONGEST_ENDPOINT = 1024  # bytes
 # Names of files that an earlier run of this version or another may have left, and no others.
 STALE = (
     r"(shard|frames|events)-\d+|(frames|events)-\d+-[0-9a-f]+|events|epochs|key\.\d+|(key|version|config\.json)(\.part)?"
-    r"|((capture|worker)-\d+|feed|recorder|files|supervisor)\.stats(\.part)?|(feed|replay|metrics)\.endpoint(\.part)?"
+    r"|((capture|worker)-\d+|feed|recorder|keeper|files|supervisor)\.stats(\.part)?"
+    r"|(feed|replay|metrics)\.endpoint(\.part)?"
 )
-FOLDERS = r"(capture|worker)-\d+|feed|recorder|files"  # of processes
+FOLDERS = r"(capture|worker)-\d+|feed|recorder|keeper|files"  # of processes
 INSIDE = (  # and what is in them
-    r"in|(frames|events|files)-[0-9a-f]+|returned-(frames|events|files)-\d+-[0-9a-f]+|epochs(\.part)?"
+    r"in|(frames|events|copies|files)-[0-9a-f]+|returned-(frames|events|copies|files)-\d+-[0-9a-f]+|epochs(\.part)?"
     r"|(feed|replay)\.endpoint(\.part)?|worker-\d+-[0-9a-f]+\.pcap(\.part)?|kept-connections"
 )
 
-_SENDERS = {"frames": "capture", "events": "worker", "files": "worker"}  # by kind of message
+_SENDERS = {"frames": "capture", "events": "worker", "copies": "feed", "files": "worker"}  # by kind of message
 
 
 class Paths:
-    """The paths in one run directory. kind, of a process: capture, worker, recorder, files, feed or supervisor."""
+    """The paths in one run directory.
+
+    kind, of a process: capture, worker, recorder, keeper, files, feed or supervisor.
+    """
 
     __slots__ = ("root",)
 
@@ -112,6 +118,11 @@ class Paths:
         return self.page(RECORDER)
 
     @property
+    def keeper_page(self) -> Path:
+        """Return the stats page of the keeper."""
+        return self.page(KEEPER)
+
+    @property
     def files_page(self) -> Path:
         """Return the stats page of the files process."""
         return self.page(FILES)
@@ -156,11 +167,14 @@ class Paths:
         return self.folder("worker", worker) / "kept-connections"
 
     def inbox(self, kind: str, index: int = 0) -> Path:
-        """Return the socket of a receiver: a worker and the recorder get frames, the feed events, "files" bodies."""
+        """Return the socket of a receiver.
+
+        A worker and the recorder get frames, the feed events, the keeper copies of events, "files" bodies.
+        """
         return self.folder(kind, index) / "in"
 
     def arena(self, messages: str, sender: int, epoch: int) -> Path:
-        """Return the shared memory of a sender in one of its lives. messages: "frames", "events", "files"."""
+        """Return the shared memory of a sender in one of its lives. messages: frames, events, copies or files."""
         return self.folder(_SENDERS[messages], sender) / f"{messages}-{epoch:x}"
 
     def arenas(self, messages: str, sender: int) -> Iterator[Path]:

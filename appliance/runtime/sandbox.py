@@ -9,6 +9,7 @@ may:
                 `opened`, packet sockets, and the system's files about interfaces and names
     worker      use its folder in the run directory; no other file, no network, no capability
     recorder    use its folder in the run directory and that of the ring; no other file, no network, no capability
+    keeper      the same; it reads the folder of the ring, and writes that of kept frames in it
     files       the same with the folder of files
     feed        use its folder in the run directory, that of the output, its keys; IP sockets, but no connect
 
@@ -64,7 +65,7 @@ NAMES = (
 INTERFACES = ("/sys/class/net", "/sys/devices", "/proc/net", "/proc/self/net")
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/usr/share/zoneinfo")
 
-ISOLATED = ("worker", "recorder", "files")  # roles without a network
+ISOLATED = ("worker", "recorder", "keeper", "files")  # roles without a network
 
 Rights = list[tuple[str | Path, int]]
 
@@ -234,6 +235,8 @@ def _rights(role: Role, config: Config, run_dir: Path, page: Page) -> Rights:
         return rights
     if role == "recorder":
         return [*rights, (config.record.path, MAKE)]
+    if role == "keeper":
+        return [*rights, (config.record.path, READ), (config.record.kept_path, MAKE)]
     if role == "files":
         return [*rights, (config.files.path, MAKE)]
     names = [(f"/etc/{name}", READ) for name in NAMES]

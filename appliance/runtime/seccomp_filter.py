@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-Role = Literal["supervisor", "capture", "worker", "feed", "recorder", "files"]
+Role = Literal["supervisor", "capture", "worker", "feed", "recorder", "keeper", "files"]
 Calls = dict[str, tuple[int, int | None]]  # name: number on x86-64, elsewhere; None: there is none
 Program = list[tuple[int, int, int, int]]  # code, jump if true, jump if false, k: struct sock_filter
 
@@ -81,6 +81,7 @@ SOCK_STREAM, SOCK_DGRAM, ANY = 1, 2, 0
 FAMILIES: dict[str, Sequence[tuple[int, int]]] = {  # (family, kind of socket)
     "worker": [(AF_UNIX, ANY)],
     "recorder": [(AF_UNIX, ANY)],
+    "keeper": [(AF_UNIX, ANY)],
     "files": [(AF_UNIX, ANY)],
     "file": [(AF_UNIX, ANY)],
     # Requests about an interface go through a datagram socket, names in a filter through DNS and netlink.
@@ -174,7 +175,7 @@ def rules(role: Role, architecture: int, *, live: bool, pid: int) -> Rules:
     mapped = [*_argument(2), (_AND, 0, 0, both), *_when(_EQUAL, both, _NO, _YES)]
     special: dict[tuple[int, int | None], Program] = {
         # Nothing that was writable may become code. Roles without a network have all the code that they will ever need.
-        MMAP: executable if role in ("worker", "recorder", "files") else mapped,
+        MMAP: executable if role in ("worker", "recorder", "keeper", "files") else mapped,
         MPROTECT: executable,
         PKEY_MPROTECT: executable,
         IOCTL: [*_argument(1), *_one_of([TIOCSTI, TIOCLINUX, FIOSETOWN, SIOCSPGRP])],

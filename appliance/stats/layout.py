@@ -12,6 +12,7 @@ from appliance.stats.names import (
     FILES_REFUSED,
     FILES_REMOVED,
     FRAGMENT_OUTCOMES,
+    KEEP_LEFT_OUT,
     KEYLOG_LINES,
     LINK_DROPS,
     LOG_REASONS,
@@ -68,8 +69,11 @@ def worker_layout(captures: int, *, files: bool = False) -> list[str]:
     return names + [f"{name}.{topic}" for topic in TOPICS for name in ("made", "sent", *EVENT_DROPS)]
 
 
-def feed_layout(workers: int) -> list[str]:
-    """Return the slots of the feed's page."""
+def feed_layout(workers: int, *, keeping: bool = False) -> list[str]:
+    """Return the slots of the feed's page.
+
+    With a keeper, to_keeper counts the events that it was sent, past_keeper those without room on the link.
+    """
     per_link = ("received", "lost", "ended", "epoch", "taking")
     names = [*_COMMON, *(f"{name}.{worker}" for worker in range(workers) for name in per_link)]
     names += [f"{name}.{topic}" for topic in TOPICS for name in ("published", "published_messages", "published_bytes")]
@@ -80,6 +84,7 @@ def feed_layout(workers: int) -> list[str]:
     names += ["replay_messages", "replay_bytes", "replay_pauses", "store_messages", "store_bytes", "store_evicted"]
     names += [f"sequence.{topic}" for topic in STORED_TOPICS]  # the last number of each, in this epoch
     names += [f"refused.{reason}" for reason in REFUSALS]
+    names += ["to_keeper", "past_keeper"] * keeping
     return [*names, "clients_allowed", "reloads", "output_closed", "subscribers", "heartbeats", "epoch"]
 
 
@@ -92,6 +97,17 @@ def recorder_layout(captures: int) -> list[str]:
     return [*names, "ring_bytes", "ring_files", "ring_oldest_ns"]
 
 
+def keeper_layout() -> list[str]:
+    """Return the slots of the keeper's page: events by what became of them, and its folder.
+
+    kept counts events whose frames were copied, waiting those whose frames it will look for.
+    """
+    names = [*_COMMON, *(f"{name}.0" for name in ("received", "lost", "ended", "epoch", "taking"))]
+    names += ["unmatched", "kept", *(f"left_out.{reason}" for reason in KEEP_LEFT_OUT), "waiting", "crash_lost"]
+    names += ["kept_frames", "kept_files", "removed_files", "write_errors", "invalid_messages", "look_ns"]
+    return [*names, "stored_files", "stored_bytes"]
+
+
 def files_layout(workers: int) -> list[str]:
     """Return the slots of the page of the files process: bodies by worker, their outcomes, and its folder."""
     per_link = ("received", "lost", "ended", "epoch", "taking")
@@ -101,13 +117,16 @@ def files_layout(workers: int) -> list[str]:
     return [*names, "stored_files", "stored_bytes", "oldest_ns"]
 
 
-def supervisor_layout(workers: int, captures: int, *, recording: bool = False, files: bool = False) -> list[str]:
+def supervisor_layout(
+    workers: int, captures: int, *, recording: bool = False, keeping: bool = False, files: bool = False
+) -> list[str]:
     """Return the slots of the supervisor's page. A restart after a hang is in both groups."""
     children = [*(f"worker.{worker}" for worker in range(workers))]
     children += [
         *(f"capture.{capture}" for capture in range(captures)),
         "feed",
         *["recorder"] * recording,
+        *["keeper"] * keeping,
         *["files"] * files,
     ]
     names = [*_COMMON, *(f"{group}.{child}" for group in ("restarts", "hung") for child in children)]

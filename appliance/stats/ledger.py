@@ -1,4 +1,4 @@
-"""Account for every frame, byte, message and event between the wire and the feed, by eleven identities.
+"""Account for every frame, byte, message and event between the wire and the feed, by twelve identities.
 
 The module is pure: it turns snapshots of the stats pages into differences. At rest every difference is 0. During a run
 a difference is the amount between its two counters (in the kernel's ring, a batch, a link or a pipeline). L1 may then
@@ -18,6 +18,7 @@ from appliance.stats.names import (
     FILES_REFUSED,
     FLOW_PAYLOAD,
     HTTP2_STREAM_OUTCOMES,
+    KEEP_LEFT_OUT,
     LINK_DROPS,
     MESSAGE_OUTCOMES,
     PAYLOAD_OUTCOMES,
@@ -42,6 +43,7 @@ TITLES = {
     "L10": "decryption: bytes of TLS = in the clear + opened + not opened, by reason",
     "L11": "files: bodies of a wanted type = sent + left out, by reason + open;"
     " sent = kept + duplicates + left out, by reason + lost",
+    "L12": "keep: published = to the keeper + past it; to it = unmatched + kept + left out, by reason + waiting + lost",
 }
 
 
@@ -56,7 +58,7 @@ Identities = dict[str, Identity]
 
 
 def identities(pages: Pages) -> Identities:
-    """Return the identities "L1" to "L11". The pages are final, or those of a running system."""
+    """Return the identities "L1" to "L12". The pages are final, or those of a running system."""
     return {
         "L1": _kernel(pages.captures),
         "L2": _capture(pages.captures),
@@ -69,6 +71,7 @@ def identities(pages: Pages) -> Identities:
         "L9": _record(pages.captures, pages.recorder),
         "L10": _decryption(pages.workers),
         "L11": _files(pages.workers, pages.files),
+        "L12": _keep(pages.feed, pages.keeper),
     }
 
 
@@ -210,6 +213,19 @@ def _files(workers: Sequence[Counts], files: Counts) -> Identity:
         parts.append(page["files_sent"] - files[f"received.{w}"] - files[f"lost.{w}"])
     terms = {name: _total(workers, [name]) for name in ("files_offered", *ends)}
     return _identity(parts, terms | {name: files[name] for name in outcomes} | {"lost": under(files, "lost")})
+
+
+def _keep(feed: Counts, keeper: Counts) -> Identity:
+    """Compare the events published with what the keeper did with them; nothing without a keeper."""
+    links = ("to_keeper", "past_keeper")
+    outcomes = ("unmatched", "kept", *(f"left_out.{why}" for why in KEEP_LEFT_OUT), "waiting", "crash_lost")
+    if not keeper:
+        return _identity([], dict.fromkeys(("published", *links, "lost", *outcomes), 0))
+    published, received, lost = under(feed, "published"), keeper["received.0"], keeper["lost.0"]
+    parts = [published - sum(feed[name] for name in links), feed["to_keeper"] - received - lost]
+    parts.append(received - sum(keeper[name] for name in outcomes))
+    terms = {"published": published} | {name: feed[name] for name in links} | {"lost": lost}
+    return _identity(parts, terms | {name: keeper[name] for name in outcomes})
 
 
 def _messages(workers: Sequence[Counts]) -> Identity:

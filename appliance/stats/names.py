@@ -36,6 +36,7 @@ SEGMENT_VERDICTS = ("bad_header", "no_connection", "bad_checksum")
 QUIC_OUTCOMES = ("opened", "followed", "unopened", "over_limit")  # of a datagram that may open a QUIC connection
 LINK_DROPS = ("dropped_backlog", "dropped_memory", "dropped_stopping", "dropped_crash")
 RECORD_LEFT_OUT = ("behind", "disk")  # why frames that the recorder got are not in the ring
+KEEP_LEFT_OUT = ("not_in_ring", "disk", "size")  # why the frames of an event that matches record.only are not kept
 FILES_LEFT_OUT = (  # why a worker gave up a body of a wanted type
     "missing",
     "undecoded",
@@ -189,5 +190,6 @@ FENCES_OF = {
     "worker": FENCES,
     "feed": FENCES[:5],
     "recorder": FENCES,
+    "keeper": FENCES,
     "files": FENCES,
 }

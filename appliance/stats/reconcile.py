@@ -21,6 +21,7 @@ def settle(
     feed: Page,
     recorder: Page | None = None,
     files: Page | None = None,
+    keeper: Page | None = None,
 ) -> None:
     """Reconcile the pages of a whole run after its last process ended, along the data path.
 
@@ -46,6 +47,9 @@ def settle(
         for w, page in enumerate(workers):
             _close_link(page["events_sent"], feed, w)
         close_feed(feed, len(workers))
+    if keeper is not None and keeper["state"] != DONE:
+        _close_link(feed["to_keeper"], keeper, 0)
+        close_keeper(keeper)
 
 
 def close_capture(page: Page, workers: int) -> None:
@@ -105,6 +109,8 @@ def close_feed(page: Page, workers: int) -> None:
     seen = page.snapshot()
     received = sum(seen[f"received.{w}"] for w in range(workers))
     page.add("crash_lost", max(0, received - under(seen, "published") - seen["crash_lost"]))
+    if "to_keeper" in page.names:
+        page.add("past_keeper", max(0, under(seen, "published") - seen["to_keeper"] - seen["past_keeper"]))
 
 
 def close_recorder(page: Page) -> None:
@@ -116,6 +122,14 @@ def close_recorder(page: Page) -> None:
 def recorder_outcomes(seen: Mapping[str, int]) -> int:
     """Return the frames that the recorder has accounted for."""
     return seen["recorded"] + under(seen, "left_out") + seen["crash_lost"]
+
+
+def close_keeper(page: Page) -> None:
+    """Book events received and without an outcome as losses."""
+    page["waiting"] = 0
+    seen = page.snapshot()
+    outcomes = seen["unmatched"] + seen["kept"] + under(seen, "left_out") + seen["crash_lost"]
+    page.add("crash_lost", max(0, under(seen, "received") - outcomes))
 
 
 def close_files(page: Page) -> None:

@@ -31,6 +31,8 @@ class Pages(Protocol):
     def recorder(self) -> Counts: ...
     @property
     def files(self) -> Counts: ...
+    @property
+    def keeper(self) -> Counts: ...
 
 
 class Snapshots(NamedTuple):
@@ -42,6 +44,7 @@ class Snapshots(NamedTuple):
     supervisor: Counts
     recorder: Counts = NONE  # without slots if nothing is recorded
     files: Counts = NONE  # without slots if no files are kept
+    keeper: Counts = NONE  # without slots if no frames are kept
 
     def total(self, name: str) -> int:
         """Return the sum of one counter over all captures."""
@@ -59,7 +62,8 @@ class Snapshots(NamedTuple):
 
 def keepers(pages: Pages) -> list[tuple[str, Counts]]:
     """Return the processes that only some runs have, by name, with their pages."""
-    return [(name, page) for name, page in (("recorder", pages.recorder), ("files", pages.files)) if page]
+    named = (("recorder", pages.recorder), ("keeper", pages.keeper), ("files", pages.files))
+    return [(name, page) for name, page in named if page]
 
 
 def under(seen: Counts, group: str) -> int:

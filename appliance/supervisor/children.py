@@ -8,7 +8,14 @@ from collections.abc import Callable, Iterator
 from appliance.config.schema import Config
 from appliance.runtime.paths import Paths, process_name
 from appliance.stats import reconcile as books
-from appliance.stats.layout import capture_layout, feed_layout, files_layout, recorder_layout, worker_layout
+from appliance.stats.layout import (
+    capture_layout,
+    feed_layout,
+    files_layout,
+    keeper_layout,
+    recorder_layout,
+    worker_layout,
+)
 from appliance.stats.page import SharedPage
 from appliance.stats.snapshot import NONE, Counts, Snapshots
 from appliance.supervisor.child_process import Child
@@ -20,6 +27,7 @@ MODULES = {
     "worker": "workers.process.worker",
     "feed": "appliance.feed.process",
     "recorder": "appliance.recorder.process",
+    "keeper": "appliance.keeper.process",
     "files": "appliance.files.process",
 }
 
@@ -32,6 +40,7 @@ class Children:
         self.workers: list[Child] = []
         self.feed: Child
         self.recorder: Child | None = None
+        self.keeper: Child | None = None
         self.files: Child | None = None
         self.others: list[Child] = []  # each alone of its kind
         self.pages: list[int] = []  # descriptors of their pages
@@ -42,7 +51,7 @@ class Children:
         Raises OSError.
         """
         captures, workers = config.capture_count, config.worker_count
-        recording, keeping = bool(config.record.path), bool(config.files.path)
+        recording, keeping, files = bool(config.record.path), config.record.keeps, bool(config.files.path)
         quiet = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
         def child(kind: str, index: int, slots: list[str]) -> Child:
@@ -54,12 +63,13 @@ class Children:
 
         layout = capture_layout(workers, VERDICTS, recording=recording)
         self.captures = [child("capture", c, layout) for c in range(captures)]
-        layout = worker_layout(captures, files=keeping)
+        layout = worker_layout(captures, files=files)
         self.workers = [child("worker", w, layout) for w in range(workers)]
-        self.feed = child("feed", 0, feed_layout(workers))
+        self.feed = child("feed", 0, feed_layout(workers, keeping=keeping))
         self.recorder = child("recorder", 0, recorder_layout(captures)) if recording else None
-        self.files = child("files", 0, files_layout(workers)) if keeping else None
-        self.others = [one for one in (self.feed, self.recorder, self.files) if one]
+        self.keeper = child("keeper", 0, keeper_layout()) if keeping else None
+        self.files = child("files", 0, files_layout(workers)) if files else None
+        self.others = [one for one in (self.feed, self.recorder, self.keeper, self.files) if one]
 
     def __iter__(self) -> Iterator[Child]:
         yield from self.captures
@@ -76,6 +86,7 @@ class Children:
         """Return the senders and receivers of each kind of message."""
         links = [(self.captures, self.workers), (self.workers, [self.feed])]
         links += [(self.captures, [self.recorder])] if self.recorder else []
+        links += [([self.feed], [self.keeper])] if self.keeper else []
         return links + ([(self.workers, [self.files])] if self.files else [])
 
     def senders_to(self, receiver: Child) -> list[Child]:
@@ -87,10 +98,11 @@ class Children:
         # Downstream first: frames moving meanwhile are counted at the sender only.
         recorder = self.recorder.page.snapshot() if self.recorder else NONE
         files = self.files.page.snapshot() if self.files else NONE
+        keeper = self.keeper.page.snapshot() if self.keeper else NONE
         feed = self.feed.page.snapshot()
         workers = [child.page.snapshot() for child in self.workers]
         captures = [child.page.snapshot() for child in self.captures]
-        return Snapshots(captures, workers, feed, supervisor(), recorder, files)
+        return Snapshots(captures, workers, feed, supervisor(), recorder, files, keeper)
 
     def settle(self) -> None:
         """Count for the processes what they can no longer count; all have ended."""
@@ -100,4 +112,5 @@ class Children:
             self.feed.page,
             self.recorder.page if self.recorder else None,
             self.files.page if self.files else None,
+            self.keeper.page if self.keeper else None,
         )

@@ -20,11 +20,12 @@ from appliance.config.toml_lines import place
 
 SECTIONS = ("tcp", "http", "quic", "bodies", "tls", "events", "websocket")  # sections whose keys may all change
 EXCEPT = ("tcp.checksums", "quic.max_initials_per_second", "events.udp_flows")  # but these, for captures at their start
+RECORD_KEYS = ("record.bytes", "record.seconds", "record.only", "record.kept_bytes")
 FEED_KEYS = ("feed.curve_clients", "feed.connection_share", "feed.connection_bytes_s")
 FILES_KEYS = tuple(
     f"files.{key}" for key in ("types", "min_bytes", "max_bytes", "budget_bytes", "keep_s", "max_parts", "announce")
 )
-KEYS = ("source.filter", "capture.vlan_aware", "record.bytes", "record.seconds", *FEED_KEYS, *FILES_KEYS)  # and these
+KEYS = ("source.filter", "capture.vlan_aware", *RECORD_KEYS, *FEED_KEYS, *FILES_KEYS)  # and these
 LINK_TYPES = (1, 113, 276, 101, 105, 0)  # Ethernet first: candidates for a filter before any capture is open
 LEFT_OPEN = ("workers.count", "run.observer")  # a start derives these from the machine
 
@@ -79,6 +80,8 @@ def read(origin: Origin, now: Config, link_types: Sequence[int]) -> tuple[Config
     changed = differences(now, config)
     fixed = "cannot be changed while it runs; restart the appliance for it, or take the change back"
     faults = [(key, fixed) for key in changed if not may_change(key)]
+    if now.record.keeps != config.record.keeps and "record.path" not in changed:
+        faults.append(("record.only", "its process starts with the run; restart the appliance to turn it on or off"))
     for link_type in dict.fromkeys(link_types):
         faults += _filter_faults(config.source.filter, [link_type])
     faults += _key_faults(config.feed.curve_clients)

@@ -51,6 +51,8 @@ def make_outputs(config: Config, user: tuple[int, int] | None) -> list[str]:
             made.append(path)
     if config.record.path:
         make_folder(config.record.path, "record.path", user)
+    if config.record.keeps:
+        make_folder(config.record.kept_path, "record.path", user)
     if config.files.path:
         make_folder(config.files.path, "files.path", user)
         make_folder(os.path.join(config.files.path, NEW), "files.path", user)

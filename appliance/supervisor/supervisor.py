@@ -147,7 +147,13 @@ class Supervisor:
         captures, workers = config.capture_count, config.worker_count
         self.page = SharedPage.create(
             paths.supervisor_page,
-            supervisor_layout(workers, captures, recording=bool(config.record.path), files=bool(config.files.path)),
+            supervisor_layout(
+                workers,
+                captures,
+                recording=bool(config.record.path),
+                keeping=config.record.keeps,
+                files=bool(config.files.path),
+            ),
         )
         self.page.update({"state": READY, "pid": os.getpid(), "starts": 1, "generation": 1})
         log.start(config, "supervisor", self.page)

@@ -179,7 +179,7 @@ class Box:
         ledger = json.loads(self.ledger_file.read_text())
         open_by = {name: one["difference"] for name, one in ledger["identities"].items() if one["difference"]}
         assert (ledger["unaccounted"], open_by) == (0, {}), self.errors()
-        assert list(ledger["identities"]) == [f"L{n}" for n in range(1, 12)]
+        assert list(ledger["identities"]) == [f"L{n}" for n in range(1, 13)]
         return {name: one["terms"] for name, one in ledger["identities"].items()}
 
     def close(self) -> None:

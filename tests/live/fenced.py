@@ -67,6 +67,10 @@ def talk_to_itself(own: Path) -> None:
     socket.socket(socket.AF_UNIX).connect(str(own / "in"))
 
 
+def kept_path(run_dir: Path) -> str:
+    return load_resolved(run_dir).record.kept_path
+
+
 def attempts(run_dir: Path, own: Path, outside: Path) -> dict[str, Callable[[], object]]:
     """Return the attempts by name, in the order in which they are made."""
     never = syscalls.NEVER
@@ -123,6 +127,7 @@ def attempts(run_dir: Path, own: Path, outside: Path) -> dict[str, Callable[[], 
         "write the output": lambda: Path(load_resolved(run_dir).output.path).write_bytes(b""),
         "write in the folder of files": lambda: Path(load_resolved(run_dir).files.path, "made").write_bytes(b""),
         "write in the ring": lambda: Path(load_resolved(run_dir).record.path, "made").write_bytes(b""),
+        "write in the folder of kept frames": lambda: Path(kept_path(run_dir), "made").write_bytes(b""),
         # what has to go on working
         "read the configuration": lambda: load_resolved(run_dir),
         "open a page": lambda: Page.open(next(run_dir.glob("*.stats"))),

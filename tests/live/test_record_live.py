@@ -19,7 +19,7 @@ from load import Load
 from scene import Metrics, Scene
 from transactions import assert_same, of_event
 
-from appliance.cli.event_filter import compile_where, decode_fields
+from appliance.expression.event_filter import compile_where, decode_fields
 from appliance.pcap.opening import open_offline
 
 pytestmark = pytest.mark.root

@@ -22,7 +22,14 @@ from traffic import write_sample
 from appliance.config.load import resolve
 from appliance.native import kernel_sandbox as confine
 from appliance.runtime.resolved_config import save_resolved
-from appliance.stats.layout import capture_layout, feed_layout, files_layout, recorder_layout, worker_layout
+from appliance.stats.layout import (
+    capture_layout,
+    feed_layout,
+    files_layout,
+    keeper_layout,
+    recorder_layout,
+    worker_layout,
+)
 from appliance.stats.names import FENCES_OF
 from appliance.stats.page import Page
 from appliance.wire.tcp_locator import VERDICTS
@@ -40,7 +47,8 @@ AT_WORK = {
 }
 MAY = {
     "worker": AT_WORK,
-    "recorder": AT_WORK | {"write in the ring"},
+    "recorder": AT_WORK | {"write in the ring", "write in the folder of kept frames"},
+    "keeper": AT_WORK | {"write in the folder of kept frames"},
     "files": AT_WORK | {"write in the folder of files"},
     "capture": AT_WORK | {"map executable"},
     "feed": AT_WORK
@@ -69,14 +77,16 @@ def tried(role: str, run_dir: Path, directory: Path) -> dict[str, str]:
     outside = directory / "outside"
     outside.mkdir()
     (directory / "out").mkdir()
-    (directory / "ring").mkdir()
+    (directory / "ring" / "kept").mkdir(parents=True)
     given = {"source.file": str(directory / "none.pcap"), "output.path": str(directory / "out" / "events.jsonl")}
     given["record.path"] = str(directory / "ring")
+    given["record.only"] = "status >= 500"
     (directory / "kept").mkdir()
     given["files.path"] = str(directory / "kept")
     save_resolved(resolve(None, {**given, "workers.count": 1}), run_dir)
     layouts = {"capture": capture_layout(1, VERDICTS), "worker": worker_layout(1), "feed": feed_layout(1)}
     layouts["recorder"] = recorder_layout(1)
+    layouts["keeper"] = keeper_layout()
     layouts["files"] = files_layout(1)
     Page.create(run_dir / f"{role}.stats", layouts[role])
     words = [sys.executable, "-P", HERE / "fenced.py", role, run_dir, outside]
@@ -86,7 +96,7 @@ def tried(role: str, run_dir: Path, directory: Path) -> dict[str, str]:
     return {**json.loads(done.stdout)}
 
 
-@pytest.mark.parametrize("role", ["capture", "worker", "feed", "recorder", "files"])
+@pytest.mark.parametrize("role", ["capture", "worker", "feed", "recorder", "keeper", "files"])
 def test_a_process_is_refused_everything_but_its_work(role: str, run_dir: Path, tmp_path: Path) -> None:
     if not confine.landlock_version():
         pytest.skip("this kernel has no landlock")
@@ -125,7 +135,7 @@ def assert_fenced(box: Box) -> None:
             assert status(int(thread), "NoNewPrivs") == "1"
             assert status(int(thread), "Seccomp") == "2"
         inside = os.readlink(f"/proc/{pid}/ns/net")
-        assert (inside in (here, outer)) == (not name.startswith(("worker", "recorder", "files")))
+        assert (inside in (here, outer)) == (not name.startswith(("worker", "recorder", "keeper", "files")))
         limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
         assert [line.split()[4:6] for line in limits if line.startswith("Max core")] == [["0", "0"]]
         page = box.page(name)

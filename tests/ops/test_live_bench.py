@@ -255,6 +255,7 @@ class Pages:
         self.feed = dict.fromkeys(feed_layout(1), 0)
         self.recorder: dict[str, int] = {}
         self.files: dict[str, int] = {}
+        self.keeper: dict[str, int] = {}
         self.supervisor = dict.fromkeys(supervisor_layout(1, 1), 0)
 
     def judged(self) -> Verdict:

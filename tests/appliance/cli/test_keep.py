@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from test_command_line import appliance
 
-from appliance.cli.event_filter import compile_where
-from appliance.cli.keep import MOST_BYTES, SETTLE_S, KeepArgs, Keeping, Waiting
+from appliance.cli.keep import KeepArgs, Keeping
+from appliance.expression.event_filter import compile_where
+from appliance.extract.keeping import MOST_BYTES, SETTLE_S, Waiting
 from appliance.extract.kept_folder import KeptFolder
 
 EVENT = {

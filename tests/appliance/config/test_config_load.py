@@ -427,3 +427,8 @@ def test_a_file_that_fits_a_batch_gets_one_worker(tmp_path, monkeypatch, size, w
 def test_what_is_no_regular_file_gets_a_worker_for_each_core(monkeypatch, source):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     assert resolve(None, {"source.file": source}).workers.count == 3
+
+
+def test_an_expression_for_kept_frames_is_checked_and_needs_a_ring():
+    assert "'status =', at character 9" in only_fault(None, ETH | {"record.path": "/ring", "record.only": "status ="})
+    assert "record.only: nothing is recorded" in only_fault(None, ETH | {"record.only": "status = 404"})

@@ -20,7 +20,14 @@ from appliance.doctor.interface_checks import INTERFACE
 from appliance.doctor.nic_facts import Feature, Interface, Rings
 from appliance.doctor.run_checks import RUN
 from appliance.doctor.traffic_sample import Traffic
-from appliance.stats.layout import capture_layout, feed_layout, recorder_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import (
+    capture_layout,
+    feed_layout,
+    keeper_layout,
+    recorder_layout,
+    supervisor_layout,
+    worker_layout,
+)
 from appliance.stats.names import FENCES, READY
 from appliance.stats.snapshot import Snapshots
 
@@ -243,3 +250,16 @@ def test_a_recorder_that_leaves_frames_out_is_reported(counters: dict[str, int],
     (about,) = [one for one in found if one.check == "record"]
     assert about.verdict == verdict
     assert "7" in about.seen
+
+
+@pytest.mark.parametrize(
+    ("counters", "verdict"), [({}, "pass"), ({"left_out.disk": 1}, "warn"), ({"left_out.not_in_ring": 9}, "warn")]
+)
+def test_a_keeper_that_leaves_frames_out_is_reported(counters: dict[str, int], verdict: str) -> None:
+    now = snapshots()
+    fences = {f"sandbox.{fence}": 1 for fence in FENCES}
+    page = {**dict.fromkeys(keeper_layout(), 0), **fences, "state": READY, "kept": 1000, **counters}
+    now = now._replace(keeper=page, feed=now.feed | {"to_keeper": 1000, "past_keeper": 7})
+    (about,) = [one for one in of_run(now, now) if one.check == "keep"]
+    assert about.verdict == verdict
+    assert "1,000 events kept" in about.seen

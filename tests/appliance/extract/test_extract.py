@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from wire import udp
 import appliance.extract.extract as extract_module
 from appliance.extract.connections import Connections, nanoseconds
 from appliance.extract.extract import Extract, comment_of
-from appliance.extract.sources import CaptureFiles
+from appliance.extract.sources import CaptureFiles, MergedFrames, Seen
 from appliance.pcap.opening import open_offline
 from appliance.ring.pcapng import PcapngWriter
 
@@ -177,3 +178,24 @@ def test_a_frame_costs_the_same_however_many_events_its_connection_has(tmp_path,
     assert len(extracted(tmp_path / "o", [capture(tmp_path / "c", frames)], events)) == len(frames)
     assert sorted(looked) == sorted(event["event"]["id"] for event in events)
     assert asked == []
+
+
+class Given:
+    """A source with these frames."""
+
+    def __init__(self, *times: int) -> None:
+        self._frames = [Seen(bytes([time]), time, 1, 1, "eth0") for time in times]
+
+    def frames(self) -> Iterator[Seen]:
+        yield from self._frames
+
+
+def test_merged_sources_have_each_frame_once_in_the_order_of_time() -> None:
+    merged = MergedFrames([Given(2, 3, 5), Given(1, 2, 3), Given(3, 4)])
+    assert [seen.ts_ns for seen in merged.frames()] == [1, 2, 3, 4, 5]
+    assert [seen.ts_ns for seen in merged.frames()] == [1, 2, 3, 4, 5]  # a second pass gives the same
+
+
+def test_copies_within_one_of_the_merged_sources_are_frames() -> None:
+    merged = MergedFrames([Given(1, 1, 2), Given(1, 2, 2)])
+    assert [seen.ts_ns for seen in merged.frames()] == [1, 1, 2, 2]

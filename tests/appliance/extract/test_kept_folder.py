@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import pytest
 
-from appliance.extract.kept_folder import KeptFolder
+from appliance.extract.kept_folder import KeptFolder, kept_pairs
 from appliance.native.safe_files import FolderBusy
 
 NOW = datetime(2026, 11, 30, 19, 41, 21, tzinfo=UTC)
@@ -39,14 +39,14 @@ def test_a_pair_has_frames_and_events(tmp_path: Path) -> None:
     assert folder.size == 1003
 
 
-def test_the_oldest_pairs_make_room_and_one_that_is_too_large_goes_itself(tmp_path: Path) -> None:
+def test_the_oldest_pairs_make_room_and_one_that_is_too_large_takes_none(tmp_path: Path) -> None:
     folder = KeptFolder(tmp_path, 3009)
     for _ in range(5):
         assert add(folder)
     assert [name[-13:-7] for name in names(tmp_path) if name.endswith("pcapng")] == ["000003", "000004", "000005"]
     assert folder.removed == 2
     assert add(folder, 4000) is None
-    assert names(tmp_path) == []
+    assert [name[-13:-7] for name in names(tmp_path) if name.endswith("pcapng")] == ["000003", "000004", "000005"]
     assert add(folder) is not None
 
 
@@ -77,3 +77,20 @@ def test_another_start_goes_on_with_the_folder(tmp_path: Path) -> None:
     assert path is not None
     assert path.name == "kept-20261130T194121Z-000004.pcapng"
     assert "notes" in names(tmp_path)
+
+
+def test_parts_of_a_killed_process_are_removed(tmp_path: Path) -> None:
+    for name in ("kept-20261130T194121Z-000007.pcapng.part", "kept-20261130T194121Z-000007.jsonl.part", "other.part"):
+        (tmp_path / name).write_bytes(b"half")
+    assert KeptFolder(tmp_path, 1 << 20).size == 0
+    assert names(tmp_path) == ["other.part"]
+
+
+def test_pairs_are_listed_with_the_oldest_first_and_halves_are_not(tmp_path: Path) -> None:
+    folder = KeptFolder(tmp_path, 1 << 20)
+    first, second, third = add(folder), add(folder), add(folder)
+    assert first
+    assert second
+    assert third
+    second.with_suffix(".jsonl").unlink()
+    assert kept_pairs(tmp_path) == [(path, path.with_suffix(".jsonl")) for path in (first, third)]

@@ -36,6 +36,7 @@ class Pages:
     supervisor: dict[str, int]
     recorder: dict[str, int] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
+    keeper: dict[str, int] = field(default_factory=dict)
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ class Pages:
     supervisor: dict[str, int]
     recorder: dict[str, int] = field(default_factory=dict)
     files: dict[str, int] = field(default_factory=dict)
+    keeper: dict[str, int] = field(default_factory=dict)
 
 
 def still(captures: int = 1, workers: int = 1) -> Pages:
@@ -292,3 +293,17 @@ def test_bodies_of_a_wanted_type_have_one_outcome(kept, duplicates, disk, missin
     assert ledger.identities(pages)["L11"]["difference"] == 0
     pages.files["kept"] += 1
     assert abs(ledger.identities(pages)["L11"]["difference"]) == 1
+
+
+@given(*[COUNT] * 7)
+def test_copied_events_have_one_outcome(unmatched, kept, gone, waiting, crashed, lost, past):
+    pages = still()
+    received = unmatched + kept + gone + waiting + crashed
+    pages.keeper = dict.fromkeys(layout.keeper_layout(), 0) | {"unmatched": unmatched, "kept": kept}
+    pages.keeper |= {"left_out.not_in_ring": gone, "waiting": waiting, "crash_lost": crashed}
+    pages.keeper |= {"received.0": received, "lost.0": lost}
+    pages.feed = dict.fromkeys(layout.feed_layout(1, keeping=True), 0) | {"published.http.2xx.": received + lost + past}
+    pages.feed |= {"to_keeper": received + lost, "past_keeper": past}
+    assert ledger.identities(pages)["L12"]["difference"] == 0
+    pages.keeper["kept"] += 1
+    assert abs(ledger.identities(pages)["L12"]["difference"]) == 1

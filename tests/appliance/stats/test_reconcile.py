@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from appliance.stats import ledger
 from appliance.stats import reconcile as books
-from appliance.stats.layout import capture_layout, feed_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import capture_layout, feed_layout, keeper_layout, supervisor_layout, worker_layout
 from appliance.stats.names import DONE, READY, TOPICS
 from appliance.stats.page import Page
 from appliance.stats.snapshot import Snapshots
@@ -145,3 +145,21 @@ def test_any_torn_pages_close(tmp_path_factory: pytest.TempPathFactory, data: st
         if name == "L4" and found["L4"]["difference"] < 0:
             continue  # more judged than received: no process can leave that behind, and no loss explains it
         assert found[name]["difference"] == 0
+
+
+def test_events_of_a_killed_keeper_are_lost_where_they_were(tmp_path: Path) -> None:
+    feed = Page.create(tmp_path / "feed.stats", feed_layout(1, keeping=True))
+    keeper = Page.create(tmp_path / "keeper.stats", keeper_layout())
+    feed.update({"state": DONE, f"published.{TOPICS[0]}": 100, "to_keeper": 90, "past_keeper": 10})
+    keeper.update({"state": READY, "received.0": 80, "unmatched": 50, "kept": 5, "left_out.disk": 3, "waiting": 20})
+    books.settle([], [], feed, keeper=keeper)
+    pages = Snapshots([], [], feed.snapshot(), {}, keeper=keeper.snapshot())
+    assert ledger.identities(pages)["L12"]["difference"] == 0
+    assert (keeper["lost.0"], keeper["crash_lost"], keeper["waiting"]) == (10, 22, 0)
+
+
+def test_events_that_a_killed_feed_had_published_and_not_copied_are_past_the_keeper(tmp_path: Path) -> None:
+    feed = Page.create(tmp_path / "feed.stats", feed_layout(1, keeping=True))
+    feed.update({f"published.{TOPICS[0]}": 100, "to_keeper": 90, "past_keeper": 3, "received.0": 100})
+    books.close_feed(feed, 1)
+    assert feed["past_keeper"] == 10

@@ -96,3 +96,18 @@ def test_a_folder_of_keys_that_cannot_be_read_is_a_fault(file: Path, tmp_path: P
     (tmp_path / "clients").mkdir()
     file.write_text(f'{lock}/clients"\n')
     assert f"feed.curve_clients: {tmp_path}/nowhere" in faults(file, f'{lock}/nowhere"\n')[0]
+
+
+def test_one_expression_for_kept_frames_may_replace_another(file: Path) -> None:
+    options = {"record.path": "/tmp/ring", "record.only": "status = 404"}
+    file.write_text('[record]\npath = "/tmp/ring"\nonly = "status = 404"\n')
+    origin = Origin(file, ETH)
+    before = resolve(file, ETH | options)
+    file.write_text('[record]\npath = "/tmp/ring"\nonly = "status = 500"\nkept_bytes = 2000000\n')
+    assert reload.read(origin, before, (1,))[1] == ["record.only", "record.kept_bytes"]
+    file.write_text('[record]\npath = "/tmp/ring"\nonly = "status ="\n')
+    with pytest.raises(ConfigError, match="status = is followed by a value"):
+        reload.read(origin, before, (1,))
+    file.write_text('[record]\npath = "/tmp/ring"\n')
+    with pytest.raises(ConfigError, match="restart the appliance to turn it on or off"):
+        reload.read(origin, before, (1,))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.cli.event_filter import WhereError, compile_where, decode_fields
+from appliance.expression.event_filter import WhereError, compile_where, decode_fields
 
 
 def holds(expression: str, **event: object) -> bool:
