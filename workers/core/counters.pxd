@@ -22,7 +22,7 @@ cdef enum Spoken:                       # a connection's protocol, by stats.SPOK
     SPEAKS_OTHER                        # from here on the places in stats.NOT_HTTP
 
 
-cdef enum:                              # places in Tally.http2; names in counters.pyx, in this order
+cdef enum:                              # places in Tally.http2; counters.pyx has their names
     BLOCKS                              # by Certainty of header_list.pxd: three places
     BLOCK_FAULTS = 3
     CUT_BLOCKS

@@ -13,15 +13,25 @@ for place, bound in enumerate(RESPONSE_BUCKETS_S[:-1]):
     BOUNDS_NS[place] = int(bound * 1e9)
 NAMES = (METHODS, STATUS_CLASSES, PAIRINGS, RESPONSE_BUCKETS_S, TOPICS, NOT_HTTP, SPOKEN, ANOMALIES, BODY_OUTCOMES,
          QUIC_OUTCOMES, WEBSOCKET_ANOMALIES)
-cdef tuple HTTP2_NAMES = (
-    *(f"http2_blocks.{certainty}" for certainty in HTTP2_CERTAINTIES), "http2_block_faults", "http2_cut_blocks", "http2_streams",
-    "http2_streams_ended.reported", "http2_streams_ended.dropped", "http2_streams_given_up",
-    *(f"http2_resets.{side}" for side in HTTP2_SIDES), "http2_joined",
-    "http2_losses", "http2_violations", "http2_stray_frames", "http2_tables_emptied", "http2_joins_given_up",
-)
+cdef dict HTTP2_PLACES = {
+    **{BLOCKS + place: f"http2_blocks.{certainty}" for place, certainty in enumerate(HTTP2_CERTAINTIES)},
+    BLOCK_FAULTS: "http2_block_faults",
+    CUT_BLOCKS: "http2_cut_blocks",
+    STREAMS: "http2_streams",
+    STREAMS_REPORTED: "http2_streams_ended.reported",
+    STREAMS_DROPPED: "http2_streams_ended.dropped",
+    STREAMS_GIVEN_UP: "http2_streams_given_up",
+    **{RESETS + place: f"http2_resets.{side}" for place, side in enumerate(HTTP2_SIDES)},
+    JOINED_CONNECTIONS: "http2_joined",
+    FRAMING_LOSSES: "http2_losses",
+    VIOLATIONS: "http2_violations",
+    STRAY_FRAMES: "http2_stray_frames",
+    TABLES_EMPTIED: "http2_tables_emptied",
+    JOINS_GIVEN_UP: "http2_joins_given_up",
+}
+cdef tuple HTTP2_NAMES = tuple([HTTP2_PLACES[place] for place in range(HTTP2_COUNTS)])
 if tuple(map(len, NAMES)) != (METHODS_END, CLASSES_END, PAIRINGS_END, BUCKETS_END, TOPICS_END, KINDS_END, SPOKEN_END,
-                              ANOMALIES_END, BODIES_END, DATAGRAMS_END, WEBSOCKET_ANOMALIES_END) \
-        or len(HTTP2_NAMES) != HTTP2_COUNTS:
+                              ANOMALIES_END, BODIES_END, DATAGRAMS_END, WEBSOCKET_ANOMALIES_END):
     raise ImportError("workers/core/counters.pxd and appliance/stats/names.py disagree about how many names of a kind there are")
 
 
