@@ -63,11 +63,11 @@ cdef class Connection(Transport):
     cdef int succeed(self, Connection before, Context cx) except -1
     cdef bint announce(self, const Segment* segment, int side, Context cx) except -1
     cdef int prove(self, const Segment* segment, int side) except -1
-    cdef int give(self, int side, Piece* piece, Context cx) except -1
-    cdef int hand_on(self, int side, const Piece* piece, Context cx) except -1
-    cdef int miss(self, int side, int64_t count, Context cx) except -1
-    cdef int repeat(self, int side, uint64_t count, Context cx) except -1
-    cdef int over(self, int side, bint by_fin, Context cx) except -1
+    cdef int deliver_piece(self, int side, Piece* piece, Context cx) except -1
+    cdef int pass_piece(self, int side, const Piece* piece, Context cx) except -1
+    cdef int report_gap(self, int side, int64_t count, Context cx) except -1
+    cdef int count_repeated(self, int side, uint64_t count, Context cx) except -1
+    cdef int report_end(self, int side, bint by_fin, Context cx) except -1
     cdef int begin(self) except -1
     cdef int drain(self, Context cx) except -1
     cdef int give_up(self, int side, Context cx) except -1

@@ -187,7 +187,7 @@ cdef class Connection:
         if segment.length:
             deliver(mine, segment, &piece, cx)
             piece.peer_ack = acked
-            self.hand_on(side, &piece, cx)
+            self.pass_piece(side, &piece, cx)
         return True
 
     cdef bint is_steady(self) noexcept:
@@ -247,9 +247,9 @@ cdef class Connection:
             repeats = cx.tally.duplicate
             said = offer(mine, segment, refused, peer, &piece, cx)
             if cx.tally.duplicate != repeats:
-                self.repeat(side, cx.tally.duplicate - repeats, cx)
+                self.count_repeated(side, cx.tally.duplicate - repeats, cx)
             if said == 1:
-                self.give(side, &piece, cx)
+                self.deliver_piece(side, &piece, cx)
             elif said == 2:
                 application = self.application
                 if application is not None:
@@ -312,14 +312,14 @@ cdef class Connection:
         """Attach the first application: the first bytes, or a gap, are here."""
         return self.become(self.applications.first())
 
-    cdef int give(self, int side, Piece* piece, Context cx) except -1:
+    cdef int deliver_piece(self, int side, Piece* piece, Context cx) except -1:
         """Deliver one piece to the application."""
         piece.peer_ack = -1
         if piece.has_ack and self.streams[1 - side].known:
             piece.peer_ack = offset_of(&self.streams[1 - side], piece.ack)
-        return self.hand_on(side, piece, cx)
+        return self.pass_piece(side, piece, cx)
 
-    cdef int hand_on(self, int side, const Piece* piece, Context cx) except -1:
+    cdef int pass_piece(self, int side, const Piece* piece, Context cx) except -1:
         """Deliver one piece whose peer_ack is set."""
         cdef Application application                # a reference of its own: the call may replace self.application
         if self.application is None:
@@ -331,10 +331,10 @@ cdef class Connection:
         if piece.peer_ack > self.heard[side]:
             self.heard[side] = piece.peer_ack
         if piece.missing:
-            self.miss(side, piece.missing, cx)
+            self.report_gap(side, piece.missing, cx)
         return 0
 
-    cdef int miss(self, int side, int64_t count, Context cx) except -1:
+    cdef int report_gap(self, int side, int64_t count, Context cx) except -1:
         """Report a gap to the application."""
         cdef Application application
         if cx.limits.flows:
@@ -344,13 +344,13 @@ cdef class Connection:
         application = self.application
         return application.on_gap(side, count, cx)
 
-    cdef int repeat(self, int side, uint64_t count, Context cx) except -1:
+    cdef int count_repeated(self, int side, uint64_t count, Context cx) except -1:
         """Count bytes of a side that came again."""
         if cx.limits.flows:
             past_of(&self.past).repeated[side] += count
         return 0
 
-    cdef int over(self, int side, bint by_fin, Context cx) except -1:
+    cdef int report_end(self, int side, bint by_fin, Context cx) except -1:
         """Report the end of a side to the application."""
         cdef Application application = self.application
         if application is not None:
@@ -371,8 +371,8 @@ cdef class Connection:
             repeats = cx.tally.duplicate
             while pull(mine, peer, &piece, cx):
                 if cx.tally.duplicate != repeats:
-                    self.repeat(side, cx.tally.duplicate - repeats, cx)
-                self.give(side, &piece, cx)
+                    self.count_repeated(side, cx.tally.duplicate - repeats, cx)
+                self.deliver_piece(side, &piece, cx)
                 repeats = cx.tally.duplicate
                 idle = 0
             if mine.fin_seen and not mine.finished and mine.anchored and mine.next > mine.fin_at:
@@ -387,7 +387,7 @@ cdef class Connection:
                 mine.next += 1                      # FIN takes one sequence number
                 mine.next_seq += 1
                 drop_all(mine, &cx.tally.ignored, cx)   # the receiver ignores bytes behind the end
-                self.over(side, True, cx)
+                self.report_end(side, True, cx)
                 idle = 0
             side = 1 - side
             if idle == 2:                           # drop from a full buffer only when no other piece can be delivered
@@ -410,7 +410,7 @@ cdef class Connection:
             side = 1 - side
         gap = abandon(&self.streams[side], &self.streams[1 - side], cx)
         if gap:
-            self.miss(side, gap, cx)
+            self.report_gap(side, gap, cx)
         return 0
 
     cdef bint waits(self) noexcept:
@@ -528,9 +528,9 @@ cdef class Connection:
         for side in range(2):
             if ends_well(&self.streams[side]):
                 self.streams[side].finished = True
-                self.over(side, True, cx)
+                self.report_end(side, True, cx)
             else:
-                self.over(side, False, cx)
+                self.report_end(side, False, cx)
             self.streams[side].fin_since = 0
         application = self.application
         if application is not None:
