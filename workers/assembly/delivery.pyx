@@ -241,8 +241,8 @@ cdef bint go_on(Connection connection, int side, uint64_t ts_ns, Context cx) exc
     while half.held_count and half.held[half.held_first].ts_ns < ts_ns and connection.ending == OPEN:
         found = True
         connection.give_up(side, cx)
-        connection.drain(cx)
+        connection.deliver_held(cx)
     if half.fin_since and half.fin_since < ts_ns and connection.ending == OPEN:
         found = True
-        connection.grant(side, cx)
+        connection.accept_end(side, cx)
     return found

@@ -69,7 +69,7 @@ cdef class Connection(Transport):
     cdef int count_repeated(self, int side, uint64_t count, Context cx) except -1
     cdef int report_end(self, int side, bint by_fin, Context cx) except -1
     cdef int begin(self) except -1
-    cdef int drain(self, Context cx) except -1
+    cdef int deliver_held(self, Context cx) except -1
     cdef int give_up(self, int side, Context cx) except -1
     cdef bint waits(self) noexcept
     cdef int expire(self, Context cx) except -1
@@ -77,7 +77,7 @@ cdef class Connection(Transport):
     cdef bint ends(self) noexcept
     cdef bint closed(self) noexcept
     cdef int expire_ends(self, Context cx) except -1
-    cdef int grant(self, int side, Context cx) except -1
+    cdef int accept_end(self, int side, Context cx) except -1
     cdef int finish(self, Ending ending, Context cx) except -1
 
 

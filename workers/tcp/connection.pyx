@@ -268,7 +268,7 @@ cdef class Connection:
         elif self.reset.early == side + 1 and mine.edge >= offset_of(mine, self.reset.seq):
             believe(&self.reset, side, peer, cx)
         if mine.held_count or peer.held_count or mine.fin_seen or peer.fin_seen:
-            self.drain(cx)
+            self.deliver_held(cx)
         self.steady = self.is_steady()
         return 0
 
@@ -357,7 +357,7 @@ cdef class Connection:
             application.on_end(side, by_fin, cx)
         return 0
 
-    cdef int drain(self, Context cx) except -1:
+    cdef int deliver_held(self, Context cx) except -1:
         """Deliver every held piece that is next in order, in both directions, and end the streams that have reached their FIN."""
         cdef Stream* mine
         cdef Stream* peer
@@ -445,7 +445,7 @@ cdef class Connection:
                         drop_all(mine, &cx.tally.unacknowledged, cx)    # its receiver never had the bytes before it
                     break
                 self.give_up(side, cx)
-                self.drain(cx)
+                self.deliver_held(cx)
         if self.reset.since and cx.now >= self.reset.since + cx.limits.settle_ns and self.ending == OPEN:
             self.finish(BY_RST, cx)
         application = self.application
@@ -490,17 +490,17 @@ cdef class Connection:
             if mine.fin_since and cx.now - min(mine.fin_since, cx.now) >= longest:
                 mine.fin_since = 0
                 if peer.finished or (self.application is not None and self.application.awaits_end(side)):
-                    self.grant(side, cx)
+                    self.accept_end(side, cx)
         return 0
 
-    cdef int grant(self, int side, Context cx) except -1:
+    cdef int accept_end(self, int side, Context cx) except -1:
         """Accept the FIN of this side without an acknowledgement, unless a segment contradicts it."""
         cdef Stream* mine = &self.streams[side]
         if ends_well(mine):
             mine.fin_sure = GRANTED
         elif not mine.held_count:
             no_end(mine, cx)
-        self.drain(cx)
+        self.deliver_held(cx)
         return 0
 
     cdef int finish(self, Ending ending, Context cx) except -1:
@@ -524,7 +524,7 @@ cdef class Connection:
             for side in range(2):
                 if self.streams[side].held_count:
                     self.give_up(side, cx)
-                    self.drain(cx)
+                    self.deliver_held(cx)
         for side in range(2):
             if ends_well(&self.streams[side]):
                 self.streams[side].finished = True

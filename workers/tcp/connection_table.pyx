@@ -419,7 +419,7 @@ cdef class Table:
                     connection.forget_early(self.cx)
                     break
                 connection.give_up(side, self.cx)
-                connection.drain(self.cx)
+                connection.deliver_held(self.cx)
                 if connection.ending != OPEN:
                     self.ended(connection)
                 else:
