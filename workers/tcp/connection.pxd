@@ -58,11 +58,11 @@ cdef class Connection(Transport):
     cdef bint accept_next(self, const Segment* segment, int side, Context cx) except -1
     cdef int accept(self, const Segment* segment, int side, Context cx) except -1
     cdef bint is_steady(self) noexcept
-    cdef int wander(self, const Segment* segment, int side, Context cx) except -1
+    cdef int record_stray(self, const Segment* segment, int side, Context cx) except -1
     cdef int forget_early(self, Context cx) except -1
-    cdef int succeed(self, Connection before, Context cx) except -1
-    cdef bint announce(self, const Segment* segment, int side, Context cx) except -1
-    cdef int prove(self, const Segment* segment, int side) except -1
+    cdef int inherit(self, Connection before, Context cx) except -1
+    cdef bint begin_streams(self, const Segment* segment, int side, Context cx) except -1
+    cdef int establish(self, const Segment* segment, int side) except -1
     cdef int deliver_piece(self, int side, Piece* piece, Context cx) except -1
     cdef int pass_piece(self, int side, const Piece* piece, Context cx) except -1
     cdef int report_gap(self, int side, int64_t count, Context cx) except -1

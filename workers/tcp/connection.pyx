@@ -107,7 +107,7 @@ cdef class Connection:
             return segment.length > 0 and segment.seq == self.reopen_seq and not self.streams[1 - side].seen
         return segment.flags & ACK and not segment.flags & RST and segment.ack - self.reopen_seq <= <uint32_t>ANSWERED
 
-    cdef int wander(self, const Segment* segment, int side, Context cx) except -1:
+    cdef int record_stray(self, const Segment* segment, int side, Context cx) except -1:
         """Record a segment with numbers that cannot be this connection's; check whether it answers such a one of the other side.
 
         The connection keeps the last few, because they are the first segments of a new connection if one has begun.
@@ -145,7 +145,7 @@ cdef class Connection:
             self.early = None
         return 0
 
-    cdef int succeed(self, Connection before, Context cx) except -1:
+    cdef int inherit(self, Connection before, Context cx) except -1:
         """Follow another connection on its ports, and accept the segments that it refused."""
         cdef Early early
         cdef list kept = before.early
@@ -218,7 +218,7 @@ cdef class Connection:
         if not mine.seen:
             mine.seen = mine.anchored or not peer.scaled or self.proven or takes_part(peer, segment)
         if segment.flags & SYN:
-            if not self.announce(segment, side, cx):
+            if not self.begin_streams(segment, side, cx):
                 cx.tally.ignored += segment.captured
                 return 0
         elif not mine.anchored:
@@ -239,7 +239,7 @@ cdef class Connection:
                 else:
                     peer.window = max(peer.window, <uint32_t>segment.window)
         if not self.proven and not refused:
-            self.prove(segment, side)
+            self.establish(segment, side)
         if segment.length and (segment.flags & (ACK | SYN) == 0 or segment.flags & RST or (
                 segment.flags & SYN and <uint32_t>(segment.seq + 1) != mine.first_seq)):
             cx.tally.ignored += segment.captured        # as every host does; in a RST it is a diagnostic text
@@ -255,7 +255,7 @@ cdef class Connection:
                 if application is not None:
                     application.on_conflict(side, piece.marked_from, piece.marked_to, CONFLICT, cx)
             elif said == 3:
-                self.wander(segment, side, cx)
+                self.record_stray(segment, side, cx)
         if segment.flags & (FIN | RST | URG):
             cx.tally.urgent += segment.flags & URG != 0
             if segment.flags & RST:
@@ -272,7 +272,7 @@ cdef class Connection:
         self.steady = self.is_steady()
         return 0
 
-    cdef bint announce(self, const Segment* segment, int side, Context cx) except -1:
+    cdef bint begin_streams(self, const Segment* segment, int side, Context cx) except -1:
         """Start a SYN's stream, and for a SYN-ACK the other one. Return False if it answers a SYN that was not sent."""
         cdef Stream* mine = &self.streams[side]
         cdef Stream* peer = &self.streams[1 - side]
@@ -294,7 +294,7 @@ cdef class Connection:
             refuse_early(peer, cx)
         return True
 
-    cdef int prove(self, const Segment* segment, int side) except -1:
+    cdef int establish(self, const Segment* segment, int side) except -1:
         """Prove a half-open connection by a plausible acknowledgement of the other side, or by a side's consecutive data."""
         cdef Stream* mine = &self.streams[side]
         cdef Stream* peer = &self.streams[1 - side]

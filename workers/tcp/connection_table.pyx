@@ -162,7 +162,7 @@ cdef class Table:
         self.remove(connection)
         connection.early = early
         new = self.add(&key, connection.hash, connection.capture)
-        new.succeed(connection, self.cx)
+        new.inherit(connection, self.cx)
         return new
 
     cdef int more_links(self) except -1:
