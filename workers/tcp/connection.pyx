@@ -24,9 +24,9 @@ from workers.tcp.flow_counts cimport past_of
 from workers.tcp.reset cimport believe, take_reset, undoes
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
-    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, anchor, at_end, begin_again, behind_hole, certain, confirm_end,
+    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, set_first_byte, at_end, begin_again, behind_hole, certain, confirm_end,
     deliver, drop_all, end, ends_well, give_up as abandon, next_timeout, no_end, offer, offset_of, over_limit, pull, reach,
-    refuse_early, release, repeated, touch, waits_for_peer,
+    refuse_early, release, repeated, note_sequence, waits_for_peer,
 )
 
 cdef enum:
@@ -152,7 +152,7 @@ cdef class Connection:
         before.early = None
         self.shed = before.next_shed
         if before.reopening:
-            anchor(&self.streams[before.reopening - 1], before.reopen_seq, cx)
+            set_first_byte(&self.streams[before.reopening - 1], before.reopen_seq, cx)
         if kept is not None:
             for early in kept:
                 cx.tally.pending -= len(early.data)
@@ -222,12 +222,12 @@ cdef class Connection:
                 cx.tally.ignored += segment.captured
                 return 0
         elif not mine.anchored:
-            touch(mine, segment.seq)
+            note_sequence(mine, segment.seq)
         if segment.stamped and stale(mine, segment, peer):
             refused = True
         if segment.flags & ACK:
             if not peer.anchored:
-                touch(peer, segment.ack)
+                note_sequence(peer, segment.ack)
             elif not acceptable(peer, segment.ack, mine):
                 refused = True
             if not refused:
@@ -278,7 +278,7 @@ cdef class Connection:
         cdef Stream* peer = &self.streams[1 - side]
         if segment.flags & ACK and not mine.anchored and peer.scaled and not answers(peer, segment.ack):
             return False
-        anchor(mine, <uint32_t>(segment.seq + 1), cx)
+        set_first_byte(mine, <uint32_t>(segment.seq + 1), cx)
         if not segment.flags & ACK:
             self.opener = <uint8_t>(side + 1)
         if not mine.scaled:
@@ -289,7 +289,7 @@ cdef class Connection:
             if peer.scaled and (mine.scale == NO_SCALE or peer.scale == NO_SCALE):
                 mine.scale = peer.scale = 0         # RFC 7323 section 2.2: both or none
         if segment.flags & ACK:
-            anchor(peer, segment.ack, cx)
+            set_first_byte(peer, segment.ack, cx)
             acknowledge(peer, segment.ack, mine, cx)
             refuse_early(peer, cx)
         return True

@@ -151,10 +151,10 @@ cdef inline void deliver(Stream* stream, const Segment* segment, Piece* out, Con
 
 
 cdef bint ends_well(const Stream* stream) noexcept
-cdef int touch(Stream* stream, uint32_t seq) noexcept
-cdef int anchor(Stream* stream, uint32_t seq, Context cx) except -1
+cdef int note_sequence(Stream* stream, uint32_t seq) noexcept
+cdef int set_first_byte(Stream* stream, uint32_t seq, Context cx) except -1
 cdef int begin_again(Stream* stream, uint32_t seq, Context cx) except -1
-cdef int settle(Stream* stream, Context cx) except -1
+cdef int begin_midstream(Stream* stream, Context cx) except -1
 cdef int acknowledge(Stream* stream, uint32_t ack, const Stream* peer, Context cx) noexcept
 cdef int64_t reach(const Stream* stream, const Stream* peer) noexcept
 cdef bint unseen(const Stream* stream, uint32_t ack) noexcept

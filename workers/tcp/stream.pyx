@@ -42,7 +42,7 @@ cdef enum:
     FEW = 4                     # held pieces to begin with
 
 
-cdef int touch(Stream* stream, uint32_t seq) noexcept:
+cdef int note_sequence(Stream* stream, uint32_t seq) noexcept:
     """Record a sequence number from a frame of this direction, or from an acknowledgement of it."""
     cdef int64_t offset
     if not stream.known:
@@ -56,10 +56,10 @@ cdef int touch(Stream* stream, uint32_t seq) noexcept:
     return 0
 
 
-cdef int anchor(Stream* stream, uint32_t seq, Context cx) except -1:
-    """Set the sequence number of the first byte, from a SYN or from settle()."""
+cdef int set_first_byte(Stream* stream, uint32_t seq, Context cx) except -1:
+    """Set the sequence number of the first byte, from a SYN or from begin_midstream()."""
     cdef Held* first
-    touch(stream, seq)
+    note_sequence(stream, seq)
     if stream.anchored:
         if stream.midstream and seq == stream.first_seq:
             stream.midstream = False        # its SYN has come after all
@@ -83,15 +83,15 @@ cdef int begin_again(Stream* stream, uint32_t seq, Context cx) except -1:
     drop_all(stream, &cx.tally.ignored, cx)
     memset(stream, 0, sizeof(Stream))
     stream.seen = True
-    return anchor(stream, seq, cx)
+    return set_first_byte(stream, seq, cx)
 
 
-cdef int settle(Stream* stream, Context cx) except -1:
+cdef int begin_midstream(Stream* stream, Context cx) except -1:
     """Start at the lowest sequence number that any frame named, because no SYN will come."""
     if not stream.anchored:
         stream.midstream = True
         cx.tally.midstream += 1
-        anchor(stream, stream.next_seq + <uint32_t>(stream.lowest - stream.next), cx)
+        set_first_byte(stream, stream.next_seq + <uint32_t>(stream.lowest - stream.next), cx)
     return 0
 
 
@@ -521,7 +521,7 @@ cdef int64_t give_up(Stream* stream, Stream* peer, Context cx) except -1:
     if not peer.seen:
         peer.absent = True
     if not stream.anchored:
-        settle(stream, cx)
+        begin_midstream(stream, cx)
         return 0
     first = &stream.held[stream.held_first]
     if first.doubts & (REFUSED | OUTDONE) and peer.seen and stream.acked < first.offset + first.length:
