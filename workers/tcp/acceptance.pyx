@@ -30,7 +30,7 @@ cdef bint possible(const Stream* stream, uint32_t ack, const Stream* peer) noexc
     cdef int64_t offset = offset_of(stream, ack)
     if not stream.seen or not stream.anchored:
         return True
-    if offset - max(stream.next, stream.edge) > reach(stream, peer):
+    if offset - max(stream.next, stream.edge) > window_of(stream, peer):
         return False
     if stream.midstream or not stream.scaled or not peer.scaled:
         return True

@@ -24,8 +24,8 @@ from workers.tcp.flow_counts cimport past_of
 from workers.tcp.reset cimport believe, take_reset, undoes
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
-    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, set_first_byte, at_end, begin_again, behind_hole, certain, confirm_end,
-    deliver, drop_all, end, ends_well, give_up as abandon, next_timeout, no_end, offer, offset_of, over_limit, pull, reach,
+    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, set_first_byte, at_end, begin_again, behind_hole, hole_is_lost, confirm_end,
+    deliver, drop_all, end, ends_well, give_up as abandon, next_timeout, no_end, take_segment, offset_of, over_limit, pull, window_of,
     refuse_early, release, repeated, note_sequence, waits_for_peer,
 )
 
@@ -83,7 +83,7 @@ cdef class Connection:
                 self.reopen_seq = first
                 ahead = offset_of(stream, first) - stream.next
                 self.reopen_inside = -ANSWERED <= ahead \
-                    and ahead <= max(stream.edge - stream.next, 0) + reach(stream, &self.streams[1 - side])
+                    and ahead <= max(stream.edge - stream.next, 0) + window_of(stream, &self.streams[1 - side])
             return False
         if self.ending == BY_RST:
             if not self.reset.forged and undoes(&self.reset, segment, side, stream, &self.streams[1 - side], cx):
@@ -92,7 +92,7 @@ cdef class Connection:
             return self.reset.forged and segment.length
         if stream.fin_sure == GRANTED and stream.finished and segment.length and segment.flags & ACK:
             ahead = offset_of(stream, segment.seq + segment.length) - stream.next
-            if 0 < ahead <= reach(stream, &self.streams[1 - side]):
+            if 0 < ahead <= window_of(stream, &self.streams[1 - side]):
                 return True
         if not self.reopening:
             return False
@@ -245,7 +245,7 @@ cdef class Connection:
             cx.tally.ignored += segment.captured        # as every host does; in a RST it is a diagnostic text
         elif segment.length:
             repeats = cx.tally.duplicate
-            said = offer(mine, segment, refused, peer, &piece, cx)
+            said = take_segment(mine, segment, refused, peer, &piece, cx)
             if cx.tally.duplicate != repeats:
                 self.count_repeated(side, cx.tally.duplicate - repeats, cx)
             if said == 1:
@@ -440,7 +440,7 @@ cdef class Connection:
                         break
                 elif waited < cx.limits.gap_timeout_ns:
                     break
-                elif not waits_for_peer(mine) and not certain(mine, peer):
+                elif not waits_for_peer(mine) and not hole_is_lost(mine, peer):
                     if waited >= UNCERTAIN * cx.limits.gap_timeout_ns:
                         drop_all(mine, &cx.tally.unacknowledged, cx)    # its receiver never had the bytes before it
                     break

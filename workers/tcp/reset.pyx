@@ -29,7 +29,7 @@ cdef int take_reset(Reset* reset, const Segment* segment, int side, const Stream
     if not mine.anchored and peer.scaled and not proven and not (segment.flags & ACK and answers(peer, segment.ack)):
         cx.tally.resets_ignored += 1    # RFC 9293 section 3.10.7.3: a host that waits for its SYN's answer takes no other
         return 0
-    if mine.anchored and (offset < min(mine.acked, seen) or offset - seen > max(<int64_t>1, reach(mine, peer))):
+    if mine.anchored and (offset < min(mine.acked, seen) or offset - seen > max(<int64_t>1, window_of(mine, peer))):
         cx.tally.resets_ignored += 1
         return 0
     reset.seq = segment.seq

@@ -156,14 +156,14 @@ cdef int set_first_byte(Stream* stream, uint32_t seq, Context cx) except -1
 cdef int begin_again(Stream* stream, uint32_t seq, Context cx) except -1
 cdef int begin_midstream(Stream* stream, Context cx) except -1
 cdef int acknowledge(Stream* stream, uint32_t ack, const Stream* peer, Context cx) noexcept
-cdef int64_t reach(const Stream* stream, const Stream* peer) noexcept
+cdef int64_t window_of(const Stream* stream, const Stream* peer) noexcept
 cdef bint unseen(const Stream* stream, uint32_t ack) noexcept
-cdef bint certain(const Stream* stream, const Stream* peer) noexcept
+cdef bint hole_is_lost(const Stream* stream, const Stream* peer) noexcept
 cdef bint waits_for_peer(const Stream* stream) noexcept
 cdef bint behind_hole(const Stream* stream, const Stream* peer) noexcept
 cdef uint64_t next_timeout(const Stream* stream, const Stream* peer, Context cx) noexcept
 cdef bint over_limit(const Stream* stream, Context cx) noexcept
-cdef int offer(Stream* stream, const Segment* segment, bint refused, Stream* peer, Piece* out, Context cx) except -1
+cdef int take_segment(Stream* stream, const Segment* segment, bint refused, Stream* peer, Piece* out, Context cx) except -1
 cdef int refuse_early(Stream* stream, Context cx) except -1
 cdef int end(Stream* stream, const Segment* segment, bint refused, Stream* peer, Context cx) except -1
 cdef int confirm_end(Stream* stream, uint32_t ack) noexcept

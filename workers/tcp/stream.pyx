@@ -1,12 +1,12 @@
 # cython: language_level=3
 """Stream: one direction of a TCP connection. Segments in, in-order pieces and gaps with their length out.
 
-offer() takes a segment. An in-order segment comes straight back as a Piece into the batch's own memory, without a copy; of any
-other segment offer() copies and holds the new bytes. pull() returns held pieces in order. The owner of the clock calls
+take_segment() takes a segment. An in-order segment comes straight back as a Piece into the batch's own memory, without a copy; of any
+other segment take_segment() copies and holds the new bytes. pull() returns held pieces in order. The owner of the clock calls
 give_up() when further waiting is pointless; it returns the length of the gap.
 
 Reasons for a piece to wait:
-- a hole: bytes before it have not come yet. The hole is a gap for certain() once the receiver has acknowledged bytes behind
+- a hole: bytes before it have not come yet. The hole is a gap for hole_is_lost() once the receiver has acknowledged bytes behind
   it, because the sender will not retransmit it then;
 - the other direction: its frame acknowledges bytes of the peer that are not delivered yet. So a request always comes before
   its response, in whatever order the capture had the two. An acknowledgement alone never makes a gap (the bytes may still be
@@ -98,7 +98,7 @@ cdef int begin_midstream(Stream* stream, Context cx) except -1:
 cdef int acknowledge(Stream* stream, uint32_t ack, const Stream* peer, Context cx) noexcept:
     """Record an acknowledgement of the other side, unless it is beyond the bytes that can have been sent."""
     cdef int64_t offset = offset_of(stream, ack)
-    if offset > stream.acked and offset - max(stream.next, stream.edge) <= reach(stream, peer):
+    if offset > stream.acked and offset - max(stream.next, stream.edge) <= window_of(stream, peer):
         stream.acked = offset
     return 0
 
@@ -114,14 +114,14 @@ cdef bint unseen(const Stream* stream, uint32_t ack) noexcept:
     return offset > stream.next and offset - stream.next < WINDOW
 
 
-cdef int64_t reach(const Stream* stream, const Stream* peer) noexcept:
+cdef int64_t window_of(const Stream* stream, const Stream* peer) noexcept:
     """Return how many bytes behind the stream's edge a plausible segment may end."""
     if not peer.seen or not stream.scaled or not peer.scaled:
         return WINDOW
     return min(<int64_t>2 * stream.window + SLACK, <int64_t>WINDOW)
 
 
-cdef bint certain(const Stream* stream, const Stream* peer) noexcept:
+cdef bint hole_is_lost(const Stream* stream, const Stream* peer) noexcept:
     """Return whether the sender will certainly not fill the first hole any more.
 
     The receiver has acknowledged it, or the capture has no frame of the receiver.
@@ -145,7 +145,7 @@ cdef uint64_t next_timeout(const Stream* stream, const Stream* peer, Context cx)
     if stream.held_count and not behind_hole(stream, peer):
         if not stream.anchored or (not peer.seen and waits_for_peer(stream)):
             wait = cx.limits.settle_ns
-        elif waits_for_peer(stream) or certain(stream, peer):
+        elif waits_for_peer(stream) or hole_is_lost(stream, peer):
             wait = cx.limits.gap_timeout_ns
         else:
             wait = UNCERTAIN * cx.limits.gap_timeout_ns
@@ -162,7 +162,7 @@ cdef bint over_limit(const Stream* stream, Context cx) noexcept:
                                        or stream.held_count > cx.limits.max_pending_segments)
 
 
-cdef int offer(Stream* stream, const Segment* segment, bint refused, Stream* peer, Piece* out, Context cx) except -1:
+cdef int take_segment(Stream* stream, const Segment* segment, bint refused, Stream* peer, Piece* out, Context cx) except -1:
     """Take a segment that has payload. Return 1: `out` is its piece, to be handled before the next call.
 
     2: it differs from delivered bytes between out.marked_from and out.marked_to. 3: it is implausibly far away. Else 0.
@@ -185,7 +185,7 @@ cdef inline int weakness(const Stream* peer, uint8_t doubts, bint has_ack, uint3
 
 cdef int hold(Stream* stream, const Segment* segment, int64_t offset, uint8_t doubts, Stream* peer, Piece* out,
               Context cx) except -1:
-    """Copy the new bytes of a segment to their place among the held pieces. Return 2, 3 or 0 like offer()."""
+    """Copy the new bytes of a segment to their place among the held pieces. Return 2, 3 or 0 like take_segment()."""
     cdef Held* other = NULL
     cdef int64_t at = offset, end = offset + segment.captured, cut
     cdef uint32_t tail = segment.length - segment.captured, position, low, high, differing = 0
@@ -196,12 +196,12 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, uint8_t do
         cx.tally.ignored += segment.captured
         return 0
     if stream.anchored:
-        if stream.next - end - tail >= WINDOW or end + tail - max(stream.next, stream.edge) > reach(stream, peer):
+        if stream.next - end - tail >= WINDOW or end + tail - max(stream.next, stream.edge) > window_of(stream, peer):
             cx.tally.out_of_window += segment.captured
             return 3
         if at < stream.next:
             cut = min(stream.next, end)
-            differing = again(stream, at, data, <uint32_t>(cut - at), out, cx)
+            differing = compare_repeated(stream, at, data, <uint32_t>(cut - at), out, cx)
             at = stream.next
             if end + tail <= stream.next:
                 return 2 if differing else 0
@@ -248,8 +248,8 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, uint8_t do
             # A retransmission had overtaken it, or the first copy is the weaker one: its bytes get this segment's header.
             if better:
                 other.doubts |= OUTDONE
-            part(stream, position, cut, cx)
-            position += part(stream, position, at, cx)
+            split_held(stream, position, cut, cx)
+            position += split_held(stream, position, at, cx)
             other = &stream.held[stream.held_first + position]
             if better:
                 other.ts_ns = segment.ts_ns
@@ -266,7 +266,7 @@ cdef int hold(Stream* stream, const Segment* segment, int64_t offset, uint8_t do
     return 2 if differing else 0
 
 
-cdef int part(Stream* stream, uint32_t position, int64_t at, Context cx) except -1:
+cdef int split_held(Stream* stream, uint32_t position, int64_t at, Context cx) except -1:
     """Split a held piece at `at`, if that lies inside of it; return how many more pieces there are now."""
     cdef Held whole = stream.held[stream.held_first + position]
     cdef uint32_t length
@@ -292,7 +292,7 @@ cdef int part(Stream* stream, uint32_t position, int64_t at, Context cx) except 
     return 1
 
 
-cdef uint32_t again(Stream* stream, int64_t at, const uint8_t* data, uint32_t length, Piece* out, Context cx) noexcept:
+cdef uint32_t compare_repeated(Stream* stream, int64_t at, const uint8_t* data, uint32_t length, Piece* out, Context cx) noexcept:
     """Count bytes from before `next` that come again, and return how many differ from the delivered ones.
 
     Bytes of the last gap were never delivered: they count as late."""
@@ -319,7 +319,7 @@ cdef int end(Stream* stream, const Segment* segment, bint refused, Stream* peer,
     if stream.finished:
         return 0
     if stream.anchored and (offset < stream.next
-                            or offset - max(stream.next, stream.edge) > reach(stream, peer)):
+                            or offset - max(stream.next, stream.edge) > window_of(stream, peer)):
         return 0
     if stream.fin_seen:
         if offset == stream.fin_at:
