@@ -24,8 +24,8 @@ from workers.tcp.flow_counts cimport past_of
 from workers.tcp.reset cimport believe, take_reset, undoes
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
-    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, set_first_byte, at_end, begin_again, behind_hole, hole_is_lost, confirm_end,
-    deliver, drop_all, end, ends_well, give_up as abandon, next_timeout, no_end, take_segment, offset_of, over_limit, pull, window_of,
+    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, set_first_byte, at_end, begin_again, behind_hole, hole_is_lost, acknowledge_fin,
+    deliver, drop_all, end, ends_well, give_up as abandon, next_timeout, discard_fin, take_segment, offset_of, over_limit, pull, window_of,
     refuse_early, release, repeated, note_sequence, waits_for_peer,
 )
 
@@ -233,7 +233,7 @@ cdef class Connection:
             if not refused:
                 acknowledge(peer, segment.ack, mine, cx)
                 if peer.fin_seen:
-                    confirm_end(peer, segment.ack)
+                    acknowledge_fin(peer, segment.ack)
                 if not segment.flags & SYN and mine.scale > 0:
                     peer.window = max(peer.window, <uint32_t>segment.window << mine.scale)
                 else:
@@ -376,7 +376,7 @@ cdef class Connection:
                 repeats = cx.tally.duplicate
                 idle = 0
             if mine.fin_seen and not mine.finished and mine.anchored and mine.next > mine.fin_at:
-                no_end(mine, cx)                    # bytes behind it count
+                discard_fin(mine, cx)                    # bytes behind it count
                 idle = 0
             elif at_end(mine) and not mine.fin_sure:
                 if mine.fin_since == 0:
@@ -499,7 +499,7 @@ cdef class Connection:
         if ends_well(mine):
             mine.fin_sure = GRANTED
         elif not mine.held_count:
-            no_end(mine, cx)
+            discard_fin(mine, cx)
         self.deliver_held(cx)
         return 0
 

@@ -166,8 +166,8 @@ cdef bint over_limit(const Stream* stream, Context cx) noexcept
 cdef int take_segment(Stream* stream, const Segment* segment, bint refused, Stream* peer, Piece* out, Context cx) except -1
 cdef int refuse_early(Stream* stream, Context cx) except -1
 cdef int end(Stream* stream, const Segment* segment, bint refused, Stream* peer, Context cx) except -1
-cdef int confirm_end(Stream* stream, uint32_t ack) noexcept
-cdef int no_end(Stream* stream, Context cx) except -1
+cdef int acknowledge_fin(Stream* stream, uint32_t ack) noexcept
+cdef int discard_fin(Stream* stream, Context cx) except -1
 cdef int pull(Stream* stream, Stream* peer, Piece* out, Context cx) except -1
 cdef int64_t give_up(Stream* stream, Stream* peer, Context cx) except -1
 cdef int drop_all(Stream* stream, uint64_t* counter, Context cx) except -1

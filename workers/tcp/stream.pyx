@@ -339,10 +339,10 @@ cdef int end(Stream* stream, const Segment* segment, bint refused, Stream* peer,
             stream.fin_behind = stream.fin_at
     if not refused:
         stream.edge = max(stream.edge, offset)
-    return place_end(stream, offset, refused, segment.ts_ns, cx)
+    return place_fin(stream, offset, refused, segment.ts_ns, cx)
 
 
-cdef int place_end(Stream* stream, int64_t offset, bint refused, uint64_t ts_ns, Context cx) except -1:
+cdef int place_fin(Stream* stream, int64_t offset, bint refused, uint64_t ts_ns, Context cx) except -1:
     """Record the FIN at this offset. If bytes before it are missing, hold an empty piece for it: they become a gap in time."""
     cdef Segment nothing
     cdef Held* last
@@ -362,19 +362,19 @@ cdef int place_end(Stream* stream, int64_t offset, bint refused, uint64_t ts_ns,
     return keep(stream, stream.held_count, offset, NULL, 0, 0, &nothing, 0, cx)
 
 
-cdef int confirm_end(Stream* stream, uint32_t ack) noexcept:
+cdef int acknowledge_fin(Stream* stream, uint32_t ack) noexcept:
     """Take an acknowledgement of the other side while a FIN waits for one."""
     if offset_of(stream, ack) == stream.fin_at + 1:
         stream.fin_sure = ACKNOWLEDGED
     return 0
 
 
-cdef inline bint behind_end(const Stream* stream, const Held* held) noexcept:
+cdef inline bint reaches_behind_fin(const Stream* stream, const Held* held) noexcept:
     """Return whether a held piece reaches behind a FIN. Then one of the two is forged."""
     return stream.fin_seen and not stream.fin_refused and held.offset + held.length + held.missing > stream.fin_at
 
 
-cdef int no_end(Stream* stream, Context cx) except -1:
+cdef int discard_fin(Stream* stream, Context cx) except -1:
     """Discard the FIN, which was not the end. Another one may stand behind it."""
     cdef int64_t behind = stream.fin_behind
     stream.fin_seen = stream.fin_refused = False
@@ -383,7 +383,7 @@ cdef int no_end(Stream* stream, Context cx) except -1:
     stream.fin_behind = 0
     cx.tally.fins_ignored += 1
     if behind >= stream.next:
-        place_end(stream, behind, False, cx.now - cx.skew, cx)
+        place_fin(stream, behind, False, cx.now - cx.skew, cx)
     return 0
 
 
@@ -479,7 +479,7 @@ cdef int pull(Stream* stream, Stream* peer, Piece* out, Context cx) except -1:
     first = stream.held[stream.held_first]
     if first.offset > stream.next:
         return 0
-    if first.doubts or behind_end(stream, &first):
+    if first.doubts or reaches_behind_fin(stream, &first):
         if stream.acked < first.offset + first.length + first.missing:
             return 0
         if first.doubts & REFUSED:
@@ -546,8 +546,8 @@ cdef int64_t give_up(Stream* stream, Stream* peer, Context cx) except -1:
     if first.doubts:
         first.doubts = 0
         return 0
-    if behind_end(stream, first):
-        no_end(stream, cx)
+    if reaches_behind_fin(stream, first):
+        discard_fin(stream, cx)
         return 0
     cx.tally.ack_unseen += 1
     if first.has_ack:                       # pieces behind it that acknowledge more keep waiting
