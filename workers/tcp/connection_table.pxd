@@ -21,7 +21,7 @@ cdef struct Link:               # of a slot in a list: that of its wheel bucket,
 
 
 cdef enum:
-    FAR = 32                    # frames that warm() looks ahead: a power of two
+    FAR = 32                    # frames that prefetch() looks ahead: a power of two
 
 
 cdef class Table:
@@ -32,7 +32,7 @@ cdef class Table:
     cdef Entry* entries
     cdef uint64_t mask
     cdef uint64_t[FAR] coming   # flow hashes of the next frames
-    cdef uint32_t step          # of warm()
+    cdef uint32_t step          # of prefetch()
     cdef uint64_t used
     cdef uint64_t half_open
     cdef list connections       # by slot; None where free
@@ -46,29 +46,29 @@ cdef class Table:
     cdef uint32_t* buckets      # first slot plus 1 of each second of the wheel
     cdef object waiting         # deque of (ns, Connection) in order of time
     cdef object closing         # the same for connections with a FIN that waits for its acknowledgement
-    cdef list longest           # [(…, Connection)] left for relieve(); the last one has waited longest
+    cdef list longest           # [(…, Connection)] left for release_over_limit(); the last one has waited longest
 
-    cdef int warm(self, uint64_t hash) noexcept
-    cdef PyObject* met(self, uint64_t hash) noexcept
+    cdef int prefetch(self, uint64_t hash) noexcept
+    cdef PyObject* likely(self, uint64_t hash) noexcept
     cdef Connection find(self, const FlowKey* key, uint64_t hash)
     cdef Connection add(self, const FlowKey* key, uint64_t hash, int capture)
     cdef Connection replace(self, Connection connection)
     cdef int more_links(self) except -1
-    cdef int attempt(self, Connection connection) except -1
+    cdef int queue_half_open(self, Connection connection) except -1
     cdef int established(self, Connection connection) except -1
-    cdef int throw_out(self, uint32_t slot, Ending ending) except -1
+    cdef int end_slot(self, uint32_t slot, Ending ending) except -1
     cdef int grow(self) except -1
     cdef int remove(self, Connection connection) except -1
     cdef int schedule(self, uint32_t slot, uint64_t due_ns) except -1
     cdef int unlink(self, uint32_t slot) except -1
-    cdef int wait(self, Connection connection) except -1
+    cdef int queue_check(self, Connection connection) except -1
     cdef int await_more(self, Connection connection) except -1
     cdef int watch(self, Connection connection) except -1
     cdef int ended(self, Connection connection) except -1
     cdef int advance(self, uint64_t ts_ns) except -1
     cdef int run_timers(self, Connection connection) except -1
-    cdef int look(self) except -1
-    cdef int relieve(self) except -1
+    cdef int run_due_timers(self) except -1
+    cdef int release_over_limit(self) except -1
     cdef uint64_t due(self, Connection connection) noexcept
     cdef uint64_t first_visit(self) noexcept
     cdef int sweep(self, uint64_t bucket) except -1

@@ -62,7 +62,7 @@ cdef class Table:
         free(self.links)
         free(self.attempts)
 
-    cdef int warm(self, uint64_t hash) noexcept:
+    cdef int prefetch(self, uint64_t hash) noexcept:
         """Prefetch the memory of the frames ahead. hash: flow hash of the frame FAR frames ahead, 0 if there is none.
 
         With many connections each frame's connection is not in the CPU's cache. So this prefetches the memory in steps, each
@@ -71,25 +71,25 @@ cdef class Table:
         cdef PyObject* found
         self.coming[self.step & (FAR - 1)] = hash
         prefetch(&self.entries[hash & self.mask])
-        found = self.met(self.coming[(self.step - 10) & (FAR - 1)])
+        found = self.likely(self.coming[(self.step - 10) & (FAR - 1)])
         if found != NULL:
             fetch(found, CONNECTION_LINES)
-        found = self.met(self.coming[(self.step - 16) & (FAR - 1)])
+        found = self.likely(self.coming[(self.step - 16) & (FAR - 1)])
         if found != NULL:
             fetch(<void*>(<Connection>found).application, APPLICATION_LINES)
-        found = self.met(self.coming[(self.step - 21) & (FAR - 1)])
+        found = self.likely(self.coming[(self.step - 21) & (FAR - 1)])
         if found != NULL and (<Connection>found).application is not None:
             (<Connection>found).application.prefetch(0)
-        found = self.met(self.coming[(self.step - 26) & (FAR - 1)])
+        found = self.likely(self.coming[(self.step - 26) & (FAR - 1)])
         if found != NULL and (<Connection>found).application is not None:
             (<Connection>found).application.prefetch(1)
-        found = self.met(self.coming[(self.step - 29) & (FAR - 1)])
+        found = self.likely(self.coming[(self.step - 29) & (FAR - 1)])
         if found != NULL and (<Connection>found).application is not None:
             (<Connection>found).application.prefetch(2)
         self.step += 1
         return 0
 
-    cdef PyObject* met(self, uint64_t hash) noexcept:
+    cdef PyObject* likely(self, uint64_t hash) noexcept:
         """Return the most likely connection of a frame with this flow hash; borrowed, NULL if there is none."""
         cdef uint64_t at = hash & self.mask
         cdef uint32_t tag = <uint32_t>(hash >> 32)
@@ -119,7 +119,7 @@ cdef class Table:
         cdef uint64_t at
         for _ in range(2):      # the second time only above a limit that was lowered
             if self.half_open >= self.cx.limits.max_half_open and self.half_open:
-                self.throw_out(self.oldest_attempt - 1, BY_HALF_OPEN)
+                self.end_slot(self.oldest_attempt - 1, BY_HALF_OPEN)
             if self.used >= self.cx.limits.max_connections:
                 self.evict()
         if self.used * 2 > self.mask:
@@ -145,7 +145,7 @@ cdef class Table:
         self.entries[at].tag = <uint32_t>(hash >> 32)
         self.used += 1
         self.schedule(slot, self.cx.now + self.first_visit())
-        self.attempt(connection)
+        self.queue_half_open(connection)
         if self.applications.at_once:
             connection.begin()
         self.cx.tally.flows_opened += 1
@@ -179,7 +179,7 @@ cdef class Table:
         self.links_size = size
         return 0
 
-    cdef int attempt(self, Connection connection) except -1:
+    cdef int queue_half_open(self, Connection connection) except -1:
         """Put a connection at the end of the queue of half-open connections."""
         cdef uint32_t slot = connection.slot
         connection.opening = True
@@ -210,7 +210,7 @@ cdef class Table:
         self.cx.tally.half_open = self.half_open
         return 0
 
-    cdef int throw_out(self, uint32_t slot, Ending ending) except -1:
+    cdef int end_slot(self, uint32_t slot, Ending ending) except -1:
         cdef Connection connection = <Connection>self.connections[slot]
         connection.finish(ending, self.cx)
         return self.remove(connection)
@@ -288,7 +288,7 @@ cdef class Table:
             self.links[link.next - 1].previous = link.previous
         return 0
 
-    cdef int wait(self, Connection connection) except -1:
+    cdef int queue_check(self, Connection connection) except -1:
         """Queue a waiting connection for a check after LOOK_NS."""
         if not connection.queued:
             connection.queued = True
@@ -299,7 +299,7 @@ cdef class Table:
     cdef int await_more(self, Connection connection) except -1:
         """Queue a connection for the checks of its waits, if it has any."""
         if connection.waits():
-            self.wait(connection)
+            self.queue_check(connection)
         if connection.ends():
             self.watch(connection)
         return 0
@@ -325,7 +325,7 @@ cdef class Table:
         if ts_ns > self.cx.now:
             self.cx.now = ts_ns
             if ts_ns >= self.next_look:
-                self.look()
+                self.run_due_timers()
         return 0
 
     cdef int run_timers(self, Connection connection) except -1:
@@ -356,7 +356,7 @@ cdef class Table:
             self.ended(connection)
         return 0
 
-    cdef int look(self) except -1:
+    cdef int run_due_timers(self) except -1:
         """Run every timer that is due."""
         cdef Connection connection
         cdef uint64_t now = self.cx.now, second = now // SECOND, last
@@ -394,7 +394,7 @@ cdef class Table:
             self.next_look = min(self.next_look, now + LOOK_NS)
         return 0
 
-    cdef int relieve(self) except -1:
+    cdef int release_over_limit(self) except -1:
         """Give up held bytes while all streams together hold more than the limit; the longest waiting connection comes first.
 
         One sort serves as many reliefs as there are waiting connections, so that a flood cannot cause a sort at each frame.
@@ -471,7 +471,7 @@ cdef class Table:
         cdef uint32_t slot
         cdef uint64_t due
         if self.oldest_attempt:
-            return self.throw_out(self.oldest_attempt - 1, BY_EVICTION)
+            return self.end_slot(self.oldest_attempt - 1, BY_EVICTION)
         for ahead in range(1, WHEEL + 1):
             second = self.tick + ahead
             while self.buckets[second % WHEEL]:
@@ -481,7 +481,7 @@ cdef class Table:
                     self.unlink(slot)
                     self.schedule(slot, due)
                     continue
-                return self.throw_out(slot, BY_EVICTION)
+                return self.end_slot(slot, BY_EVICTION)
         return 0
 
     cdef bint finish(self, Ending ending, uint64_t most) except -1:

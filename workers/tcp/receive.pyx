@@ -78,7 +78,7 @@ cdef bint receive(Table table, const uint8_t* frame, const Record* record, int c
                 note_handshake(connection, side, record.ts_ns)
             table.established(connection)
         if tally.pending > cx.limits.max_total_pending_bytes:
-            table.relieve()
+            table.release_over_limit()
     else:
         tally.duplicate_frames += repeated(&connection.streams[side], segment.fingerprint)
         tally.payload += segment.captured
