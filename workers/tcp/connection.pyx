@@ -21,7 +21,7 @@ from libc.stdlib cimport free
 from workers.tcp.application cimport BEGUN_BY_SYN, BEGUN_HIGH, HIGH, LOW, Application
 from workers.core.context cimport Context
 from workers.tcp.flow_counts cimport past_of
-from workers.tcp.reset cimport believe, take_reset, undoes
+from workers.tcp.reset cimport accept_reset, take_reset, undoes
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
     CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, set_first_byte, at_end, begin_again, behind_hole, hole_is_lost, acknowledge_fin,
@@ -266,7 +266,7 @@ cdef class Connection:
             self.reset.since = 0
             cx.tally.resets_ignored += 1
         elif self.reset.early == side + 1 and mine.edge >= offset_of(mine, self.reset.seq):
-            believe(&self.reset, side, peer, cx)
+            accept_reset(&self.reset, side, peer, cx)
         if mine.held_count or peer.held_count or mine.fin_seen or peer.fin_seen:
             self.deliver_held(cx)
         self.steady = self.is_steady()

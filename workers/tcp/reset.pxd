@@ -19,5 +19,5 @@ cdef struct Reset:              # all zero at first
 
 cdef int take_reset(Reset* reset, const Segment* segment, int side, const Stream* mine, const Stream* peer, bint proven,
                     Context cx) noexcept
-cdef int believe(Reset* reset, int side, const Stream* peer, Context cx) noexcept
+cdef int accept_reset(Reset* reset, int side, const Stream* peer, Context cx) noexcept
 cdef bint undoes(Reset* reset, const Segment* segment, int side, const Stream* mine, const Stream* peer, Context cx) noexcept

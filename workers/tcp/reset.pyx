@@ -36,10 +36,10 @@ cdef int take_reset(Reset* reset, const Segment* segment, int side, const Stream
     if mine.anchored and offset > seen + 1:
         reset.early = <uint8_t>(side + 1)   # it has overtaken bytes before it, or is forged: those bytes decide
         return 0
-    return believe(reset, side, peer, cx)
+    return accept_reset(reset, side, peer, cx)
 
 
-cdef int believe(Reset* reset, int side, const Stream* peer, Context cx) noexcept:
+cdef int accept_reset(Reset* reset, int side, const Stream* peer, Context cx) noexcept:
     """Accept the RST of a side, until something shows that it was forged. peer: the other side's stream."""
     reset.early = 0
     reset.since = max(cx.now, <uint64_t>1)
