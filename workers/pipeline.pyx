@@ -167,12 +167,12 @@ cdef class Pipeline:
         self.cx.turns = batch.header.turns
         self.cx.history.keep(message)
         for _ in range(FAR):
-            table.prefetch(batch.peek())
+            table.prefetch_ahead(batch.peek())
         while True:
             frame = batch.next(&record)
             if frame == NULL:
                 break
-            table.prefetch(batch.peek())
+            table.prefetch_ahead(batch.peek())
             if record.vlans & UDP_FLOW:
                 table.advance(self.cx.time_of(record.ts_ns))
                 self.datagrams.receive(frame, &record, batch.header.capture)

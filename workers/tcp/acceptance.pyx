@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from workers.tcp.segment cimport ACK, RST, SYN, Segment
-from workers.tcp.stream cimport ORIGIN, WINDOW, Stream, offset_of, reach
+from workers.tcp.stream cimport ORIGIN, WINDOW, Stream, offset_of, window_of
 
 
 cdef bint answers(const Stream* stream, uint32_t ack) noexcept:

@@ -24,9 +24,10 @@ from workers.tcp.flow_counts cimport past_of
 from workers.tcp.reset cimport accept_reset, take_reset, undoes
 from workers.tcp.segment cimport ACK, FIN, NO_SCALE, RST, SYN, URG, Segment
 from workers.tcp.stream cimport (
-    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, set_first_byte, at_end, begin_again, behind_hole, hole_is_lost, acknowledge_fin,
-    deliver, drop_all, end, ends_well, give_up as abandon, next_timeout, discard_fin, take_segment, offset_of, over_limit, pull, window_of,
-    refuse_early, release, repeated, note_sequence, waits_for_peer,
+    CONFLICT, GRANTED, UNCERTAIN, Piece, Stream, acknowledge, acknowledge_fin, at_end, begin_again, behind_hole,
+    deliver, discard_fin, drop_all, end, ends_well, give_up as abandon, hole_is_lost, next_timeout, note_sequence,
+    offset_of, over_limit, pull, refuse_early, release, repeated, set_first_byte, take_segment, waits_for_peer,
+    window_of,
 )
 
 cdef enum:
@@ -376,7 +377,7 @@ cdef class Connection:
                 repeats = cx.tally.duplicate
                 idle = 0
             if mine.fin_seen and not mine.finished and mine.anchored and mine.next > mine.fin_at:
-                discard_fin(mine, cx)                    # bytes behind it count
+                discard_fin(mine, cx)               # bytes behind it count
                 idle = 0
             elif at_end(mine) and not mine.fin_sure:
                 if mine.fin_since == 0:

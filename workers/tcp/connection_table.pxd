@@ -21,7 +21,7 @@ cdef struct Link:               # of a slot in a list: that of its wheel bucket,
 
 
 cdef enum:
-    FAR = 32                    # frames that prefetch() looks ahead: a power of two
+    FAR = 32                    # frames that prefetch_ahead() looks ahead: a power of two
 
 
 cdef class Table:
@@ -32,7 +32,7 @@ cdef class Table:
     cdef Entry* entries
     cdef uint64_t mask
     cdef uint64_t[FAR] coming   # flow hashes of the next frames
-    cdef uint32_t step          # of prefetch()
+    cdef uint32_t step          # of prefetch_ahead()
     cdef uint64_t used
     cdef uint64_t half_open
     cdef list connections       # by slot; None where free
@@ -48,7 +48,7 @@ cdef class Table:
     cdef object closing         # the same for connections with a FIN that waits for its acknowledgement
     cdef list longest           # [(…, Connection)] left for release_over_limit(); the last one has waited longest
 
-    cdef int prefetch(self, uint64_t hash) noexcept
+    cdef int prefetch_ahead(self, uint64_t hash) noexcept
     cdef PyObject* likely(self, uint64_t hash) noexcept
     cdef Connection find(self, const FlowKey* key, uint64_t hash)
     cdef Connection add(self, const FlowKey* key, uint64_t hash, int capture)

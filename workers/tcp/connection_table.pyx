@@ -62,7 +62,7 @@ cdef class Table:
         free(self.links)
         free(self.attempts)
 
-    cdef int prefetch(self, uint64_t hash) noexcept:
+    cdef int prefetch_ahead(self, uint64_t hash) noexcept:
         """Prefetch the memory of the frames ahead. hash: flow hash of the frame FAR frames ahead, 0 if there is none.
 
         With many connections each frame's connection is not in the CPU's cache. So this prefetches the memory in steps, each

@@ -13,7 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from workers.core.context cimport Context
 from workers.tcp.acceptance cimport answers
 from workers.tcp.segment cimport ACK, RST, Segment
-from workers.tcp.stream cimport Stream, offset_of, reach
+from workers.tcp.stream cimport Stream, offset_of, window_of
 
 cdef enum:
     ON_THEIR_WAY_NS = 1000000000    # longest time that data travel from their sender to the capture

@@ -1,12 +1,12 @@
 # cython: language_level=3
 """Stream: one direction of a TCP connection. Segments in, in-order pieces and gaps with their length out.
 
-take_segment() takes a segment. An in-order segment comes straight back as a Piece into the batch's own memory, without a copy; of any
-other segment take_segment() copies and holds the new bytes. pull() returns held pieces in order. The owner of the clock calls
-give_up() when further waiting is pointless; it returns the length of the gap.
+An in-order segment comes straight back from take_segment() as a Piece into the batch's own memory, without a copy; of any
+other segment it copies and holds the new bytes. pull() returns held pieces in order. The owner of the clock calls give_up()
+when further waiting is pointless; it returns the length of the gap.
 
 Reasons for a piece to wait:
-- a hole: bytes before it have not come yet. The hole is a gap for hole_is_lost() once the receiver has acknowledged bytes behind
+- a hole: bytes before it have not come yet. The hole is a gap once the receiver has acknowledged bytes behind
   it, because the sender will not retransmit it then;
 - the other direction: its frame acknowledges bytes of the peer that are not delivered yet. So a request always comes before
   its response, in whatever order the capture had the two. An acknowledgement alone never makes a gap (the bytes may still be
@@ -18,7 +18,7 @@ Reasons for a piece to wait:
 - data behind a FIN: one of the two is forged. A FIN ends the stream once it is acknowledged, or when no segment contradicts it
   for long enough; the data count once they are acknowledged, and then the FIN was not the end.
 
-Without a SYN the first byte is unknown. The stream then holds all segments for a moment (settle) and starts at the lowest
+Without a SYN the first byte is unknown. The stream then holds all segments for a moment (settle_ms) and starts at the lowest
 sequence number that any frame named.
 
 Overlaps: delivered bytes stay. Of held bytes, the first or the last copy wins, as configured. The stream drops the other
