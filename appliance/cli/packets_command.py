@@ -34,6 +34,7 @@ from appliance.config.defaults import LONGEST_FRAME
     metavar="DIR",
     help="Take frames of events from the ring of a recorder, too, and from its kept ones.",
 )
+@click.option("--identity", default="", metavar="FILE", help="Private key to an encrypted ring (record.encrypt_to).")
 @click.option("--keylog", default="", metavar="FILE", help="Decrypt TLS with this key log to find the events.")
 @click.option("--secrets", is_flag=True, help="Write the TLS secrets of the connections into OUT.pcapng, too.")
 @click.option("--where", metavar="EXPR", help="Only events that match; without --event, all of them.")
@@ -61,6 +62,7 @@ def packets(
     files: tuple[str, ...],
     events: tuple[str, ...],
     record: str,
+    identity: str,
     keylog: str,
     secrets: bool,
     where: str | None,
@@ -83,10 +85,12 @@ def packets(
     record.path of a run names, with or without captures; --where, --since and --until choose events. --secrets takes
     them from --keylog and the captures; OUT.pcapng alone is then enough to decrypt these connections.
     """
-    if events or record or keylog or secrets or where or since or until:
+    if events or record or identity or keylog or secrets or where or since or until:
         others = bool(interface or filter or limit or view)
         choice = (where, since, until)
-        _packets_of_events(files, events, output, record, choice, keylog=keylog, secrets=secrets, others=others)
+        _packets_of_events(
+            files, events, output, record, choice, identity=identity, keylog=keylog, secrets=secrets, others=others
+        )
     if bool(interface) == bool(files):
         stop("give either -i IFACE or -r FILE" if not files else "-i and -r exclude each other")
     if len(files) > 1:
@@ -114,6 +118,7 @@ def _packets_of_events(
     record: str,
     choice: tuple[str | None, str | None, str | None],
     *,
+    identity: str,
     keylog: str,
     secrets: bool,
     others: bool,
@@ -126,11 +131,13 @@ def _packets_of_events(
     where, since, until = choice
     if not (files or record) or output in ("", "-") or others:
         stop("--event takes -r FILE or --record DIR, and -w OUT.pcapng, and no other option")
+    if identity and not record:
+        stop("--identity needs --record DIR")
     if not (events or where or since or until):
         stop("--record needs --event, or --where, --since or --until, to choose events")
     now = datetime.now(UTC)
     test = chosen_by(where) if where is not None else None
     begin, end = moment(since, now), moment(until, now, "--until")
     with ends_at_faults():
-        args = EventPacketsArgs(files, events, output, record, test, begin, end, keylog, secrets)
+        args = EventPacketsArgs(files, events, output, record, test, begin, end, keylog, secrets, identity)
         sys.exit(packets_of_events(args))

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,9 @@ from appliance.ring.pcapng import PcapngWriter
 from appliance.ring.reader import LATEST_NS, Ring
 from appliance.text.terminal import safe, stderr_line
 
+if TYPE_CHECKING:
+    from appliance.ring.sealing import PrivateKey
+
 ID = re.compile("[0-9a-f]{32}")
 PRIVATE_MODE = 0o600  # of a file with secrets
 # The options of a run that has every event.
@@ -36,9 +39,9 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 class EventPacketsArgs(NamedTuple):
     """The arguments of the command. events: ids of events or connections, or files of events.
 
-    record: the folder of a ring, or of kept frames. where, since, until: a test for events, and times as events have
-    them.
-    keylog: a key log of TLS. secrets: the output gets the secrets of its sessions.
+    record: the folder of a ring, or of kept frames. identity: the file of the private key to a sealed ring. where,
+    since, until: a test for events, and times as events have them. keylog: a key log of TLS. secrets: the output gets
+    the secrets of its sessions.
     """
 
     captures: Sequence[str]
@@ -50,6 +53,7 @@ class EventPacketsArgs(NamedTuple):
     until: str = ""
     keylog: str = ""
     secrets: bool = False
+    identity: str = ""
 
     def options(self) -> dict[str, object]:
         """Return those of a run that has every event."""
@@ -81,7 +85,7 @@ def packets_of_events(args: EventPacketsArgs) -> int:
         connections = Connections(events)
         sources: list[Source] = [files] if args.captures else []
         if args.record:
-            recorded = RecordedFrames(Path(args.record), connections)
+            recorded = RecordedFrames(Path(args.record), connections, identity=_identity(args))
             kept = [CaptureFiles([str(path)]) for path in kept_of(args.record, events)]
             sources.append(MergedFrames([recorded, *kept]))
         extract = Extract(sources, connections)
@@ -154,14 +158,26 @@ def _runs(args: EventPacketsArgs) -> Iterator[tuple[str, Iterable[bytes]]]:
     if not args.record:
         return
     try:
-        ring = Ring(Path(args.record))
+        ring = Ring(Path(args.record), _identity(args))
     except OSError as error:
-        raise Unusable(f"--record {args.record}: {error.strerror}") from error
+        raise Unusable(f"--record {error.filename or args.record}: {error.strerror}") from error
     since = nanoseconds(args.since) if args.since else 0
     until = nanoseconds(args.until) if args.until else LATEST_NS
     if ring.files:
         yield f"--record {args.record}", EventsOfCapture("-", args.options(), pieces=ring.capture(since, until))
     ring.close()
+
+
+def _identity(args: EventPacketsArgs) -> PrivateKey | None:
+    """Return the private key to the ring, if it is given. Raises Unusable."""
+    if not args.identity:
+        return None
+    from appliance.ring.sealing import private_key  # here: it brings a large library with it
+
+    try:
+        return private_key(Path(args.identity))
+    except OSError as error:
+        raise Unusable(f"--identity {args.identity}: {error.strerror}") from error
 
 
 def _wanted(args: EventPacketsArgs, line: bytes, where: str) -> dict[str, Any] | None:

@@ -103,6 +103,11 @@ def _record_faults(config: Config) -> Iterator[tuple[list[str], str]]:
             yield ["record.only"], f"record.only: {error}"
         if not config.record.path:
             yield ["record.only", "record.path"], "record.only: nothing is recorded; name a folder in record.path"
+        if config.record.encrypt_to:
+            yield (
+                ["record.only", "record.encrypt_to"],
+                "record.only and record.encrypt_to exclude each other: the sensor cannot read what it encrypts",
+            )
 
 
 def _files_faults(config: Config) -> Iterator[tuple[list[str], str]]:

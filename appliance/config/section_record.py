@@ -60,6 +60,15 @@ class Record(Section, frozen=True):
         ),
     ] = 10737418240
 
+    encrypt_to: Annotated[
+        str,
+        note(
+            "File with an X25519 public key in PEM, to which the files of the ring are encrypted; the sensor cannot "
+            'read them. `appliance packets --record DIR --identity FILE` takes the private key. "" records in the '
+            "clear. It excludes only.",
+        ),
+    ] = ""
+
     @property
     def keeps(self) -> bool:
         """Return whether frames of chosen events are kept."""

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from appliance.extract.connections import Connections
 from appliance.pcap.errors import TruncatedCapture
 from appliance.pcap.opening import open_offline
 from appliance.ring.frame_blocks import connection_number
 from appliance.ring.reader import Place, Ring
+
+if TYPE_CHECKING:
+    from appliance.ring.sealing import PrivateKey
 
 REASSEMBLED = " (reassembled)"  # behind the name of an interface whose datagrams came in fragments
 
@@ -59,10 +62,16 @@ class CaptureFiles:
 class RecordedFrames:
     """The frames that a ring has of some connections. left_out: those that its files lack, of all connections."""
 
-    def __init__(self, folder: Path, connections: Connections, on_frame: Callable[[], object] = bool) -> None:
-        """Find them. on_frame: a call for each frame. Raises OSError."""
+    def __init__(
+        self,
+        folder: Path,
+        connections: Connections,
+        on_frame: Callable[[], object] = bool,
+        identity: PrivateKey | None = None,
+    ) -> None:
+        """Find them. on_frame: a call for each frame. identity: the private key to a sealed ring. Raises OSError."""
         self._on_frame = on_frame
-        self._ring = Ring(folder)
+        self._ring = Ring(folder, identity)
 
         def numbers(key: bytes) -> set[int]:  # of one file
             on_frame()

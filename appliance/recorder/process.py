@@ -214,9 +214,17 @@ def main(argv: list[str]) -> int:
     log.start(config, "recorder", page)
     runtime = ChildRuntime(page, live=not config.lossless)
     os.umask(OUTPUT_UMASK)
+    if config.record.encrypt_to:  # before the fence, behind which nothing can be loaded
+        import appliance.ring.sealing
     sandbox.enter("recorder", config, run_dir, page)
+    key = None
     try:
-        ring = RingWriter(Path(config.record.path), config.record.bytes, config.record.seconds)
+        if config.record.encrypt_to:
+            key = appliance.ring.sealing.public_key(Path(config.record.encrypt_to))
+    except OSError as fault:
+        return runtime.fail(f"record.encrypt_to {config.record.encrypt_to}: {fault.strerror}", reason="keys")
+    try:
+        ring = RingWriter(Path(config.record.path), config.record.bytes, config.record.seconds, key)
     except OSError as fault:
         return runtime.fail(f"record.path {config.record.path}: {fault.strerror}", reason="output")
     try:

@@ -2,7 +2,8 @@
 
 A file gets its space when it is made, so that the disk cannot be full in its middle; its length is that of what was
 written. The parts of a flush are written in this order: blocks, entries, header of the index. A killed recorder leaves
-a file that lacks at most the end of its last flush; the next start cuts that off.
+a file that lacks at most the end of its last flush; the next start cuts that off. With a public key the files are
+sealed (ring/sealing.py). The next start cannot read them, and cuts them behind their last whole chunk.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from appliance.ipc.frame_batch import BatchHeader
 from appliance.native import disk_space
@@ -20,7 +21,21 @@ from appliance.native.safe_files import OUTPUT_MODE, own_folder, write_all
 from appliance.ring import pcapng
 from appliance.ring.blocks import block_at, frame_of, interface_of, walk
 from appliance.ring.frame_blocks import FrameBlocks, number_of_frame, offsets_of
-from appliance.ring.index import ENTRY, HEADER_BYTES, INDEX_SUFFIX, IndexHeader, entries_before, number_in, unpacked
+from appliance.ring.index import (
+    DATA,
+    ENTRY,
+    HEADER_BYTES,
+    INDEX,
+    INDEX_SUFFIX,
+    SEALED_SUFFIX,
+    IndexHeader,
+    entries_before,
+    number_in,
+    unpacked,
+)
+
+if TYPE_CHECKING:
+    from appliance.ring.sealing import PublicKey, Sealer
 
 FILES = 16  # of a full ring, at least
 MOST_FILE_BYTES = 1 << 26
@@ -54,17 +69,19 @@ class _Totals:
 class _OpenFile:
     """The file that is written now."""
 
-    def __init__(self, folder: int, name: str, number: int, space: int) -> None:
+    def __init__(self, folder: int, name: str, number: int, space: int, sealer: Sealer | None) -> None:
         """Make it, with its space. Raises OSError; then there is no file."""
+        self._sealer = sealer
         self.number, self.name = number, name
         self.made_at = time.monotonic()
-        self.key = os.urandom(KEY_BYTES)
+        self.key = sealer.index_key if sealer else os.urandom(KEY_BYTES)
         self.interfaces: dict[tuple[int, int, bool], int] = {}  # capture, link type, reassembled: its number
         self.totals: dict[int, _Totals] = {}
         self.frames = 0  # with those that are collected
         self.flushed = 0  # those that are written
         self.left_out = 0
-        self.written = self.entry_bytes = 0
+        self.written = self.entry_bytes = 0  # of both files on the disk
+        self.data_bytes = 0  # of blocks
         self._handed_over = 0  # bytes for which that has happened
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._data = os.open(name, flags, OUTPUT_MODE, dir_fd=folder)
@@ -77,6 +94,9 @@ class _OpenFile:
                 if fault.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
                     raise
             self.blocks = FrameBlocks(self.key)
+            if sealer:
+                write_all(self._data, sealer.head)
+                self.written = len(sealer.head)
             self.blocks.add(pcapng.section("frames recorded by the appliance"))
             self.flush()
         except OSError:
@@ -100,6 +120,9 @@ class _OpenFile:
     def flush(self) -> None:
         """Write what is collected. Raises OSError; then the file is as before."""
         blocks, entries = self.blocks.take()
+        plain_bytes = len(blocks)
+        if self._sealer:
+            blocks, entries = self._sealer.seal(DATA, blocks), self._sealer.seal(INDEX, entries)
         try:
             write_all(self._data, blocks)
             write_all(self._index, self._header() + entries if not self.entry_bytes else entries)
@@ -112,6 +135,7 @@ class _OpenFile:
             self.frames = self.flushed
             raise
         self.flushed = self.frames
+        self.data_bytes += plain_bytes
         self.written += len(blocks)
         self.entry_bytes += len(entries) + (0 if self.entry_bytes else HEADER_BYTES)
         self.note()
@@ -126,7 +150,8 @@ class _OpenFile:
 
     def _header(self, *, closed: bool = False) -> bytes:
         first, last = self.blocks.first_ns, self.blocks.last_ns
-        return IndexHeader(self.key, self.written, first, last, self.frames, self.left_out, closed).packed()
+        key = bytes(KEY_BYTES) if self._sealer else self.key
+        return IndexHeader(key, self.data_bytes, first, last, self.frames, self.left_out, closed).packed()
 
     @property
     def size(self) -> int:
@@ -154,12 +179,13 @@ class _OpenFile:
 class RingWriter:
     """The ring in one folder, which only this process writes.
 
-    limit: bytes of all files; age_s: of the last frame of a file that is removed, 0 for no limit. Raises OSError, and
-    FolderBusy if another process has the ring.
+    limit: bytes of all files; age_s: of the last frame of a file that is removed, 0 for no limit. key: public, to seal
+    the files to it. Raises OSError, and FolderBusy if another process has the ring.
     """
 
-    def __init__(self, path: Path, limit: int, age_s: int) -> None:
+    def __init__(self, path: Path, limit: int, age_s: int, key: PublicKey | None = None) -> None:
         self.path = path
+        self._key = key
         self.removed_files = self.torn_bytes = 0
         self._folder = own_folder(path, "another recorder writes there")
         self._file: _OpenFile | None = None
@@ -249,7 +275,12 @@ class RingWriter:
             self._remove_oldest()
         number = self._old[-1].number + 1 if self._old else 1
         name = f"frames-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{number:06}.pcapng"
-        self._file = _OpenFile(self._folder, name, number, self._file_bytes)
+        sealer = None
+        if self._key is not None:
+            from appliance.ring.sealing import Sealer  # here: an open ring has no use for the library
+
+            name, sealer = name + SEALED_SUFFIX, Sealer(self._key)
+        self._file = _OpenFile(self._folder, name, number, self._file_bytes, sealer)
         return self._file
 
     def _rotate(self) -> None:
@@ -286,12 +317,39 @@ class RingWriter:
             ) as index:
                 known = index.readall() or b""
                 header = unpacked(known)
+                if name.endswith(SEALED_SUFFIX):
+                    return OldFile(number, name, *self._cut(data, index.fileno(), header))
                 if header is None or not header.closed or header.data_bytes != os.fstat(data).st_size:
                     header, known = self._repaired(data, header, known[HEADER_BYTES:])
                     index.seek(0)
                     write_all(index.fileno(), known)
                     index.truncate()
             return OldFile(number, name, header.data_bytes + len(known), header.last_ns)
+
+    def _cut(self, data: int, index: int, header: IndexHeader | None) -> tuple[int, int]:
+        """Cut a sealed file and its index behind their last whole chunks; return their size and the last time.
+
+        Blocks behind those in the header stay readable with the private key.
+        """
+        from appliance.ring.sealing import chunks, first_chunk  # here: an open ring has no use for the library
+
+        total = 0
+        for descriptor in (data, index):
+
+            def read(offset: int, length: int, descriptor: int = descriptor) -> bytes:
+                return os.pread(descriptor, length, offset)
+
+            size = os.fstat(descriptor).st_size
+            end = first_chunk(read) if descriptor == data else min(size, HEADER_BYTES)
+            if header is None or not header.closed:
+                for chunk in chunks(read, end, size) if end else ():
+                    end = chunk.end
+                self.torn_bytes += (size - end) * (descriptor == data)
+                os.ftruncate(descriptor, end)
+                size = end
+            total += size
+        last_ns = header.last_ns if header and header.last_ns else os.fstat(data).st_mtime_ns
+        return total, last_ns
 
     def _repaired(self, data: int, header: IndexHeader | None, entries: bytes) -> tuple[IndexHeader, bytes]:
         """Cut a file behind its last whole block, and return its index: the header, and all of it."""

@@ -16,7 +16,9 @@ MAGIC = b"CAPRING1"
 _HEADER = struct.Struct("<8s16s6Q")
 HEADER_BYTES = _HEADER.size
 ENTRY = struct.Struct("<II")  # number of a connection, offset of its block in units of four bytes
-NAME = re.compile(r"frames-\d{8}T\d{6}Z-(\d{6,12})\.pcapng")
+NAME = re.compile(r"frames-\d{8}T\d{6}Z-(\d{6,12})\.pcapng(?:\.sealed)?")
+SEALED_SUFFIX = ".sealed"  # sealing.py
+DATA, INDEX = 0, 1  # of what a chunk of a sealed file is
 INDEX_SUFFIX = ".index"
 
 

@@ -6,13 +6,16 @@ import heapq
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from appliance.ring.blocks import Frame, Interface, block_at, frame_of, interface_of, walk
+from appliance.ring.blocks import Frame, Interface, Read, block_at, frame_of, interface_of, walk
 from appliance.ring.frame_blocks import number_of_frame, offsets_of
-from appliance.ring.index import HEADER_BYTES, INDEX_SUFFIX, number_in, unpacked
+from appliance.ring.index import HEADER_BYTES, INDEX_SUFFIX, SEALED_SUFFIX, number_in, unpacked
 from appliance.ring.pcapng import section
 from appliance.ring.time_order import TimeOrder
+
+if TYPE_CHECKING:
+    from appliance.ring.sealing import Opener, PrivateKey
 
 FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 LATEST_NS = (1 << 64) - 1
@@ -30,11 +33,29 @@ class Place(NamedTuple):
 
 
 class RingFile:
-    """One file of the ring, open. It stays readable when the recorder removes it. Raises OSError."""
+    """One file of the ring, open. It stays readable when the recorder removes it.
 
-    def __init__(self, path: Path) -> None:
+    identity: the private key to sealed files. Raises OSError.
+    """
+
+    def __init__(self, path: Path, identity: PrivateKey | None = None) -> None:
         self.path = path
         self._data = os.open(path, FLAGS)
+        try:
+            self._open(path, identity)
+        except OSError:
+            self.close()
+            raise
+
+    def _open(self, path: Path, identity: PrivateKey | None) -> None:
+        self._read: Read = self._pread
+        opener: Opener | None = None
+        if path.name.endswith(SEALED_SUFFIX):
+            from appliance.ring.sealing import Opener, SealError  # here: other files have no use for the library
+
+            if identity is None:
+                raise SealError("encrypted (record.encrypt_to); reading it needs the private key", path)
+            opener = Opener(path, self._pread, identity)
         try:
             index = os.open(path.with_name(path.name + INDEX_SUFFIX), FLAGS)
         except OSError:
@@ -45,7 +66,12 @@ class RingFile:
             # The header is read first, and written last: entries behind it belong to blocks that are read one by one.
             self.header = unpacked(known)
             self._entries = known[HEADER_BYTES:]
+            if opener is not None:
+                self._entries = opener.entries(known)
         self.key = self.header.key if self.header else os.urandom(16)
+        if opener is not None:
+            self.key = opener.index_key
+            self._read = opener.data(os.fstat(self._data).st_size).read
         self._end = self.header.data_bytes if self.header else 0
         self._interfaces: list[Interface] = []
         for offset, _ in self._indexed({0}):
@@ -99,7 +125,7 @@ class RingFile:
         if interface is not None:
             self._interfaces.append(interface)
 
-    def _read(self, offset: int, length: int) -> bytes:
+    def _pread(self, offset: int, length: int) -> bytes:
         return os.pread(self._data, length, offset)
 
     def _indexed(self, numbers: Collection[int]) -> list[tuple[int, int]]:
@@ -114,16 +140,22 @@ class RingFile:
 
 
 class Ring:
-    """The files of a ring, in the order in which they were written. Raises OSError if the folder cannot be read."""
+    """The files of a ring, in the order in which they were written. Raises OSError if the folder cannot be read.
 
-    def __init__(self, folder: Path) -> None:
+    identity: the private key to sealed files.
+    """
+
+    def __init__(self, folder: Path, identity: PrivateKey | None = None) -> None:
         names = sorted((number, name) for name in os.listdir(folder) if (number := number_in(name)) is not None)
         self.files: list[RingFile] = []
         for _, name in names:
             try:
-                self.files.append(RingFile(folder / name))
+                self.files.append(RingFile(folder / name, identity))
             except FileNotFoundError:
                 pass  # the recorder has removed it
+            except OSError:
+                self.close()
+                raise
 
     def close(self) -> None:
         for file in self.files:

@@ -234,7 +234,8 @@ def _rights(role: Role, config: Config, run_dir: Path, page: Page) -> Rights:
     if role == "worker":
         return rights
     if role == "recorder":
-        return [*rights, (config.record.path, MAKE)]
+        keys = [(config.record.encrypt_to, READ)] if config.record.encrypt_to else []
+        return [*rights, (config.record.path, MAKE), *keys]
     if role == "keeper":
         return [*rights, (config.record.path, READ), (config.record.kept_path, MAKE)]
     if role == "files":

@@ -74,7 +74,7 @@ OUTSIDE = {
     "compression": "workers.body",
     "confluent_kafka": "appliance.forward",
     "dpkt": "appliance.packet",
-    "cryptography": "workers.quic workers.tls",
+    "cryptography": "appliance.ring workers.quic workers.tls",
     "filetype": "workers.body",
     "msgspec": "appliance.* workers.assembly workers.events",
     "nats": "appliance.forward",

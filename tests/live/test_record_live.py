@@ -200,3 +200,43 @@ def test_frames_of_chosen_events_are_kept_when_the_ring_has_lost_them(scene: Sce
     matching = {event["event"]["id"] for event in box.events() if said_by(decode_fields(json.dumps(event).encode()))}
     assert wanted == matching
     assert matching
+
+
+def keys(folder: Path) -> tuple[Path, Path]:
+    """Make a key pair as evidence.md says, and return its private and its public half."""
+    private, public = folder / "ring.key", folder / "ring.pub"
+    made = ["genpkey", "-algorithm", "X25519", "-out", private]
+    for words in (made, ["pkey", "-in", private, "-pubout", "-out", public]):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=PATIENCE_S)
+    return private, public
+
+
+def test_an_encrypted_ring_gives_the_same_events_to_the_owner_of_its_key(scene: Scene) -> None:
+    private, public = keys(scene.directory)
+    box = recording(scene, *QUIET, "--set", f"record.encrypt_to={public}")
+    load = Load(scene)
+    eventually(lambda: box.count("recorder", "recorded") > 500, "frames are recorded")
+    box.kill("recorder")
+    before = box.count("recorder", "recorded")
+    eventually(lambda: box.count("recorder", "recorded") > before + 500, "frames are recorded again")
+    said, events = extract(scene, "--where", "path ~ 7", "--identity", private)  # while it records
+    assert events
+    load.stop()
+    assert box.stop() == 143
+    assert box.ledger()["L9"]["recorded"] > before + 500
+    ring, out = scene.directory / "ring", scene.directory / "out.pcapng"
+    assert {path.stat().st_mode & 0o777 for path in ring.iterdir()} == {0o640}
+    assert not any(b"HTTP/1" in path.read_bytes() for path in ring.iterdir())
+    last = [event for event in box.events() if "request" in event["http"]][-1]
+    said, events = extract(scene, "--event", last["event"]["id"], "--identity", private)
+    assert "a run over it gives the same events" in said
+    done = appliance("packets", "--event", last["event"]["id"], "--record", ring, "-w", out)
+    assert (done.code, "reading it needs the private key" in done.err) == (2, True)
+
+
+def test_a_key_that_cannot_be_used_ends_the_start(scene: Scene) -> None:
+    private, _ = keys(scene.directory)
+    words = ("--set", f"record.path={scene.directory}/ring", "--set", f"record.encrypt_to={private}")
+    said = appliance("run", "-i", "lo", *QUIET, *words, host=scene.server)
+    assert said.code == 2
+    assert f"record.encrypt_to {private}: not the public key of an X25519 key pair" in said.err

@@ -94,6 +94,7 @@ def test_other_events_than_before_are_reported(capture, events, tmp_path):
             "--keylog /nowhere: No such file or directory",
         ),
         (["--event", "0" * 32, "-r", "CAPTURE", "--keylog", "/dev/null"], "--keylog /dev/null: it is read twice"),
+        (["--event", "0" * 32, "-r", "CAPTURE", "--identity", "KEY"], "--identity needs --record DIR"),
         (["-r", "CAPTURE", "--secrets"], "--record needs --event, or --where"),
         (["--event", "0" * 32], "--event takes -r FILE or --record DIR, and -w OUT.pcapng"),
         (["-r", "CAPTURE", "-r", "CAPTURE"], "several -r FILE are for --event"),

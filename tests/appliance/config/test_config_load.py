@@ -432,3 +432,8 @@ def test_what_is_no_regular_file_gets_a_worker_for_each_core(monkeypatch, source
 def test_an_expression_for_kept_frames_is_checked_and_needs_a_ring():
     assert "'status =', at character 9" in only_fault(None, ETH | {"record.path": "/ring", "record.only": "status ="})
     assert "record.only: nothing is recorded" in only_fault(None, ETH | {"record.only": "status = 404"})
+
+
+def test_frames_of_an_encrypted_ring_cannot_be_kept_by_the_sensor():
+    options = {"record.path": "/ring", "record.only": "status = 404", "record.encrypt_to": "/ring.pub"}
+    assert "record.only and record.encrypt_to exclude each other" in only_fault(None, ETH | options)
