@@ -13,7 +13,7 @@ from appliance.extract.connections import Connections
 from appliance.pcap.errors import TruncatedCapture
 from appliance.pcap.opening import open_offline
 from appliance.ring.frame_blocks import connection_number
-from appliance.ring.reader import Place, Ring
+from appliance.ring.reader import Ring
 
 if TYPE_CHECKING:
     from appliance.ring.sealing import PrivateKey
@@ -77,9 +77,8 @@ class RecordedFrames:
             on_frame()
             return numbers_of(key, connections)
 
-        self._places: list[Place] = self._ring.places(numbers)
-        used = {id(place.file): place.file for place in self._places}
-        self.left_out = sum(file.header.left_out for file in used.values() if file.header)
+        self._places = self._ring.places(numbers)
+        self.left_out = sum(file.header.left_out for file in self._places.files if file.header)
 
     def frames(self) -> Iterator[Seen]:
         """Yield the frames by time; those of a connection stay in the order in which they were recorded."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Callable, Collection, Iterator
+from array import array
+from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -173,10 +175,29 @@ class Ring:
             yield order.add(file.whole(), min((later.first_ns for later in files[place + 1 :]), default=LATEST_NS))
         yield order.add(b"", LATEST_NS)
 
-    def places(self, numbers: Numbers) -> list[Place]:
+    def places(self, numbers: Numbers) -> Places:
         """Return the frames of some connections: each connection in the order of the ring, and all of them by time."""
-        streams: dict[tuple[str, int], list[Place]] = {}
-        for file in self.files:
+        return Places(self.files, numbers)
+
+
+class Places:
+    """The places of the frames of some connections, in 24 bytes each. Each iteration gives the same."""
+
+    def __init__(self, files: Sequence[RingFile], numbers: Numbers) -> None:
+        self._files = files
+        self._streams: dict[tuple[str, int], array[int]] = {}  # by source: time, number of the file, offset
+        self.files: list[RingFile] = []  # those with such a frame
+        for number, file in enumerate(files):
             for place in file.places(numbers):
-                streams.setdefault(place.source, []).append(place)
-        return list(heapq.merge(*streams.values(), key=lambda place: place.ts_ns))
+                self._streams.setdefault(place.source, array("Q")).extend((place.ts_ns, number, place.offset))
+                if not self.files or self.files[-1] is not file:
+                    self.files.append(file)
+
+    def __iter__(self) -> Iterator[Place]:
+        return heapq.merge(*map(self._stream, self._streams), key=attrgetter("ts_ns"))
+
+    def _stream(self, source: tuple[str, int]) -> Iterator[Place]:
+        packed = self._streams[source]
+        for at in range(0, len(packed), 3):
+            ts_ns, number, offset = packed[at : at + 3]
+            yield Place(ts_ns, source, self._files[number], offset)

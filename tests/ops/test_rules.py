@@ -226,6 +226,14 @@ FIRES = [
         {"": "The ring of sensor:9470 misses 50 frames a second"},
     ),
     Case(
+        "ApplianceKeepLeavesOut",
+        {
+            "appliance_keep_left_out_events_total{reason=not_in_ring}": rising(3),
+            "appliance_keep_left_out_events_total{reason=disk}": rising(2),
+        },
+        {"": "sensor:9470 keeps no frames of 5 chosen events a second"},
+    ),
+    Case(
         "ApplianceQuicLimit",
         {"appliance_quic_datagrams_total{worker=0,outcome=over_limit}": rising(50)},
         {"": "sensor:9470 leaves 50 QUIC datagrams a second closed"},
@@ -321,6 +329,7 @@ QUIET = [
     ),
     Case("ApplianceLag", {"appliance_packet_lag_seconds{worker=1}": "0.1x78 12x1 0.1x80"}, {}),
     Case("ApplianceMemoryNearBudget", {"appliance_tcp_flows{worker=0}": steady(890_000)}, {}),
+    Case("ApplianceKeepLeavesOut", {"appliance_keep_left_out_events_total{reason=disk}": "0x5 9x150"}, {}),
     Case("ApplianceRecordLeavesOut", {"appliance_record_left_out_frames_total{reason=link}": "0x5 9x150"}, {}),
     Case("ApplianceQuicLimit", {"appliance_quic_datagrams_total{worker=0,outcome=opened}": rising(50)}, {}),
     Case("ApplianceUnpaired", {"appliance_http_transactions_total{worker=0,pairing=request_only}": rising(0.5)}, {}),
