@@ -147,12 +147,16 @@ class Opener:
         self.begin = first_chunk(read)
         self._path, self._read = path, read
         if not self.begin:  # the recorder makes it just now, or was killed then
+            if not MAGIC.startswith(read(0, len(MAGIC))):
+                raise SealError("not a sealed file", path)
             self.index_key = bytes(INDEX_KEY)
             return
         try:
             keys = _SUITE.decrypt(read(_HEAD.size, self.begin - _HEAD.size), key, _INFO)
         except InvalidTag as error:
             raise SealError("encrypted to another key, or changed since", path) from error
+        if len(keys) != KEY + INDEX_KEY:  # the public key is enough to make a file
+            raise SealError("not a sealed file", path)
         self.index_key = keys[KEY:]
         self._aead = AESGCM(keys[:KEY])
 
