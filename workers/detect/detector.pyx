@@ -17,7 +17,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from workers.core.context cimport Context
-from workers.core.counters cimport OTHER, SPEAKS_OTHER
+from workers.core.counts cimport OTHER, SPEAKS_OTHER
 from workers.tcp.application cimport HIGH, LOW, Application, Transport
 from workers.tcp.stream cimport Piece
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memchr
 
-from workers.core.counters cimport CLASSES_END
+from workers.core.counts cimport CLASSES_END
 from workers.events.url_json cimport Text, put_member
 
 from appliance.stats.names import ANOMALIES

@@ -27,7 +27,7 @@ from workers.http1.successor cimport begins_another, enter_at_preface, is_prefac
 from workers.detect.detector cimport Protocols, give_way, opaque
 from workers.tcp.application cimport HIGH, LOW, Application, Transport
 from workers.tcp.stream cimport Piece, Stream, reached
-from workers.core.counters cimport OTHER, SPEAKS_HTTP, SPEAKS_OTHER
+from workers.core.counts cimport OTHER, SPEAKS_HTTP, SPEAKS_OTHER
 from workers.http1.transaction cimport METHOD_HEAD, Transaction, opens_tunnel
 
 cdef extern from "Python.h":

@@ -26,7 +26,7 @@ from workers.http1.transaction cimport METHOD_CONNECT, Transaction, opens_tunnel
 
 from workers.http1.message import FRAMINGS
 from workers.body.redact import REDACTED
-from workers.core.counters import PAIRINGS
+from appliance.stats.names import PAIRINGS
 from workers.events.http_json import anomalies_json
 
 cdef enum:

@@ -31,7 +31,8 @@ from workers.http1.message cimport (
 from workers.http1.start_line cimport (
     OPEN, Start, begins_http2, begins_status_line, head_end, may_start, preface, search,
 )
-from workers.core.counters cimport OTHER, Tally
+from workers.core.counters cimport Tally
+from workers.core.counts cimport OTHER
 
 cdef enum:
     LONGEST_METHOD = 32

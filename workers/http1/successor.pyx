@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from workers.core.context cimport Context
-from workers.core.counters cimport OTHER
+from workers.core.counts cimport OTHER
 from workers.detect.detector cimport Tunnel, enter_tunnel, give_way
 from workers.http1.message cimport Message
 from workers.http1.message_reader cimport LOST, MessageReader

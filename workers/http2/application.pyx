@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from workers.core.context cimport Context
-from workers.core.counters cimport JOINED_CONNECTIONS, SPEAKS_OTHER
+from workers.core.counts cimport JOINED_CONNECTIONS, SPEAKS_OTHER
 from workers.detect.detector cimport Protocols
 from workers.http2.connection cimport Http2Connection
 from workers.http2.detection cimport begins_preface

@@ -2,7 +2,7 @@
 """Http2Connection: two directions of an HTTP/2 connection in, exchanges out (RFC 9113)."""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from workers.core.counters cimport HTTP2_COUNTS
+from workers.core.counts cimport HTTP2_COUNTS
 from workers.core.flow cimport Flow
 from workers.http2.exchange cimport Exchange, HeaderSection
 from workers.http2.frames cimport FrameReader, FrameStep

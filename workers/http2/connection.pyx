@@ -11,7 +11,7 @@ Streams, the bytes of their header sections and the bytes of unfinished blocks a
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from workers.core.counters cimport (
+from workers.core.counts cimport (
     BLOCKS, BLOCK_FAULTS, CUT_BLOCKS, FRAMING_LOSSES, RESETS, STRAY_FRAMES, STREAMS, STREAMS_GIVEN_UP, VIOLATIONS,
 )
 from workers.core.flow cimport Flow

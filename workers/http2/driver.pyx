@@ -3,7 +3,7 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 
-from workers.core.counters cimport BLOCKS, BLOCK_FAULTS, CUT_BLOCKS, RESETS, STRAY_FRAMES, STREAMS_GIVEN_UP
+from workers.core.counts cimport BLOCKS, BLOCK_FAULTS, CUT_BLOCKS, RESETS, STRAY_FRAMES, STREAMS_GIVEN_UP
 from workers.http2.connection cimport Http2Connection
 from workers.http2.exchange cimport SERVER
 from workers.http2.frames cimport FrameReader

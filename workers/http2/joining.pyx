@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t
 
 from workers.core.context cimport Context
-from workers.core.counters cimport JOINS_GIVEN_UP
+from workers.core.counts cimport JOINS_GIVEN_UP
 from workers.http2.application cimport Http2
 from workers.http2.detection cimport CLIENT_SPEAKS, NOT_HTTP2, SERVER_SPEAKS, Speaker, speaker_of
 from workers.http2.frame_header cimport DEFAULT_FRAME_SIZE, FRAME_HEADER, JOINS, chain_of_frames

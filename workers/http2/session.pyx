@@ -8,7 +8,8 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 from workers.core.context cimport Context
-from workers.core.counters cimport CLASSES_END, METHODS_END, STREAMS_DROPPED, STREAMS_REPORTED, TABLES_EMPTIED, Tally
+from workers.core.counters cimport Tally
+from workers.core.counts cimport CLASSES_END, METHODS_END, STREAMS_DROPPED, STREAMS_REPORTED, TABLES_EMPTIED
 from workers.core.waiting_budget cimport Holder
 from workers.http2.anomalies cimport OVERLAP_CONFLICT
 from workers.http2.body cimport count_body

@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from workers.core.context cimport Context
-from workers.core.counters cimport SPEAKS_HTTP
+from workers.core.counts cimport SPEAKS_HTTP
 from workers.detect.detector cimport Detector, Tunnel, enter_tunnel
 from workers.http2.connection cimport Http2Connection
 from workers.http2.exchange cimport CLIENT, SERVER, Exchange, HeaderSection

@@ -16,7 +16,7 @@ from appliance.ipc.frame_batch cimport MOST_TURNS, RECORD_SHED, RECORD_TURNS, VL
 from appliance.wire.flow_key cimport FlowKey, flow_key
 from appliance.wire.quic_header cimport LEAST, UDP_BYTES, may_open
 from workers.core.context cimport Context
-from workers.core.counters cimport FOLLOWED, OPENED, OVER_LIMIT, UNOPENED
+from workers.core.counts cimport FOLLOWED, OPENED, OVER_LIMIT, UNOPENED
 from workers.core.flow cimport Flow
 from workers.quic.connection cimport QuicConnection
 from workers.quic.context cimport QuicContext

@@ -58,7 +58,7 @@ cdef class Transport:
     cdef uint8_t shed           # share of the new flows that the capture shed when this one began, in 256ths
     cdef uint8_t opener         # the side (plus 1) that sent a captured SYN without ACK
     cdef uint8_t unsettled      # the application may have a timeout: its waits() returns whether it has
-    cdef uint8_t spoken         # its protocol so far: Spoken of counters.pxd
+    cdef uint8_t spoken         # its protocol so far: see counts.pxd
     cdef uint8_t begun          # of the frame that begun_ns is of: Begun
     cdef uint8_t depth          # CONNECT tunnels around its present application
     cdef object late            # Beginning: first bytes of what may be another protocol; None: there are none

@@ -47,7 +47,7 @@ cdef class Connection(Transport):
     cdef uint32_t stray_ack     # and the sequence number of that answer
     cdef uint8_t stray          # the refused segment's side, plus 1
     cdef uint8_t strange        # the other side has answered it: these are another connection's numbers
-    cdef uint8_t spoke_at_end   # its protocol when it ended: Spoken of counters.pxd
+    cdef uint8_t spoke_at_end   # its protocol when it ended: see counts.pxd
     cdef Counts[2] counts       # by side, for its flow events, as are the next two
     cdef uint32_t handshake     # ns plus 1; 0: unknown, or in `past`
     cdef Past* past             # NULL: it needs none so far

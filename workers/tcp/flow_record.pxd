@@ -30,7 +30,7 @@ cdef class FlowRecord:
     cdef uint32_t transactions
     cdef uint32_t transactions_since
     cdef uint8_t state          # FlowState
-    cdef uint8_t spoken         # its protocol: Spoken of counters.pxd; SPOKEN_END: QUIC
+    cdef uint8_t spoken         # its protocol, see counts.pxd; SPOKEN_END: QUIC
     cdef bint one_sided
 
 

@@ -8,7 +8,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t
 
 from workers.core.context cimport Context
-from workers.core.counters cimport OTHER, SPEAKS_OTHER
+from workers.core.counts cimport OTHER, SPEAKS_OTHER
 from workers.detect.detector cimport Opaque, opaque
 from workers.tcp.application cimport LOW, Application, Transport
 from workers.tcp.stream cimport Piece

@@ -11,7 +11,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memmove, memset
 
 from workers.core.context cimport Context
-from workers.core.counters cimport SPEAKS_HTTP
+from workers.core.counts cimport SPEAKS_HTTP
 from workers.core.flow cimport Flow
 from workers.tcp.application cimport Application, Transport
 from workers.tcp.stream cimport ORIGIN, Piece, Stream

@@ -17,7 +17,7 @@ from libc.stdlib cimport free
 from appliance.ipc.frame_batch cimport DISORDER_NS, MOST_TURNS, RECORD_SHED, RECORD_TURNS, Record
 from appliance.wire.flow_key cimport FlowKey
 from workers.core.context cimport Context
-from workers.core.counters cimport SPEAKS_OTHER, SPOKEN_END
+from workers.core.counts cimport SPEAKS_OTHER, SPOKEN_END
 from workers.core.flow cimport Flow
 from workers.tcp.flow_counts cimport count
 from workers.tcp.flow_record cimport (
