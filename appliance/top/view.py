@@ -237,6 +237,14 @@ def _record(sample: Sample, width: int) -> Iterator[ScreenLine]:
     parts = [(f"record {size(octets, 'B/s')}", 0), (f"{number(left_out)} frames/s left out", 1)]
     parts.append((f"ring {size(page['ring_bytes'])} of {size(sample.config.record.bytes)}", 2))
     yield ScreenLine(fit(parts, width, ", "), NOTE if left_out else CALM)
+    page = sample.now.keeper
+    if not page:
+        return
+    left_out = sample.rate(lambda pages: under(pages.keeper, "left_out") + pages.feed["past_keeper"])
+    parts = [(f"keep   {number(sample.rate(lambda pages: pages.keeper['kept']))} events/s", 0)]
+    parts += [(f"{number(left_out)} left out", 1), (f"{page['waiting']:,} waiting", 3)]
+    parts.append((f"{size(page['stored_bytes'])} of {size(sample.config.record.kept_bytes)}", 2))
+    yield ScreenLine(fit(parts, width, ", "), NOTE if left_out else CALM)
 
 
 def _hosts(sample: Sample, width: int, rows: int) -> Iterator[ScreenLine]:

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from appliance.config.load import resolve
-from appliance.stats.layout import capture_layout, feed_layout, recorder_layout, supervisor_layout, worker_layout
+from appliance.stats.layout import (
+    capture_layout,
+    feed_layout,
+    keeper_layout,
+    recorder_layout,
+    supervisor_layout,
+    worker_layout,
+)
 from appliance.stats.snapshot import Snapshots
 from appliance.top import view as board
 from appliance.top.host_latency import Host
@@ -81,6 +88,18 @@ def test_a_recorder_has_a_line() -> None:
     )
     assert line(shown, "record").text == "record 1.00 MB/s, 20 frames/s left out, ring 5.00 MB of 10.7 GB"
     assert line(shown, "record").tone == NOTE
+
+
+def test_a_keeper_has_a_line_behind_that_of_the_recorder() -> None:
+    before, recorder = dict.fromkeys(keeper_layout(), 0), dict.fromkeys(recorder_layout(1), 0)
+    now = snapshots()
+    capture = {**now.captures[0], "to_recorder": 0, "past_recorder": 0}
+    page = {**before, "kept": 8, "left_out.not_in_ring": 4, "waiting": 3, "stored_bytes": 5_000_000}
+    now = now._replace(captures=[capture], recorder=recorder, feed=now.feed | {"to_keeper": 0, "past_keeper": 2})
+    earlier = now._replace(keeper=before, feed=now.feed | {"to_keeper": 0, "past_keeper": 0})
+    shown = draw(sample(now._replace(keeper=page), before=earlier), 80, 24)
+    assert line(shown, "keep").text == "keep   4 events/s, 3 left out, 3 waiting, 5.00 MB of 10.7 GB"
+    assert line(shown, "keep").tone == NOTE
 
 
 def test_a_run_without_events_says_why() -> None:
