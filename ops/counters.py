@@ -112,7 +112,7 @@ def declaration(rows: Sequence[Counter] = ROWS) -> str:
     ]
     for comment, members in PLACES.items():
         lines += enum(comment, [(member, place) for place, member in enumerate(members)])
-    lines += [*enum("places in Counts.http2", places), "", "cdef class Counts:"]
+    lines += [*enum("places in PipelineCounts.http2", places), "", "cdef class PipelineCounts:"]
     for field in fields:
         length = f"[{field.length}]" if field.length else ""
         lines.append(f"    cdef uint64_t{length} {field.name}".ljust(48) + f"# {field.comment}")
@@ -127,7 +127,7 @@ def definition(rows: Sequence[Counter] = ROWS) -> str:
         f'"""The counters by their slots. {WRITTEN}"""',
         "",
         "",
-        "cdef class Counts:",
+        "cdef class PipelineCounts:",
         '    """The counters of a data path that need no calculation."""',
         "",
         "    def counts(self):",

@@ -2,10 +2,10 @@
 """Counters of the data path: plain 64-bit integers, read once per batch. counts.pxd has their fields."""
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from workers.core.counts cimport Counts
+from workers.core.counts cimport PipelineCounts
 
 
-cdef class Tally(Counts):
+cdef class Tally(PipelineCounts):
     # payload bytes: payload = delivered + duplicate + conflicting + out_of_window +
     #   unacknowledged + late + evicted + past_limit + ignored + pending
     # flow events: payload of TCP and UDP = flow_reported + flow_refused + flow_off + flow_open

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from workers.core.counts cimport (
-    ANOMALIES_END, BUCKETS_END, KINDS_END, SILENT, SPEAKS_HTTP, SPEAKS_OTHER, WEBSOCKET_ANOMALIES_END, Counts,
+    ANOMALIES_END, BUCKETS_END, KINDS_END, SILENT, SPEAKS_HTTP, SPEAKS_OTHER, WEBSOCKET_ANOMALIES_END, PipelineCounts,
 )
 
 from appliance.stats.names import RESPONSE_BUCKETS_S
@@ -14,8 +14,8 @@ for place, bound in enumerate(RESPONSE_BUCKETS_S[:-1]):
     BOUNDS_NS[place] = int(bound * 1e9)
 
 
-cdef class Tally(Counts):
-    """Counts of one pipeline since it was made; stats.PIPELINE_GAUGES are as of now."""
+cdef class Tally(PipelineCounts):
+    """The counters of one pipeline since it was made; stats.PIPELINE_GAUGES are as of now."""
 
     cdef void spoke(self, uint8_t* before, int what) noexcept nogil:
         """Record a connection's protocol. before: its protocol so far. HTTP overrules every other, and `other` overrules none."""
@@ -68,7 +68,7 @@ cdef class Tally(Counts):
         cdef uint64_t not_http = 0
         for kind in range(KINDS_END):
             not_http += self.not_http_bytes[kind]
-        counts = Counts.counts(self)
+        counts = PipelineCounts.counts(self)
         if not self.counts_flows:
             counts["flow_payload.off"] += self.payload + self.udp_payload - self.off_since
         counts["not_http_bytes"] = not_http

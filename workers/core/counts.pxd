@@ -33,7 +33,7 @@ cdef enum:                              # outcomes of a datagram that may open a
     UNOPENED = 2
     OVER_LIMIT = 3
 
-cdef enum:                              # places in Counts.http2
+cdef enum:                              # places in PipelineCounts.http2
     BLOCKS = 0
     BLOCK_FAULTS = 3
     CUT_BLOCKS = 4
@@ -51,7 +51,7 @@ cdef enum:                              # places in Counts.http2
     HTTP2_COUNTS = 17
 
 
-cdef class Counts:
+cdef class PipelineCounts:
     cdef uint64_t segments                      # slot segments
     cdef uint64_t bad_header                    # slot rejected
     cdef uint64_t no_connection                 # slot rejected

@@ -2,7 +2,7 @@
 """The counters by their slots. Written by ops/counters.py from appliance/stats/pipeline_counters.py."""
 
 
-cdef class Counts:
+cdef class PipelineCounts:
     """The counters of a data path that need no calculation."""
 
     def counts(self):
