@@ -36,9 +36,9 @@ cdef class Http1(Application):
     cdef MessageReader new_reader(self, int side)
     cdef int beside(self, int side, int kind, int64_t start) except -1
     cdef int pass_on(self, int side, const Piece* piece, const Input* source, Context cx) except -1
-    cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1
+    cdef int handle_step(self, int side, MessageReader reader, Step step, Context cx) except -1
     cdef int flush(self, int side, MessageReader reader, Context cx) except -1
-    cdef int hold(self, int side, MessageReader reader, Context cx) except -1
+    cdef int limit_gathered(self, int side, MessageReader reader, Context cx) except -1
     cdef bint reread(self, int side, MessageReader reader, Input* source, const Piece* piece, Context cx) except -1
     cdef int adopt(self, Context cx) except -1
     cdef int drop(self, Context cx) except -1
@@ -57,6 +57,6 @@ cdef class Http1(Application):
     cdef int end(self, int side, MessageReader reader, Context cx) except -1
     cdef int tunnel(self, Transaction transaction, Message response, Context cx) except -1
     cdef int stop(self, Context cx) except -1
-    cdef int leave(self, int64_t client_at, Context cx) except -1
+    cdef int enter_successor(self, int64_t client_at, Context cx) except -1
     cdef bint unsure(self, int side) except -1
     cdef int doubt_body(self, int side, Message request, Context cx) except -1

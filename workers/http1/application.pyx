@@ -23,7 +23,7 @@ from workers.http1.body cimport begin_body, end_body, leave_out_body
 from workers.http1.pairing cimport Pairer
 from workers.http1.second_reading cimport BODY, REQUESTS, UNDECIDED, Ruling, SecondReading
 from workers.http1.start_line cimport begins_well, may_begin_well
-from workers.http1.successor cimport begins_another, enter_at_preface, is_preface, rest_of, resumes, succeed
+from workers.http1.successor cimport begins_another, enter_at_preface, enter_behind, is_preface, rest_of, resumes
 from workers.detect.detector cimport Protocols, give_way, opaque
 from workers.tcp.application cimport HIGH, LOW, Application, Transport
 from workers.tcp.stream cimport Piece, Stream, reached
@@ -89,10 +89,10 @@ cdef class Http1(Application):
         source.peer_ack = piece.peer_ack
         if side == self.client and self.pairer is not None and self.pairer.early is not None:
             self.expect_another(reader, &source)
-        if other is not None and other.versionless and other.settle(cx.limits, cx.tally) == HEAD:
+        if other is not None and other.versionless and other.end_versionless(cx.limits, cx.tally) == HEAD:
             self.head(1 - side, other, cx)
             self.flush(1 - side, other, cx)
-            self.hold(1 - side, other, cx)
+            self.limit_gathered(1 - side, other, cx)
         if self.refused and side == self.client:
             if self.reread(side, reader, &source, piece, cx):
                 return 0
@@ -101,7 +101,7 @@ cdef class Http1(Application):
             if self.weak[side] >= 0 and self.refuted(side, reader, &source, piece):
                 self.weak[side] = -1
                 self.pairer.retract(side == self.client, self.ended[side])
-                reader.stray(cx.tally)
+                reader.reject_message(cx.tally)
             between = reader.state == START or reader.state == IN_HEAD
             step = reader.step(&source, cx.limits, cx.tally)
             if between and reader.junk and self.pairer is not None:
@@ -118,18 +118,18 @@ cdef class Http1(Application):
             if step == AT_START and self.client < 0 and begins_another(<Transport>self.transport, side, piece, &source, cx):
                 return 0
             if step == CANDIDATE:
-                reader.trust(self.confirm(side, reader, piece), &source, cx.tally)
+                reader.judge_candidate(self.confirm(side, reader, piece), &source, cx.tally)
             else:
                 if step == END and side != self.client and reader.message.start == self.weak[side] and source.p < source.end \
                         and not self.pairer.sends_on:
                     self.pairer.disown()            # more bytes follow: the response was text in a body
-                self.say(side, reader, step, cx)
+                self.handle_step(side, reader, step, cx)
         if side == self.client and self.pairer is not None and self.pairer.early is not None:
             self.miss(cx)
         if reader.kind != OTHER and (other is None or other.beside == OTHER):
             self.tell(reader, self.reader(1 - side), cx)
         if reader.held or reader.partial is not None:
-            self.hold(side, reader, cx)
+            self.limit_gathered(side, reader, cx)
         if reader.state == LOST:
             if piece.length:                        # an empty piece has no place
                 reader.lost_to = piece.offset + piece.length
@@ -142,7 +142,7 @@ cdef class Http1(Application):
         """Give the rest of a piece to the following application, because HTTP has ended within the piece."""
         cdef Piece rest = rest_of(piece, source)
         if (<Transport>self.transport).application is self:
-            self.leave(source.offset if side == self.client else reached(&self.streams[self.client]), cx)
+            self.enter_successor(source.offset if side == self.client else reached(&self.streams[self.client]), cx)
         return (<Transport>self.transport).pass_data(side, &rest, cx) if rest.length else 0
 
     cdef bint reread(self, int side, MessageReader reader, Input* source, const Piece* piece, Context cx) except -1:
@@ -205,12 +205,12 @@ cdef class Http1(Application):
             del second.held[0]
         return 0
 
-    cdef int hold(self, int side, MessageReader reader, Context cx) except -1:
+    cdef int limit_gathered(self, int side, MessageReader reader, Context cx) except -1:
         """Count the gathered bytes of a reader; drop them if all readers together hold too many."""
         account(reader, cx.tally)
         if reader.held and cx.tally.head_bytes > cx.limits.max_total_head_bytes:
             if reader.state == IN_HEAD:
-                self.say(side, reader, reader.too_long(cx.limits, cx.tally), cx)
+                self.handle_step(side, reader, reader.too_long(cx.limits, cx.tally), cx)
                 self.flush(side, reader, cx)
             else:
                 reader.forget(cx.tally)
@@ -256,7 +256,7 @@ cdef class Http1(Application):
         cx.tally.spoke(&transport.spoken, SPEAKS_OTHER + reader.kind)
         if other.state == LOST and not other.http:
             other.kind = reader.kind
-            other.leave(TUNNEL, cx.tally)
+            other.enter_state(TUNNEL, cx.tally)
         if other.kind != OTHER and other.state == TUNNEL:
             account(reader, cx.tally)
             transport.become(opaque(self.low.kind, self.high.kind))
@@ -312,7 +312,7 @@ cdef class Http1(Application):
         return reader.state == START and self.weak[side] >= 0 and source.offset == self.ended[side] \
             and source.p < source.end and source.peer_ack <= self.weak_ack[side] and not self.pairer.sends_on
 
-    cdef int say(self, int side, MessageReader reader, Step step, Context cx) except -1:
+    cdef int handle_step(self, int side, MessageReader reader, Step step, Context cx) except -1:
         if step == HEAD:
             self.head(side, reader, cx)
         elif step == END:
@@ -354,7 +354,7 @@ cdef class Http1(Application):
         if message.is_request != (side == self.client):
             cx.tally.failed += 1                    # both sides send requests, or both responses: this is not HTTP
             reader.message = None
-            reader.lose(NULL, 0, cx.tally)
+            reader.lose_sync(NULL, 0, cx.tally)
             self.pairer.retract(side == self.client, self.ended[side])
             return 0
         if message.is_request:
@@ -481,18 +481,18 @@ cdef class Http1(Application):
 
     cdef int stop(self, Context cx) except -1:
         for side in range(2):
-            self.reader(side).leave(TUNNEL, cx.tally)
-        self.over = True                            # leave() runs at the end of on_data(): callers still use this object
+            self.reader(side).enter_state(TUNNEL, cx.tally)
+        self.over = True                            # enter_successor() follows at the end of on_data()
         return 0
 
-    cdef int leave(self, int64_t client_at, Context cx) except -1:
+    cdef int enter_successor(self, int64_t client_at, Context cx) except -1:
         """Put another application in place; report transactions without a response. client_at: the client's bytes up to this
         offset were read here.
         """
         self.on_close(cx)
         if self.preface is not None:
             return enter_at_preface(<Transport>self.transport, self.client, self.preface, self.ended[1 - self.client] >= 0, cx)
-        return succeed(<Transport>self.transport, self.client, self.asked, self.last, self.last_index, client_at, cx)
+        return enter_behind(<Transport>self.transport, self.client, self.asked, self.last, self.last_index, client_at, cx)
 
     cdef int flush(self, int side, MessageReader reader, Context cx) except -1:
         """End a message that is over now, without waiting for the next bytes."""
@@ -500,13 +500,13 @@ cdef class Http1(Application):
         nothing.p = nothing.end = NULL
         nothing.offset = nothing.peer_ack = 0
         nothing.ts_ns = 0
-        return self.say(side, reader, reader.step(&nothing, cx.limits, cx.tally), cx)
+        return self.handle_step(side, reader, reader.step(&nothing, cx.limits, cx.tally), cx)
 
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
         """Report a gap to the reader."""
         cdef MessageReader reader
         if self.over:
-            self.leave(reached(&self.streams[self.client]) - (count if side == self.client else 0), cx)
+            self.enter_successor(reached(&self.streams[self.client]) - (count if side == self.client else 0), cx)
             return (<Transport>self.transport).pass_gap(side, count, cx)
         if self.second is not None and side == self.client:
             self.drop(cx)
@@ -514,7 +514,7 @@ cdef class Http1(Application):
         if self.ended[side] < 0:
             self.ended[side] = self.streams[side].next - count
         self.end_search(side, reader, cx)
-        self.say(side, reader, reader.gap(count, cx.limits, cx.tally), cx)
+        self.handle_step(side, reader, reader.gap(count, cx.limits, cx.tally), cx)
         self.flush(side, reader, cx)
         if side == self.client:
             self.miss(cx)
@@ -546,7 +546,7 @@ cdef class Http1(Application):
         step = reader.close(by_fin, cx.limits, cx.tally)
         while step != NEED_MORE:
             message = reader.message
-            self.say(side, reader, step, cx)
+            self.handle_step(side, reader, step, cx)
             if step == END and by_fin and side != self.client and not message.complete:
                 self.pairer.retract(False, message.start + <int64_t>message.bytes)
             step = reader.close(by_fin, cx.limits, cx.tally)
@@ -594,5 +594,5 @@ cdef class Http1(Application):
             self.pairer = None
         for reader in (self.low, self.high):
             if reader is not None:
-                (<MessageReader>reader).leave(TUNNEL if self.over else LOST, cx.tally)
+                (<MessageReader>reader).enter_state(TUNNEL if self.over else LOST, cx.tally)
         return 0

@@ -19,7 +19,7 @@ cdef enum Step:
     HEAD                        # reader.message has its head; call frame() before the next step
     END                         # reader.message is over, complete or not
     AT_START                    # a preface is over: another protocol than HTTP may begin here
-    CANDIDATE                   # after a loss: possibly the next message; call trust() before the next step
+    CANDIDATE                   # after a loss: possibly the next message; call judge_candidate() before the next step
 
 
 cdef class MessageReader(ChunkReader):
@@ -60,14 +60,14 @@ cdef class MessageReader(ChunkReader):
     cdef bint asks_for_head(self) except -1
     cdef Py_ssize_t whole_lines(self) except -1
     cdef Step parse_partial_head(self, Limits limits, Tally tally) except <Step>-1
-    cdef Step settle(self, Limits limits, Tally tally) except <Step>-1
+    cdef Step end_versionless(self, Limits limits, Tally tally) except <Step>-1
     cdef bint line_is_good(self) except -1
     cdef int judge_kept(self, const Stream* other, int64_t heard, bint asks, Limits limits, Tally tally) except -1
-    cdef int lose(self, const uint8_t* p, size_t size, Tally tally) except -1
-    cdef int leave(self, State state, Tally tally) except -1
+    cdef int lose_sync(self, const uint8_t* p, size_t size, Tally tally) except -1
+    cdef int enter_state(self, State state, Tally tally) except -1
     cdef int foreign(self, int kind) except -1
-    cdef int stray(self, Tally tally) except -1
-    cdef int trust(self, bint yes, Input* source, Tally tally) except -1
+    cdef int reject_message(self, Tally tally) except -1
+    cdef int judge_candidate(self, bint yes, Input* source, Tally tally) except -1
     cdef int frame(self, bint no_body, bint tunnel) except -1
     cdef Step gap(self, uint64_t count, Limits limits, Tally tally) except <Step>-1
     cdef Step close(self, bint by_fin, Limits limits, Tally tally) except <Step>-1

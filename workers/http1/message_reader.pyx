@@ -5,8 +5,8 @@ step() consumes input until it has a step to return (HEAD, END, CANDIDATE) or ne
 clock or the other direction. Where the other direction decides (a response to HEAD has no body), the owner calls frame().
 
 After a loss the reader searches for a start line (resync.pyx). A body can contain such a line, too, so the reader only returns
-CANDIDATE; the owner knows the other direction and decides by trust(). The reader searches a direction that begins unlike
-HTTP in the same way. chunked_body.pyx reads the framing between chunks.
+CANDIDATE; the owner knows the other direction and decides by judge_candidate(). The reader searches a direction that begins
+unlike HTTP in the same way. chunked_body.pyx reads the framing between chunks.
 
 The reader copies a head that lies in one piece once, into Message.head. It gathers a head over several pieces in `partial`,
 and continues the search for its end where it stopped, so the work is linear in bytes however they are split. It counts
@@ -107,7 +107,7 @@ cdef class MessageReader(ChunkReader):
                 elif may_start(source.p, room):
                     self.begin(source.offset, source.ts_ns, source.peer_ack)
                 else:
-                    self.lose(source.p, room, tally)
+                    self.lose_sync(source.p, room, tally)
             elif self.state == PREFACE:
                 self.skip_preface(source, tally)
                 if self.behind_proxy:
@@ -214,7 +214,7 @@ cdef class MessageReader(ChunkReader):
                 if not is_good(message, limits.max_headers, self.behind_proxy) or self.unlikely(message):
                     if self.headless:
                         return self.begin_http09_response(tally)
-                    self.lose(source.p, size, tally)
+                    self.lose_sync(source.p, size, tally)
                     return NEED_MORE
                 use(self, source, size)
                 message.head_end = source.offset
@@ -237,7 +237,7 @@ cdef class MessageReader(ChunkReader):
             if not good and not self.headless:
                 first = bytes(self.partial[:32])
                 del self.partial[before:]           # the reader searches this piece again, for another start
-                self.lose(<const uint8_t*>first, len(first), tally)
+                self.lose_sync(<const uint8_t*>first, len(first), tally)
                 return NEED_MORE
         if not good:
             use(self, source, room)
@@ -263,7 +263,7 @@ cdef class MessageReader(ChunkReader):
             return self.begin_http09_response(tally)
         if said == NEED_MORE:
             self.forget(tally)
-            self.lose(NULL, 0, tally)
+            self.lose_sync(NULL, 0, tally)
         else:
             tally.parse_errors += 1
         return said
@@ -297,7 +297,7 @@ cdef class MessageReader(ChunkReader):
         if self.find_cut(limits) and self.candidate_first and asks == self.candidate_request and heard == self.candidate \
                 and other.next - other.finished <= self.candidate_ack <= other.next:
             nothing.p = nothing.end = NULL
-            self.trust(True, &nothing, tally)
+            self.judge_candidate(True, &nothing, tally)
         return 0
 
     cdef int found_http(self) except -1:
@@ -334,7 +334,7 @@ cdef class MessageReader(ChunkReader):
         self.partial = None
         return self.end_head(tally)
 
-    cdef Step settle(self, Limits limits, Tally tally) except <Step>-1:
+    cdef Step end_versionless(self, Limits limits, Tally tally) except <Step>-1:
         """End a request line without a version as a whole request, because the other side sends bytes."""
         if self.state == IN_HEAD and self.versionless:
             self.message.head = bytes(self.partial)
@@ -373,7 +373,7 @@ cdef class MessageReader(ChunkReader):
         said = self.parse_partial_head(limits, tally)
         if said == NEED_MORE:
             self.pass_over(self.turn_at, tally)
-            self.lose(NULL, 0, tally)
+            self.lose_sync(NULL, 0, tally)
         self.abandoned = said != NEED_MORE
         self.partial = rest
         self.partial_at = at
@@ -420,7 +420,7 @@ cdef class MessageReader(ChunkReader):
         self.cut = True
         return self.end_head(tally)
 
-    cdef int lose(self, const uint8_t* p, size_t size, Tally tally) except -1:
+    cdef int lose_sync(self, const uint8_t* p, size_t size, Tally tally) except -1:
         """Enter LOST or TUNNEL, because no message starts here. p: the first bytes, which may reveal the protocol."""
         if not self.http and self.kind == OTHER:
             self.kind = OTHER if self.midstream else self.protocols.kind_of(p, size)
@@ -449,21 +449,21 @@ cdef class MessageReader(ChunkReader):
         self.state = TUNNEL
         return 0
 
-    cdef int leave(self, State state, Tally tally) except -1:
+    cdef int enter_state(self, State state, Tally tally) except -1:
         """Drop the gathered bytes, and continue in `state`."""
         self.forget(tally)
         account(self, tally)
         self.state = state
         return 0
 
-    cdef int stray(self, Tally tally) except -1:
+    cdef int reject_message(self, Tally tally) except -1:
         """Reject the last message, which was none, and search for a start behind it."""
         self.lost_bytes = self.doubtful = True
         self.trail = 0
         self.state = LOST
         return self.forget(tally)
 
-    cdef int trust(self, bint yes, Input* source, Tally tally) except -1:
+    cdef int judge_candidate(self, bint yes, Input* source, Tally tally) except -1:
         """Begin a message at the candidate if `yes`, else continue the search behind its first byte."""
         if yes:
             tally.resyncs += self.doubtful
@@ -583,7 +583,7 @@ cdef class MessageReader(ChunkReader):
         if self.state == UNTIL_CLOSE:
             self.message.complete = by_fin
         elif self.state == IN_HEAD:
-            if self.settle(limits, tally) == HEAD or self.parse_partial_head(limits, tally) == HEAD:
+            if self.end_versionless(limits, tally) == HEAD or self.parse_partial_head(limits, tally) == HEAD:
                 return HEAD
             if self.headless:
                 return self.begin_http09_response(tally)

@@ -29,7 +29,7 @@ from workers.core.counters cimport Tally
 from workers.core.flow cimport Flow
 from workers.http1.transaction cimport (
     BLANK, METHOD_CONNECT, METHOD_HEAD, ORDERED, REQUEST_ONLY, RESPONSE_ONLY, UNCERTAIN, VERIFIED, PipelineBatch, Transaction,
-    Turns, alone, batches_of, begin, hold, known_end, batch_evidence_of, separate, with_status,
+    Turns, alone, batches_of, begin, held_transaction, known_end, batch_evidence_of, separate, with_status,
 )
 from workers.http1.waiting_messages cimport Waiting
 
@@ -405,7 +405,7 @@ cdef class Pairer(Waiting):
         self.dropped = 0
         if final:
             self.acked_by_responses = max(self.acked_by_responses, message.peer_ack)
-            transaction = hold(self.flow, after_loss)
+            transaction = held_transaction(self.flow, after_loss)
             transaction.response = message
             transaction.informational = self.informational
             self.informational = None

@@ -36,7 +36,7 @@ cdef class SecondReading:
     cdef bint too_many(self, Message message, Context cx) except -1
     cdef Ruling read_on(self, Input* source, Context cx) except <Ruling>-1
     cdef Ruling look_beyond(self, const Input* source, size_t count) except <Ruling>-1
-    cdef int hold(self, const Input* source, const Piece* piece, Tally tally) except -1
+    cdef int hold_input(self, const Input* source, const Piece* piece, Tally tally) except -1
     cdef int first_held(self, Piece* piece) except -1
     cdef int take_back(self, Message request, Context cx) except -1
     cdef int give_up(self, Tally tally) except -1

@@ -66,7 +66,7 @@ cdef class SecondReading:
             source.p += plain
             source.offset += plain
         if ruling == UNDECIDED and source.p < source.end:
-            self.hold(source, piece, cx.tally)
+            self.hold_input(source, piece, cx.tally)
             ruling = self.read_on(source, cx)
             account(self.reader, cx.tally)
             if self.held_bytes > cx.limits.max_head_bytes or cx.tally.head_bytes > cx.limits.max_total_head_bytes:
@@ -144,7 +144,7 @@ cdef class SecondReading:
             return BODY
         return UNDECIDED if may_begin_well(<const uint8_t*>self.beyond, len(self.beyond)) else REQUESTS
 
-    cdef int hold(self, const Input* source, const Piece* piece, Tally tally) except -1:
+    cdef int hold_input(self, const Input* source, const Piece* piece, Tally tally) except -1:
         """Keep the input for the reader of the connection."""
         cdef size_t size = <size_t>(source.end - source.p)
         self.held.append((source.p[:size], source.offset, source.ts_ns, source.peer_ack))

@@ -9,8 +9,8 @@ from workers.http1.resync cimport Input
 from workers.tcp.application cimport Application, Transport
 from workers.tcp.stream cimport Piece
 
-cdef int succeed(Transport transport, int client, Message request, Message response, int index, int64_t client_at,
-                 Context cx) except -1
+cdef int enter_behind(Transport transport, int client, Message request, Message response, int index, int64_t client_at,
+                      Context cx) except -1
 cdef Piece rest_of(const Piece* piece, const Input* source) noexcept
 cdef bint begins_another(Transport transport, int side, const Piece* piece, const Input* source, Context cx) except -1
 cdef bint is_preface(Message message) except -1

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The application that reads a connection behind HTTP/1: the Detector after a CONNECT, that of the protocol after an Upgrade.
 
-A protocol to which HTTP/1 can upgrade has its line in succeed().
+A protocol to which HTTP/1 can upgrade has its line in enter_behind().
 """
 from base64 import b64decode
 
@@ -31,8 +31,8 @@ cdef bytes PREFACE_LINE = b"PRI * HTTP/2.0"
 ABOUT_THE_CONNECTION = (b"connection", b"upgrade", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding")
 
 
-cdef int succeed(Transport transport, int client, Message request, Message response, int index, int64_t client_at,
-                 Context cx) except -1:
+cdef int enter_behind(Transport transport, int client, Message request, Message response, int index, int64_t client_at,
+                      Context cx) except -1:
     """Give the connection to the application that reads it behind this response.
 
     request: None if it is not known. index: their transaction's number. client_at: the client's bytes up to this offset were

@@ -75,7 +75,7 @@ cdef list batches_of(list requests, list responses, int64_t until, bint requests
 cdef uint32_t batch_evidence_of(
     list waiting, Py_ssize_t first, uint32_t burst_size, list held_responses, bint requests_lost, bint responses_lost) except? 0
 cdef Transaction begin(Flow flow, Pairing pairing)
-cdef Transaction hold(Flow flow, bint after_loss)
+cdef Transaction held_transaction(Flow flow, bint after_loss)
 cdef Transaction separate(Transaction pair)
 cdef list with_status(list informational, Message message)
 cdef bint opens_tunnel(Message response, Message request) noexcept

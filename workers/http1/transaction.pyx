@@ -128,7 +128,7 @@ cdef Transaction begin(Flow flow, Pairing pairing):
     return transaction
 
 
-cdef Transaction hold(Flow flow, bint after_loss):
+cdef Transaction held_transaction(Flow flow, bint after_loss):
     """Return the transaction of a response whose request is decided later."""
     cdef Transaction transaction = Transaction.__new__(Transaction)
     transaction.flow = flow
@@ -140,7 +140,7 @@ cdef Transaction hold(Flow flow, bint after_loss):
 
 cdef Transaction separate(Transaction pair):
     """Take the response out of a pair that was a guess; return the transaction of the response."""
-    cdef Transaction other = hold(pair.flow, True)
+    cdef Transaction other = held_transaction(pair.flow, True)
     other.response, pair.response = pair.response, None
     other.informational, pair.informational = pair.informational, None
     other.response_done, pair.response_done = pair.response_done, False
