@@ -21,6 +21,7 @@ from appliance.ipc.sockets import Bus, BusError
 from appliance.runtime.child import ChildRuntime
 from appliance.runtime.end_marks import send_end_marks
 from appliance.runtime.paths import Paths
+from appliance.stats.links import SentLink
 from appliance.stats.page import Page
 from appliance.stats.received_counters import ReceivedCounters
 from appliance.stats.snapshot import Counts
@@ -150,12 +151,12 @@ class Links:
             paths = [Paths(self.run_dir).worker_page(worker) for worker in range(len(self.sequences))]
             self.worker_pages = [Page.open(path, writable=False) for path in paths]
         return all(
-            ReceivedCounters(page, self.index).accounted >= self.page[f"sent.{worker}"]
+            ReceivedCounters(page, self.index).accounted >= SentLink(self.page, worker).sent
             for worker, page in enumerate(self.worker_pages)
         )
 
     def _send(self, worker: int, frames: int, message: memoryview | bytearray) -> None:
-        stamp(message, self.sequences[worker], self.page[f"sent.{worker}"])
+        stamp(message, self.sequences[worker], SentLink(self.page, worker).sent)
         self.sequences[worker] += 1
         # Counted first: killed in between, the frames are missing from the next cumulative and so counted as lost.
         self.page.add(f"sent.{worker}", frames)

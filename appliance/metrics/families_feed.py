@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from appliance.metrics.family import MetricsInput, Rows, counter, gauge, one
+from appliance.stats.links import ReceivedLink, TopicEvents
 from appliance.stats.names import EVENT_DROPS, REFUSALS, REPLAY_RESULTS, TOPICS
 
 
@@ -20,17 +21,17 @@ def _feed_dropped(view: MetricsInput) -> Rows:
     for topic in TOPICS:
         for reason, drop in zip(("backlog", "memory", "connection_share", "worker_crash"), EVENT_DROPS, strict=True):
             yield [topic, reason], sum(page[f"{drop}.{topic}"] for page in workers)
-    yield ["", "link_lost"], sum(feed[f"lost.{w}"] for w in range(len(workers)))
+    yield ["", "link_lost"], sum(ReceivedLink(feed, w).lost for w in range(len(workers)))
     yield ["", "feed_crash"], feed["crash_lost"]
 
 
 def _made(view: MetricsInput) -> Rows:
-    return [([topic], sum(page[f"made.{topic}"] for page in view.pages.workers)) for topic in TOPICS]
+    return [([topic], sum(TopicEvents(page, topic).made for page in view.pages.workers)) for topic in TOPICS]
 
 
 def _feed_queue(view: MetricsInput) -> float:
     feed, workers = view.pages.feed, view.pages.workers
-    return max(0, sum(p["events_sent"] - feed[f"received.{w}"] - feed[f"lost.{w}"] for w, p in enumerate(workers)))
+    return max(0, sum(p["events_sent"] - ReceivedLink(feed, w).accounted for w, p in enumerate(workers)))
 
 
 def _refused(view: MetricsInput) -> Rows:

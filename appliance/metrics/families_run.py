@@ -2,6 +2,7 @@
 
 from appliance.metrics.family import MetricsInput, Rows, children, counter, gauge, one, verdicts
 from appliance.stats import ledger
+from appliance.stats.links import ReceivedLink
 from appliance.stats.names import KEYLOG_LINES, LINK_DROPS, QUIC_OUTCOMES, RELOADS, SEGMENT_VERDICTS
 
 
@@ -18,7 +19,7 @@ def _outcomes(view: MetricsInput) -> Rows:
     for w, worker in enumerate(view.pages.workers):
         for reason in LINK_DROPS:
             yield ["link", reason, str(w)], sum(page[f"{reason}.{w}"] for page in captures)
-        yield ["link", "lost", str(w)], sum(worker[f"lost.{c}"] for c in range(len(captures)))
+        yield ["link", "lost", str(w)], sum(ReceivedLink(worker, c).lost for c in range(len(captures)))
         for verdict in SEGMENT_VERDICTS:
             yield ["worker", verdict, str(w)], worker[f"rejected.{verdict}"]
         quic = sum(worker[f"quic_datagrams.{outcome}"] for outcome in QUIC_OUTCOMES)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from appliance.config.schema import Config
 from appliance.metrics.family import WORKER, Family, Histogram, MetricsInput, Rows, by_worker, counter, gauge
+from appliance.stats.links import ReceivedLink, SentLink
 from appliance.stats.names import DIRECTIONS, RESPONSE_BUCKETS_S
 from appliance.stats.pipeline_counters import COUNTERS
 
@@ -18,8 +19,8 @@ def _sent(slot: str) -> Callable[[MetricsInput], Rows]:
 def _queue(view: MetricsInput) -> Rows:
     captures = view.pages.captures
     for w, worker in enumerate(view.pages.workers):
-        arrived = sum(worker[f"received.{c}"] + worker[f"lost.{c}"] for c in range(len(captures)))
-        yield [str(w)], max(0, sum(page[f"sent.{w}"] for page in captures) - arrived)
+        arrived = sum(ReceivedLink(worker, c).accounted for c in range(len(captures)))
+        yield [str(w)], max(0, sum(SentLink(page, w).sent for page in captures) - arrived)
 
 
 def _worker_up(view: MetricsInput) -> Rows:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
+from appliance.stats.links import ReceivedLink, SentLink, TopicEvents
 from appliance.stats.names import (
     EVENT_DROPS,
     FILES_LEFT_OUT,
@@ -143,16 +144,16 @@ def _link(captures: Sequence[Counts], workers: Sequence[Counts]) -> Identity:
     parts = []
     for c, capture in enumerate(captures):
         for w, worker in enumerate(workers):
-            dropped = sum(capture[f"{reason}.{w}"] for reason in LINK_DROPS)
-            parts.append(capture[f"offered.{w}"] - capture[f"sent.{w}"] - dropped)
-            parts.append(capture[f"sent.{w}"] - worker[f"received.{c}"] - worker[f"lost.{c}"])
+            link = SentLink(capture, w)
+            parts.append(link.offered - link.sent - link.dropped)
+            parts.append(link.sent - ReceivedLink(worker, c).accounted)
     terms = {name: sum(under(page, name) for page in captures) for name in ("offered", "sent", *LINK_DROPS)}
     return _identity(parts, terms | {name: sum(under(page, name) for page in workers) for name in ("received", "lost")})
 
 
 def _worker(captures: Sequence[Counts], workers: Sequence[Counts]) -> Identity:
     parts = [
-        sum(page[f"received.{c}"] for c in range(len(captures)))
+        sum(ReceivedLink(page, c).received for c in range(len(captures)))
         - page["segments"]
         - under(page, "quic_datagrams")
         - page["udp_datagrams"]
@@ -188,7 +189,7 @@ def _record(captures: Sequence[Counts], recorder: Counts) -> Identity:
     parts = [under(recorder, "received") - sum(recorder[name] for name in names)]
     for c, page in enumerate(captures):
         parts.append(under(page, "sent") - page["to_recorder"] - page["past_recorder"])
-        parts.append(page["to_recorder"] - recorder[f"received.{c}"] - recorder[f"lost.{c}"])
+        parts.append(page["to_recorder"] - ReceivedLink(recorder, c).accounted)
     terms = {"sent": sum(under(page, "sent") for page in captures)}
     terms |= {name: _total(captures, [name]) for name in ("to_recorder", "past_recorder")}
     return _identity(parts, terms | {"lost": under(recorder, "lost")} | {name: recorder[name] for name in names})
@@ -210,7 +211,7 @@ def _files(workers: Sequence[Counts], files: Counts) -> Identity:
     parts = [under(files, "received") - sum(files[name] for name in outcomes)]
     for w, page in enumerate(workers):
         parts.append(page["files_offered"] - sum(page[name] for name in ends))
-        parts.append(page["files_sent"] - files[f"received.{w}"] - files[f"lost.{w}"])
+        parts.append(page["files_sent"] - ReceivedLink(files, w).accounted)
     terms = {name: _total(workers, [name]) for name in ("files_offered", *ends)}
     return _identity(parts, terms | {name: files[name] for name in outcomes} | {"lost": under(files, "lost")})
 
@@ -243,9 +244,9 @@ def _feed(workers: Sequence[Counts], feed: Counts) -> Identity:
     parts = []
     for w, page in enumerate(workers):
         for topic in TOPICS:
-            dropped = sum(page[f"{reason}.{topic}"] for reason in EVENT_DROPS)
-            parts.append(page[f"made.{topic}"] - page[f"sent.{topic}"] - dropped)
-        parts.append(page["events_sent"] - feed[f"received.{w}"] - feed[f"lost.{w}"])
+            events = TopicEvents(page, topic)
+            parts.append(events.made - events.sent - events.dropped)
+        parts.append(page["events_sent"] - ReceivedLink(feed, w).accounted)
         parts.append(page["events_sent"] - under(page, "sent"))
     published, received = under(feed, "published"), under(feed, "received")
     parts.append(received - published - feed["crash_lost"])

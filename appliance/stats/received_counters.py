@@ -12,11 +12,12 @@ class ReceivedCounters:
     sender's count as of the last message, and a kill between the two updates is found by the next message.
     """
 
-    __slots__ = ("_ended", "_lost", "_page", "_received")
+    __slots__ = ("_batches", "_bytes", "_ended", "_lost", "_page", "_received")
 
     def __init__(self, page: Page, sender: int) -> None:
         self._page = page
         self._received, self._lost, self._ended = f"received.{sender}", f"lost.{sender}", f"ended.{sender}"
+        self._batches, self._bytes = f"received_batches.{sender}", f"received_bytes.{sender}"
 
     @property
     def received(self) -> int:
@@ -40,6 +41,11 @@ class ReceivedCounters:
     def add(self, count: int) -> None:
         """Count as received; a negative number takes back."""
         self._page.add(self._received, count)
+
+    def add_batches(self, count: int, size: int) -> None:
+        """Count batches and their bytes as received, in the page of a worker; negative numbers take back."""
+        self._page.add(self._batches, count)
+        self._page.add(self._bytes, size)
 
     def close_gap(self, sent: int) -> None:
         """Count what is missing of the `sent` ones as lost."""

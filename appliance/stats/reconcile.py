@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from appliance.stats.names import DONE, EVENT_DROPS, LINK_DROPS, MESSAGE_OUTCOMES, SPOKEN, TOPICS
+from appliance.stats.links import ReceivedLink, SentLink, TopicEvents
+from appliance.stats.names import DONE, MESSAGE_OUTCOMES, SPOKEN, TOPICS
 from appliance.stats.page import Page
 from appliance.stats.pipeline_counters import PIPELINE_GAUGES
 from appliance.stats.received_counters import ReceivedCounters
@@ -33,7 +34,7 @@ def settle(
     for w, page in enumerate(workers):
         if page["state"] != DONE:
             for c, capture in enumerate(captures):
-                _close_link(capture[f"sent.{w}"], page, c)
+                _close_link(SentLink(capture, w).sent, page, c)
             close_worker(page, len(captures))
     if recorder is not None and recorder["state"] != DONE:
         for c, capture in enumerate(captures):
@@ -55,9 +56,8 @@ def settle(
 def close_capture(page: Page, workers: int) -> None:
     """Book unsent frames of batches, held fragments, and frames left in the kernel's ring as losses."""
     for worker in range(workers):
-        seen = page.snapshot()
-        kept = sum(seen[f"{name}.{worker}"] for name in ("sent", *LINK_DROPS))
-        _close(page, f"offered.{worker}", kept, f"dropped_crash.{worker}")
+        link = SentLink(page.snapshot(), worker)
+        _close(page, f"offered.{worker}", link.sent + link.dropped, f"dropped_crash.{worker}")
     if "to_recorder" in page.names:
         seen = page.snapshot()
         page.add("past_recorder", max(0, under(seen, "sent") - seen["to_recorder"] - seen["past_recorder"]))
@@ -75,7 +75,7 @@ def close_capture(page: Page, workers: int) -> None:
 def close_worker(page: Page, captures: int) -> None:
     """Book the frames, bytes, messages, flows and events that died with the process as losses."""
     seen = page.snapshot()
-    received = sum(seen[f"received.{c}"] for c in range(captures))
+    received = sum(ReceivedLink(seen, c).received for c in range(captures))
     read = seen["segments"] + under(seen, "quic_datagrams") + seen["udp_datagrams"]
     judged = read + under(seen, "rejected") + seen["quarantined"] + seen["crash_lost"]
     page.add("crash_lost", max(0, received - judged))
@@ -94,8 +94,8 @@ def close_worker(page: Page, captures: int) -> None:
     seen = page.snapshot()
     page.add("connections.silent", max(0, under(seen, "flows_ended") - under(seen, "connections")))
     for topic in TOPICS:
-        gone = seen[f"sent.{topic}"] + sum(seen[f"{reason}.{topic}"] for reason in EVENT_DROPS)
-        _close(page, f"made.{topic}", gone, f"dropped_crash.{topic}")
+        events = TopicEvents(seen, topic)
+        _close(page, f"made.{topic}", events.sent + events.dropped, f"dropped_crash.{topic}")
     page["events_sent"] = under(seen, "sent")
     for name in PIPELINE_GAUGES:
         page[name] = 0
@@ -107,7 +107,7 @@ def close_worker(page: Page, captures: int) -> None:
 def close_feed(page: Page, workers: int) -> None:
     """Book events received but not published as losses."""
     seen = page.snapshot()
-    received = sum(seen[f"received.{w}"] for w in range(workers))
+    received = sum(ReceivedLink(seen, w).received for w in range(workers))
     page.add("crash_lost", max(0, received - under(seen, "published") - seen["crash_lost"]))
     if "to_keeper" in page.names:
         page.add("past_keeper", max(0, under(seen, "published") - seen["to_keeper"] - seen["past_keeper"]))

@@ -13,6 +13,7 @@ from appliance.config.schema import Config
 from appliance.report import losses
 from appliance.report import no_events as reasons
 from appliance.stats import ledger
+from appliance.stats.links import ReceivedLink, SentLink
 from appliance.stats.names import METHODS, RESPONSE_BUCKETS_S, STATUS_CLASSES, TLS_HANDSHAKES, TOPICS
 from appliance.stats.snapshot import Snapshots, under
 from appliance.text.terminal import fit, plain, safe, shortened
@@ -139,7 +140,7 @@ def _workers(sample: Sample, width: int, rows: int) -> Iterator[ScreenLine]:
     for w in sorted(order):
         page = sample.now.workers[w]
         share, drift = (rates[w] / total, rates[w] / mean - 1) if total else (0.0, 0.0)
-        waiting = sum(capture[f"sent.{w}"] - page[f"received.{c}"] - page[f"lost.{c}"]
+        waiting = sum(SentLink(capture, w).sent - ReceivedLink(page, c).accounted
                       for c, capture in enumerate(sample.now.captures))  # fmt: skip
         lag_s = page["lag_ns"] / 1e9
         tones.append(ALARM if lag_s > 1 else CALM)

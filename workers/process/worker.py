@@ -28,6 +28,7 @@ from appliance.keylog.link import child_link
 from appliance.runtime import log, sandbox
 from appliance.runtime.child import ChildRuntime, configuration, exit_now
 from appliance.runtime.paths import Paths
+from appliance.stats.links import SentLink
 from appliance.stats.names import DONE, DRAINING, READY
 from appliance.stats.page import Page
 from appliance.stats.pipeline_counters import PIPELINE_GAUGES
@@ -194,29 +195,25 @@ class Worker:
 
     def _forget_unfinished(self) -> None:
         """Subtract the batches that a predecessor had counted as received when it died: they come again."""
-        page = self.page
         for capture, number, message in self.receiver.queued:
             if self.cursor.hold(capture, number):
                 batch = header(message)
                 if self.received[capture].accounted > batch.cumulative:
                     self.received[capture].add(-batch.frames)
-                    page.add(f"received_batches.{capture}", -1)
-                    page.add(f"received_bytes.{capture}", -len(message))
+                    self.received[capture].add_batches(-1, -len(message))
 
     def _account(self, capture: int, cumulative: int, frames: int, length: int, end: bool) -> None:
-        page = self.page
         counters = self.received[capture]
         counters.close_gap(cumulative)
         counters.add(frames)
-        page.add(f"received_batches.{capture}", 1)
-        page.add(f"received_bytes.{capture}", length)
+        counters.add_batches(1, length)
         counters.ended = end
 
     def _count_missing(self) -> None:
         """Count frames that the captures sent and this worker never got as lost, if it stops without every END."""
         for c in range(self.config.capture_count):
-            sent = Page.open(Paths(self.run_dir).capture_page(c), writable=False)[f"sent.{self.index}"]
-            self.received[c].close_gap(sent)
+            page = Page.open(Paths(self.run_dir).capture_page(c), writable=False)
+            self.received[c].close_gap(SentLink(page, self.index).sent)
 
     def _idle(self) -> None:
         """Advance the pipeline's clock while no batch comes; only when live, and never by a step of the clock."""
