@@ -51,6 +51,7 @@ bench-linear: test-setup  ## is the work linear in bytes, for every element of t
 
 bench-loss: test-setup  ## transactions that come out right of damaged captures, beside their truth
 	@$(python) ops/bench/loss.py
+	@$(python) ops/bench/loss_http2.py
 
 bench-live: test-setup  ## the highest rate on a wire without loss, and the latency (root); LIVE="--shape api …"
 	@$(python) ops/bench/live.py --latency $(LIVE)

@@ -22,7 +22,9 @@ _NAMES = {
 }  # fmt: skip
 _NEVER = (b":path", b"etag", b"content-length")  # a client does not index what never comes again
 _AGENT = b"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/125.0.0.0 Safari/537.36"
-_METHODS = [(b"shop.Cart", b"Add"), (b"shop.Cart", b"Get"), (b"shop.Stock", b"Watch"), (b"shop.Price", b"List")]
+STATUSES = (b"200",) * 12 + (b"304", b"404", b"500")
+OUTCOMES = (b"0",) * 15 + (b"5",)
+METHODS = [(b"shop.Cart", b"Add"), (b"shop.Cart", b"Get"), (b"shop.Stock", b"Watch"), (b"shop.Price", b"List")]
 
 
 def _integer(value: int, bits: int, first: int) -> bytes:
@@ -89,7 +91,7 @@ def web_request(encoder: Encoder, rng: random.Random, stream: int, number: int) 
 
 def web_response(encoder: Encoder, rng: random.Random, stream: int, number: int) -> bytes:
     """Return its response, with a body of up to 12 kB."""
-    status = rng.choice((b"200",) * 12 + (b"304", b"404", b"500"))
+    status = rng.choice(STATUSES)
     size = 0 if status == b"304" else int(12_000 * rng.random() ** 3)
     fields = [
         (b":status", status), (b"server", b"nginx"),
@@ -108,7 +110,7 @@ def _message(rng: random.Random, most: int) -> bytes:
 
 def call(encoder: Encoder, rng: random.Random, stream: int, number: int) -> bytes:
     """Return a unary gRPC call."""
-    service, method = _METHODS[number % len(_METHODS)]
+    service, method = METHODS[number % len(METHODS)]
     fields = [
         (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/%b/%b" % (service, method)),
         (b":authority", b"backend.example:50051"), (b"te", b"trailers"), (b"content-type", b"application/grpc"),
@@ -122,7 +124,7 @@ def call(encoder: Encoder, rng: random.Random, stream: int, number: int) -> byte
 def outcome(encoder: Encoder, rng: random.Random, stream: int) -> bytes:
     """Return its response: a message, and the status in trailers."""
     head = encoder.block([(b":status", b"200"), (b"content-type", b"application/grpc")])
-    status = rng.choice((b"0",) * 15 + (b"5",))
+    status = rng.choice(OUTCOMES)
     tail = encoder.block([(b"grpc-status", status), (b"grpc-message", b"")])
     said = frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, 0, stream, _message(rng, 400))
     return said + frame(HEADERS, END_HEADERS | END_STREAM, stream, tail)
