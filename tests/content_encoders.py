@@ -30,6 +30,12 @@ def zeros(coding: str, size: int) -> bytes:
     return b"".join(made.process(bytes(1 << 20)) for _ in range(size >> 20)) + made.finish()
 
 
+def brotli_tables(count: int) -> bytes:
+    """`count` bytes of content; the tables that each of them needs are filled for 140 µs, and described in 86 bytes."""
+    block = bytes.fromhex("0000f0ff001019" + "00" * 67 + "207e3800a0088aa040200003")
+    return b"\x0c" + block * count + b"\3"
+
+
 ENCODERS = {
     "gzip": lambda data: gzip.compress(data, 6, mtime=0),
     "x-gzip": lambda data: gzip.compress(data, 1, mtime=0),

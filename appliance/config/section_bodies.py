@@ -118,7 +118,7 @@ class Bodies(Section, frozen=True):
         note(
             "Maximum reserve of decoding time, also the reserve at the start. A body may take a quarter of the "
             "remaining reserve: under attack, the most expensive bodies are refused, and usual ones do not need "
-            "it.",
+            "it. A second reserve of this size is for brotli, whose time is measured.",
             unit="milliseconds per worker",
             ge=0,
             le=1 << 30,

@@ -144,6 +144,12 @@ def _long(piece: bytes, coding: str) -> Callable[[int], list[Turn]]:
     return lambda n: [(C, GET + b"\r\n"), (S, _encoded(_fill(piece, n), coding))]
 
 
+def _brotli_tables(count: int) -> bytes:
+    """Return `count` meta-blocks of one byte; each describes tables of 16,384 entries in 86 bytes."""
+    block = bytes.fromhex("0000f0ff001019" + "00" * 67 + "207e3800a0088aa040200003")
+    return b"\x0c" + block * count + b"\3"
+
+
 def _of_coding(name: str) -> list[Element]:
     """Return the expensive elements of one coding."""
     encode = CODINGS[name]
@@ -249,6 +255,8 @@ ELEMENTS: Sequence[Element] = (
     Element("zstd: frames", _long(CODINGS["zstd"](b""), "zstd"), coding="zstd"),
     Element("zstd: frames to skip", _long(b"\x50\x2a\x4d\x18\0\0\0\0", "zstd"), coding="zstd"),
     Element("zstd: members", _bodies(CODINGS["zstd"](CODINGS["gzip"](b"") * 50_000), "gzip, zstd"), coding="zstd"),
+    Element("br: tables", _bodies(_brotli_tables(4), "br"), coding="br"),
+    Element("zstd: tables of br", _bodies(CODINGS["zstd"](_brotli_tables(2000)), "br, zstd"), coding="zstd"),
     Element("gzip: frames", _bodies(CODINGS["gzip"](CODINGS["zstd"](b"") * 80_000), "zstd, gzip"), coding="gzip"),
 )  # fmt: skip
 

@@ -184,14 +184,16 @@ class Coding(NamedTuple):
     window: int  # the largest that it fills with its output
     byte_ns: int  # estimated for each byte of its output, digests included
     open_ns: int  # estimated for a decoder
+    inner_ns: int  # estimated for a byte from another coding: its tables may cost more than their output
+    measured: bool = False  # a few bytes on the wire may describe tables that cost much more
 
 
 LAYERS: dict[bytes, Coding] = {
-    b"gzip": Coding(Gzip, 48 << 10, 0, 5, 4_000),
-    b"x-gzip": Coding(Gzip, 48 << 10, 0, 5, 4_000),
-    b"deflate": Coding(Deflate, 48 << 10, 0, 5, 4_000),
-    b"br": Coding(Brotli, 256 << 10, 16 << 20, 4, 2_000),
-    b"zstd": Coding(Zstd, 320 << 10, 8 << 20, 2, 12_000),
+    b"gzip": Coding(Gzip, 48 << 10, 0, 5, 4_000, 160),
+    b"x-gzip": Coding(Gzip, 48 << 10, 0, 5, 4_000, 160),
+    b"deflate": Coding(Deflate, 48 << 10, 0, 5, 4_000, 160),
+    b"br": Coding(Brotli, 256 << 10, 16 << 20, 4, 2_000, 1_700, measured=True),
+    b"zstd": Coding(Zstd, 320 << 10, 8 << 20, 2, 12_000, 250),
 }
 
 

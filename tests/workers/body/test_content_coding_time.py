@@ -5,7 +5,7 @@ import gzip
 import brotli
 import pytest
 from builders import Conversation, config, exchange, outcome_of, response, timeless
-from content_encoders import ENCODERS, zeros
+from content_encoders import ENCODERS, brotli_tables, zeros
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +85,73 @@ def test_what_a_layer_inside_opens_costs_too(inner, monkeypatch):
         assert outcome(look(worker, wire, f"{inner}, zstd")) == "limit"
     spent = MS + 50 * (len(wire) + len(head(f"{inner}, zstd"))) * 96
     assert len(opened) <= spent / LAYERS[inner.encode()].open_ns + 50
+
+
+REPEATED = {
+    "br": brotli_tables(20_000),
+    "gzip": ENCODERS["gzip"](bytes(range(64, 127))) * 20_000,
+    "zstd": ENCODERS["zstd"](bytes(range(64, 127))) * 20_000,
+}
+
+
+@pytest.mark.parametrize(("inner", "outer"), [("br", "gzip"), ("br", "zstd"), ("gzip", "zstd"), ("zstd", "deflate")])
+def test_what_a_layer_gets_from_another_costs_too(inner, outer, monkeypatch):
+    wire = ENCODERS[outer](REPEATED[inner])
+    coding, passed = LAYERS[inner.encode()], []
+    real = coding.layer.pieces
+
+    def pieces(layer, data):
+        passed.append(len(data))
+        yield from real(layer, data)
+
+    monkeypatch.setattr(coding.layer, "pieces", pieces)
+    worker = bodies(decode_reserve_ms=100)
+    for _ in range(20):
+        assert outcome(look(worker, wire, f"{inner}, {outer}")) == "limit"
+    spent = 100 * MS + 20 * (len(wire) + len(head(f"{inner}, {outer}"))) * 96
+    assert sum(passed) * coding.inner_ns <= spent
+
+
+@pytest.fixture
+def slow_brotli(monkeypatch):
+    """Counts the bytes that brotli gets; each of them takes 1,600 ns of the thread's time."""
+    taken = []
+    real = Brotli.pieces
+
+    def pieces(layer, data):
+        taken.append(len(data))
+        return real(layer, data)
+
+    monkeypatch.setattr(Brotli, "pieces", pieces)
+    monkeypatch.setattr("time.thread_time_ns", lambda: sum(taken) * 1600)
+    return taken
+
+
+def test_tables_of_brotli_are_paid_as_they_are_measured(slow_brotli):
+    worker, wire = bodies(decode_reserve_ms=20), brotli_tables(40)
+    for _ in range(500):
+        look(worker, wire, "br")
+    sent = 500 * (len(wire) + len(head("br")))
+    assert sum(slow_brotli) * 1600 <= (20 + 5) * MS + sent * (32 + 2 * 64)
+    found = look(worker, wire, "br")
+    assert (outcome(found), found.out_of_time) == ("limit", True)
+
+
+def test_while_tables_of_brotli_use_up_their_time_other_codings_are_decoded(slow_brotli):
+    worker, wire = bodies(decode_reserve_ms=20), brotli_tables(40)
+    for _ in range(100):
+        look(worker, wire, "br")
+        assert outcome(look(worker, ENCODERS["gzip"](TEXT), "gzip")) == "decoded"
+    assert worker.reserve.left == 20 * MS
+
+
+def test_brotli_is_decoded_again_when_bodies_have_earned_the_time(slow_brotli):
+    worker = bodies(decode_reserve_ms=20)
+    found = [outcome(look(worker, brotli_tables(40), "br")) for _ in range(20)]
+    assert found[-1] == "limit"
+    for _ in range(200):
+        look(worker, b"x" * 10_000, "identity")
+    assert outcome(look(worker, ENCODERS["br"](TEXT), "br")) == "decoded"
 
 
 def test_a_decoder_that_cannot_be_stopped_does_not_begin_without_time(monkeypatch):
