@@ -17,8 +17,8 @@ from libc.string cimport memcpy, memset
 
 from appliance.native.clock cimport monotonic_ns
 from appliance.ipc.frame_batch cimport (
-    DISORDER_NS, FLAG_CLOCK, FLAG_END, FLAG_REASSEMBLED, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES, RECORD_CHECKSUM,
-    RECORD_REASSEMBLED, RECORD_SHED, RECORD_TURNS, Header, Record,
+    DISORDER_NS, FLAG_CLOCK, FLAG_END, FLAG_REASSEMBLED, HEADER_BYTES, MOST_TURNS, RECORD_AMBIGUOUS, RECORD_BYTES,
+    RECORD_CHECKSUM, RECORD_REASSEMBLED, RECORD_SHED, RECORD_TURNS, Header, Record,
 )
 from appliance.native.prefetch cimport LINE, claim
 from appliance.wire.checksum cimport verify
@@ -44,10 +44,10 @@ MAX_SPARE = 64                  # buffers kept for reuse; the rest go back to th
 cdef class Sharder(FrameSink):
     """Spreads the frames of one source over the workers by keyed flow hash.
 
-    key: 16 secret bytes, the same in every capture of a run. config: a Config, or None for the defaults; of it count the
-    sections capture, shard and shedding, tcp.checksums, and whether there are several captures, each of which may see one
-    half of a connection. A batch is sealed when the next frame does not fit into shard.batch_bytes; a longer frame gets a
-    batch of its own. Raises ValueError for a value out of range.
+    key: 16 secret bytes, the same in every capture of a run. config: a Config, or None for the defaults. Its sections
+    capture, shard and shedding matter, tcp.checksums, and the number of captures, because each of several may see one half
+    of a connection. A batch is sealed when the next frame does not fit into shard.batch_bytes; a longer frame gets a batch
+    of its own. Raises ValueError for a value out of range.
     """
 
     def __init__(self, bytes key not None, int workers, config=None, uint64_t epoch=0, int capture=0, int link_type=1):
@@ -202,7 +202,8 @@ cdef class Sharder(FrameSink):
     cdef int tell_clock(self, int worker, uint32_t need) except -1:
         """Let the open batch, or the next one, tell the worker the highest time stamp so far.
 
-        In a file whose time stamps turn back, other workers may have got it. With it, their timers have one clock.
+        In a file, time stamps may turn back, and another worker may have the frame with the highest one. With it, the timers of
+        all workers have one clock.
         """
         cdef Slot* slot = &self.slots[worker]
         if slot.frames:

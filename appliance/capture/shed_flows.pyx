@@ -32,8 +32,8 @@ cdef class ShedSet:
     """Make an empty set.
 
     max_flows: members, rounded up to a power of two. timeout_ns: a flow that is quiet for this long leaves the set.
-    answers: a SYN-ACK begins a flow too; for the two halves of a TAP, of which one has no SYN. Otherwise it would cut
-    off connections whose SYN was followed.
+    answers: a SYN-ACK begins a flow too; for the two halves of a TAP, because one of them has no SYN. Otherwise it would
+    cut off connections after their SYN passed.
     """
 
     def __init__(self, uint64_t max_flows, uint64_t timeout_ns, bint answers=False):

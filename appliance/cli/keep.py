@@ -46,7 +46,7 @@ class Keeping:
         self.args = args
         self.folder = folder
         self.matched = self.frames = self.files = 0
-        self.missed = 0  # events without a frame in the ring, or whose frames could not be written
+        self.missed = 0  # events without a frame in the ring, or with frames that could not be written
 
     def is_wanted(self, event: bytes) -> bool:
         """Return whether the frames of an event are to be kept."""

@@ -3,7 +3,8 @@
 `python -m appliance.files.process RUN_DIR` reads the pieces of bodies that workers send, and writes them into the
 folder of files.path. A worker never waits for it, except in a run over a file: a body without room on the link is left
 out, and counted. When the disk fails, bodies are left out for a second, and then tried again. No message is read twice:
-bodies whose message a killed process had begun are lost, and counted. It ends with the last message of every worker.
+bodies in a message that a killed process had begun are lost, and counted. The process ends with the last message of
+every worker.
 
 Exits with 2 if the folder cannot be used.
 """

@@ -109,7 +109,7 @@ class FileStore:
     # -- bodies --------------------------------------------------------------------------------------------------------
 
     def add(self, key: Key, place: int, data: memoryview) -> None:
-        """Add bytes of a body, of which `place` came before. A body whose beginning was lost is ignored."""
+        """Add bytes of a body, behind its first `place` bytes. A body without its beginning is ignored."""
         part = self._parts.get(key)
         if part is None:
             if place or len(self._parts) >= self._most_parts:

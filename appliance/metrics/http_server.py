@@ -169,7 +169,7 @@ class _Server(ThreadingHTTPServer):
         self.hosts = Hosts(address[0])
         self._waiting: dict[int, tuple[socket.socket, float]] = {}  # and since when, time.monotonic(); the oldest first
         self._open: dict[socket.socket, float] = {}  # those with a thread, since when
-        self._telling: set[socket.socket] = set()  # those of them whose answer is being sent
+        self._telling: set[socket.socket] = set()  # open ones that are being sent an answer
         self._lock = threading.Lock()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -184,7 +184,7 @@ class _Server(ThreadingHTTPServer):
         with select.epoll() as epoll:
             epoll.register(self.fileno(), select.EPOLLIN)
             epoll.register(sleeper.fileno(), select.EPOLLIN)
-            late: list[int] = []  # whose request is there, and no thread
+            late: list[int] = []  # connections with a request and without a thread
             while True:
                 idle = not self._waiting and not self._open
                 ready = [fd for fd, _ in epoll.poll(THREAD_CHECK_INTERVAL_S if late else None if idle else 1.0)]

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Large tables of zeros, of which a page takes memory when it is touched.
+"""Large tables of zeros: a page of memory is taken only once it is touched.
 
 calloc(3) promises that only of memory that the heap asks the kernel for just then. A heap that grows in large steps (see
 oneself.keep_memory) has it already, and calloc writes its zeros: each process touched some megabytes at its start.

@@ -231,7 +231,7 @@ def _is_padded(layer: RadioTap) -> bool:
             break
         word = int.from_bytes(layer.extra[at : at + 4], "little")
         at += 4
-    if layer.present & 1:  # the time of arrival, aligned to 8 in the whole header, of which `extra` begins at 8
+    if layer.present & 1:  # the time of arrival, aligned to 8 in the whole header; `extra` begins at its byte 8
         at = ((at + 7) & ~7) + 8
     return bool(layer.present & 2) and at < len(layer.extra) and bool(layer.extra[at] & 0x20)
 

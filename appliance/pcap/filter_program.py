@@ -123,7 +123,7 @@ class Part(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """Several expressions, of which any has to match, or all."""
+    """Several expressions: one of them has to match, or all."""
 
     any: bool
     members: tuple[Node, ...]

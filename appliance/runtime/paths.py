@@ -25,7 +25,7 @@ from appliance.native.safe_files import read_strange
 
 LOCK = "lock"
 CONFIG = "config.json"
-VERSION = "version"  # of the appliance whose run it is
+VERSION = "version"  # of the appliance that made the run
 STOPPED = "stopped"  # when the run before took its last frame: it stays for the next run
 KEY = "key"  # of the hash of flows, which all captures share
 QUARANTINE = "quarantine"  # batches that workers died of: it stays when there is something in it
@@ -72,7 +72,7 @@ class Paths:
 
     @property
     def version(self) -> Path:
-        """Return the version of the appliance whose run it is."""
+        """Return the file with the version of the appliance that made the run."""
         return self.root / VERSION
 
     @property

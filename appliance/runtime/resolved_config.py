@@ -56,7 +56,7 @@ def load_resolved(run_dir: Path | str) -> Config:
 
 
 def _written_by(paths: Paths) -> str:
-    """Return the version of the appliance whose run it is; "" if the run directory does not say."""
+    """Return the version of the appliance that made the run; "" if the run directory does not say."""
     with suppress(OSError, UnicodeDecodeError):
         found = re.fullmatch(r"[0-9A-Za-z.+-]+", read_strange(paths.version, LONGEST_VERSION).decode("ascii"))
         return found[0] if found else ""

@@ -113,12 +113,12 @@ class ReaderStream(io.RawIOBase, Stream):
             if self._reader is not None and not self._reader.is_alive():
                 self.close()
                 return
-            if reason := self._nobody():
+            if reason := self._never_read():
                 raise RuntimeError(f"a ReaderStream is full, and {reason}")
             self._changed.wait(CHECK_INTERVAL_S)
 
-    def _nobody(self) -> str:
-        """Return why the thread that feeds this stream would wait for a reader for ever, or an empty string."""
+    def _never_read(self) -> str:
+        """Return why no thread will ever read this stream while its feeder waits, or an empty string."""
         reader = self._reader
         if reader is None:
             alone = threading.enumerate() == [self._feeder]
@@ -145,7 +145,7 @@ class ReaderStream(io.RawIOBase, Stream):
         return not (self._pieces or self._over or self.closed)
 
     def _next(self) -> bytes | None:
-        """Return the first piece, of which _at bytes are read; b"" at the end; None if it would wait at wait=False."""
+        """Return the first piece (_at bytes of it are read), b"" at the end, or None: it would wait at wait=False."""
         thread = threading.current_thread()
         self._reader = thread
         while not self.closed:

@@ -265,7 +265,7 @@ cdef class Pairer(Waiting):
     cdef Transaction response_head(self, Message message, bint after_loss, int64_t unfinished, Tally tally, list out):
         """Begin a response; return its transaction, with the request if that is known.
 
-        unfinished: start of a request of which the server had a part, and whose head has not ended; -1: there is none. If
+        unfinished: start of a request with an unfinished head, in part acknowledged by the server; -1: there is none. If
         no other request waits, this one joins the response later. An informational response leaves the transaction waiting;
         101 is final (RFC 9110 section 15.2).
         """
@@ -454,7 +454,7 @@ cdef class Pairer(Waiting):
 
     cdef int pair_by_counting(self, int64_t until, bint requests_lost, bint responses_lost, bint last, Tally tally,
                               list out) except -1:
-        """Match the held messages by counting, because a batch begins whose client had `until` of the server's bytes.
+        """Match the held messages by counting, because a batch begins. Its client had the server's bytes up to `until`.
 
         So the server answered the held requests before. requests_lost, responses_lost: behind the last held request (response),
         others may be lost. last: the connection has ended.

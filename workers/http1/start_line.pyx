@@ -166,7 +166,7 @@ cdef bint begins_field(const uint8_t* p, size_t size) noexcept nogil:
 
 
 cdef Py_ssize_t request_before(const uint8_t* p, size_t version, size_t longest) noexcept nogil:
-    """Return where the request line starts whose version stands at `version`; NOWHERE if there is none.
+    """Return the start of the request line that ends with the version at `version`; NOWHERE: there is none.
 
     Other bytes may stand right before its method.
     """

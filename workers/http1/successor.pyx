@@ -79,7 +79,7 @@ cdef bint is_preface(Message message) except -1:
 
 
 cdef int enter_at_preface(Transport transport, int client, Message preface, bint server_seen, Context cx) except -1:
-    """Read a connection as HTTP/2 from its preface on, of which HTTP/1 has read the beginning.
+    """Read a connection as HTTP/2 from its preface on. HTTP/1 has read the beginning of the preface.
 
     server_seen: bytes of the server were read before.
     """

@@ -4,9 +4,9 @@
 It knows no socket, no clock and no TCP. Its owner calls on_data(), on_gap() and on_close() for each side, CLIENT or SERVER,
 and done() at the end; exchanges that have ended are in `out`, in that order.
 
-A frame whose header was seen is framed by its length, whatever is missing of it. Behind a gap that may hide frame headers the
-reader resumes at a chain of them; the decoder of that direction learns how many bytes of header blocks may be missing at most.
-Streams, the bytes of their header sections and the bytes of unfinished blocks are bounded; the oldest stream gives way.
+A frame with a captured header ends by its length, even if parts of it are missing. Behind a gap that may hide frame headers
+the reader resumes at a chain of them; the decoder of that direction learns the largest number of missing bytes of header
+blocks. Streams, the bytes of their header sections and the bytes of unfinished blocks are bounded; the oldest stream gives way.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

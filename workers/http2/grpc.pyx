@@ -105,7 +105,7 @@ cdef int lose_messages(Messages* messages, uint64_t count) noexcept:
 
 
 cdef int decide(Exchange exchange) except -1:
-    """Decide whether an ended exchange is a gRPC call: of one whose content type is not known, its status says so."""
+    """Decide whether an ended exchange is a gRPC call. Without a known content type, a gRPC status makes it one."""
     if exchange.grpc == PERHAPS_GRPC and status_of(exchange) is not None:
         exchange.grpc = IS_GRPC
     return 0

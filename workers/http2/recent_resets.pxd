@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""RecentResets: the streams of a connection that were reset of late, of which frames may still be under way."""
+"""RecentResets: streams of a connection that were reset a short time ago. Their frames may still arrive."""
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:

@@ -287,7 +287,7 @@ cdef class ConnectTunnel(StreamReader):
         tunnels.look()
         if whole:
             stream.finished = True
-            stream.next += 1                    # as a FIN, of which the applications know
+            stream.next += 1                    # as a FIN; the applications know of it
         tunnels.session.inside += 1
         try:
             self.transport.pass_end(own, whole, tunnels.cx)

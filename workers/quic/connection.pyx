@@ -149,8 +149,8 @@ cdef class QuicConnection:
         """Note the version of an opened packet, if the client has sent none before it.
 
         After a negotiation a client begins another connection (RFC 9368, section 2.1). Clients of the drafts continued the
-        old one in another version. So a draft needs its first packet, whose number is 0, or 1 in a widespread library whose
-        clients have empty connection ids.
+        old one in another version. So a draft needs its first packet. Its number is 0, or 1 in a widespread library, with
+        clients that have empty connection ids.
         """
         cdef uint64_t number = self.client_keys.number
         if number < self.first_number:

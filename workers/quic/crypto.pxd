@@ -12,7 +12,7 @@ cdef class CryptoStream:
     cdef list held              # [(offset, bytes)] that wait for earlier ones, by offset; None: nothing
     cdef const uint8_t* p       # bytes to read now
     cdef const uint8_t* end
-    cdef bytes reading          # … whose memory it is, if it was held
+    cdef bytes reading          # the held bytes that p and end point into; None: those of the packet
 
     cdef int add(self, uint64_t offset, const uint8_t* p, uint32_t size, QuicContext cx) except -1
     cdef bint take(self, uint64_t ts_ns, QuicContext cx) except -1

@@ -9,7 +9,7 @@ from workers.quic.context cimport QuicContext
 cdef enum Belongs:              # answers of datagram()
     NOT_QUIC                    # no packet in it opens a connection
     OF_CONNECTION               # of a connection that the table knows
-    HANDSHAKE_KNOWN             # … whose handshake is known with it: connection.facts() are an event
+    HANDSHAKE_KNOWN             # the same, and it completes the handshake: connection.facts() are an event
 
 
 cdef class Reported:            # stands for a connection whose event was reported
@@ -23,7 +23,7 @@ cdef class QuicTable:
     cdef readonly QuicContext cx
     cdef object connections     # {key: QuicConnection or Reported}, the oldest first
     cdef bint answered          # set by the owner: the other side of the next datagram's flow has sent something
-    cdef QuicConnection latest  # whose the last datagram was
+    cdef QuicConnection latest  # the connection of the last datagram
     cdef list ended             # connections whose time is over, not yet handed out
 
     cdef Belongs datagram(self, object key, int side, const uint8_t* p, uint32_t size, uint64_t ts_ns) except *

@@ -304,7 +304,7 @@ cdef class Handshake:
             return 0
         if reader.type == HANDSHAKE:
             if not self.version and reader.length > LONGEST_FINISHED:
-                return 0                # the second ClientHello, whose HelloRetryRequest was not seen
+                return 0                # the second ClientHello, behind a HelloRetryRequest that was not captured
             self.finished[side] = True
         elif not self.version:
             self.went_on = True         # early data, or the ServerHello was lost

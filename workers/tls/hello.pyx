@@ -1,8 +1,7 @@
 # cython: language_level=3
 """ClientHello and ServerHello (RFC 8446, section 4.1) to their parts, without a copy.
 
-Of a hello whose end is missing, the parts that are there in full are read. `whole` is False for it, and for one whose lengths
-contradict each other.
+The complete parts of a hello without its end are read. `whole` is False for it, and for one with contradictory lengths.
 
 Length proof: a Cursor holds what is left; take() and list_of() are the only places that move it, and test its end first.
 """
