@@ -192,6 +192,43 @@ def _give(path: str, flags: int, mode: int, uid: int, gid: int) -> int:
         os.close(folder)
 
 
+def make_folder_for(path: str, mode: int, uid: int, gid: int) -> None:
+    """Make a folder with the rights of a user, and the missing folders on its way.
+
+    Where only root has access to the folder above, the function makes it and gives it to that user. Raises OSError:
+    FileExistsError if the name is taken.
+    """
+    try:
+        with as_user(uid, gid):
+            os.makedirs(path, mode)
+            return
+    except PermissionError:
+        if os.geteuid() != 0 or uid == 0:
+            raise
+    try:
+        _give_folder(path, mode, uid, gid)
+    except PermissionError as fault:
+        raise PermissionError(errno.EACCES, f"run.user may not write it; {fault.strerror}", path) from fault
+
+
+def _give_folder(path: str, mode: int, uid: int, gid: int) -> None:
+    """Make a folder that only root can redirect, and give it to a user; those on its way stay root's."""
+    try:
+        folder, name = _roots_way(path)
+    except FileNotFoundError:
+        _give_folder(os.path.dirname(os.path.abspath(path)), 0o755, 0, 0)
+        folder, name = _roots_way(path)
+    try:
+        os.mkdir(name, mode, dir_fd=folder)
+        made = os.open(name, os.O_RDONLY | os.O_DIRECTORY | STRANGE, dir_fd=folder)
+        try:
+            os.fchown(made, uid, gid)
+        finally:
+            os.close(made)
+    finally:
+        os.close(folder)
+
+
 def _roots_way(path: str) -> tuple[int, str]:
     """Return (descriptor of its folder, its name) of a path that only root can redirect. Raises OSError.
 

@@ -10,7 +10,7 @@ from appliance.config.address import split_address
 from appliance.config.schema import Config
 from appliance.config.section_files import NEW
 from appliance.ipc.memory_sizes import arena_bytes, least_bytes
-from appliance.native.safe_files import Unusable
+from appliance.native.safe_files import Unusable, make_folder_for
 from appliance.output.output_file import prepare_output
 from appliance.report.run_report import Report
 from appliance.runtime import sandbox
@@ -33,9 +33,10 @@ def child_user(config: Config) -> tuple[int, int] | None:
 def make_folder(path: str, option: str, user: tuple[int, int] | None) -> None:
     """Make the folder that an option names for its process, unless it is there."""
     try:
-        os.makedirs(path, FOLDER_MODE)
         if user:
-            os.chown(path, *user)
+            make_folder_for(path, FOLDER_MODE, *user)
+        else:
+            os.makedirs(path, FOLDER_MODE)
     except FileExistsError:
         if not os.path.isdir(path):
             raise Unusable(f"{option} {path}: not a folder") from None

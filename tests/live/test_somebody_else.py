@@ -124,6 +124,29 @@ def test_a_linked_folder_in_the_run_directory_is_not_entered(ground: Ground, nam
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize("option", ["record.path", "files.path"])
+def test_a_linked_folder_leads_to_no_new_folder_of_the_user(ground: Ground, option: str) -> None:
+    roots = ground.precious.with_name("roots")
+    roots.mkdir(mode=0o755)
+    (ground.home / "folder").symlink_to(roots)
+    ground.give(ground.home / "folder")
+    done = ground.run("-o", ground.home / "events.jsonl", "--set", f"{option}={ground.home / 'folder' / 'new'}")
+    assert done.code == 2
+    assert f"{option} {ground.home / 'folder' / 'new'}: " in done.err
+    assert list(roots.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["record.path", "files.path"])
+@pytest.mark.parametrize("place", ["log/deep/new", "home/new"])
+def test_a_new_folder_is_the_users(ground: Ground, option: str, place: str) -> None:
+    path = ground.precious.parent / place
+    for _ in range(2):
+        done = ground.run("-o", ground.home / "events.jsonl", "--set", f"{option}={path}")
+        assert done.code == 0, done.err
+    assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (ground.user.pw_uid, 0o750)
+    assert place.startswith("home") or path.parent.stat().st_uid == 0
+
+
 def test_results_are_the_users_and_not_everybodys(ground: Ground) -> None:
     done = ground.run("-o", ground.home / "events.jsonl", "--ledger", ground.home / "ledger.json")
     assert done.code == 0, done.err
