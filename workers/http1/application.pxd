@@ -42,9 +42,9 @@ cdef class Http1(Application):
     cdef bint reread(self, int side, MessageReader reader, Input* source, const Piece* piece, Context cx) except -1
     cdef int adopt(self, Context cx) except -1
     cdef int drop(self, Context cx) except -1
-    cdef int ask(self, int side, Message message, bint after_loss, Context cx) except -1
-    cdef int tell(self, MessageReader reader, MessageReader other, Context cx) except -1
-    cdef int miss(self, Context cx) except -1
+    cdef int begin_request(self, int side, Message message, bint after_loss, Context cx) except -1
+    cdef int note_other_protocol(self, MessageReader reader, MessageReader other, Context cx) except -1
+    cdef int end_early_response(self, Context cx) except -1
     cdef int expect_another(self, MessageReader reader, const Input* source) except -1
     cdef int64_t unfinished(self, int64_t heard) except -2
     cdef int end_search(self, int side, MessageReader reader, Context cx) except -1

@@ -125,9 +125,9 @@ cdef class Http1(Application):
                     self.pairer.disown()            # more bytes follow: the response was text in a body
                 self.handle_step(side, reader, step, cx)
         if side == self.client and self.pairer is not None and self.pairer.early is not None:
-            self.miss(cx)
+            self.end_early_response(cx)
         if reader.kind != OTHER and (other is None or other.beside == OTHER):
-            self.tell(reader, self.reader(1 - side), cx)
+            self.note_other_protocol(reader, self.reader(1 - side), cx)
         if reader.held or reader.partial is not None:
             self.limit_gathered(side, reader, cx)
         if reader.state == LOST:
@@ -182,7 +182,7 @@ cdef class Http1(Application):
         self.low, self.high = (reader, self.high) if side == LOW else (self.low, reader)
         for message in second.requests:
             cx.tally.started += 1
-            self.ask(side, message, False, cx)
+            self.begin_request(side, message, False, cx)
             if message is not last:
                 reader.message = message
                 self.end(side, reader, cx)
@@ -214,12 +214,12 @@ cdef class Http1(Application):
                 self.flush(side, reader, cx)
             else:
                 reader.forget(cx.tally)
-            self.miss(cx)
+            self.end_early_response(cx)
             account(reader, cx.tally)
         return 0
 
-    cdef int miss(self, Context cx) except -1:
-        """Give up a response that waits for the head of its request, if that head is none."""
+    cdef int end_early_response(self, Context cx) except -1:
+        """Report an early response alone, if the supposed head of its request is none."""
         if self.pairer is not None and self.pairer.early is not None \
                 and self.reader(self.client).unfinished() != self.pairer.early_start:
             self.pairer.forsake(cx.tally, cx.out)
@@ -246,7 +246,7 @@ cdef class Http1(Application):
         self.ended[side] = start
         return 0
 
-    cdef int tell(self, MessageReader reader, MessageReader other, Context cx) except -1:
+    cdef int note_other_protocol(self, MessageReader reader, MessageReader other, Context cx) except -1:
         """Notify one reader that the other side speaks another protocol. It follows if it begins unlike HTTP, now or later.
 
         A server of HTTP answers unknown bytes in HTTP, and a client of HTTP may have reached the wrong server.
@@ -358,7 +358,7 @@ cdef class Http1(Application):
             self.pairer.retract(side == self.client, self.ended[side])
             return 0
         if message.is_request:
-            self.ask(side, message, after_loss, cx)
+            self.begin_request(side, message, after_loss, cx)
             reader.frame(False, False)
             begin_body(reader, self.bombs, cx)
             self.reader(1 - side).headless = message.major == 0
@@ -403,7 +403,7 @@ cdef class Http1(Application):
             cx.in_flight.make_room(cx.limits.max_total_waiting_bytes, cx.tally, cx.out)
         return 0
 
-    cdef int ask(self, int side, Message message, bint after_loss, Context cx) except -1:
+    cdef int begin_request(self, int side, Message message, bint after_loss, Context cx) except -1:
         """Begin a request."""
         cdef int64_t answers_lost
         self.doubt_body(1 - side, message, cx)
@@ -517,7 +517,7 @@ cdef class Http1(Application):
         self.handle_step(side, reader, reader.gap(count, cx.limits, cx.tally), cx)
         self.flush(side, reader, cx)
         if side == self.client:
-            self.miss(cx)
+            self.end_early_response(cx)
         account(reader, cx.tally)
         return self.on_gap(side, count, cx) if self.over else 0     # this gap hides the end of the head that ends HTTP
 
@@ -551,7 +551,7 @@ cdef class Http1(Application):
                 self.pairer.retract(False, message.start + <int64_t>message.bytes)
             step = reader.close(by_fin, cx.limits, cx.tally)
         if side == self.client:
-            self.miss(cx)
+            self.end_early_response(cx)
         account(reader, cx.tally)
         return 0
 
