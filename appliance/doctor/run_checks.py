@@ -34,8 +34,12 @@ NO_EVENT = {  # by Reason.cause: consequence and fix; the check "traffic" covers
         "mirror the link that carries requests and responses, in both directions",
     ),
     "protocol": (
-        "Only unencrypted HTTP/1 makes events.",
-        "mirror a link behind the TLS terminator, where HTTP/1 is unencrypted",
+        "Unencrypted HTTP makes events, and so do handshakes of TLS and QUIC that were captured from their start.",
+        "mirror a link behind the TLS terminator, where HTTP is unencrypted",
+    ),
+    "dataset": (
+        "The run was not asked for events of these connections.",
+        'add "http" to events.datasets, or leave --dataset out',
     ),
 }
 

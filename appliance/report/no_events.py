@@ -45,8 +45,8 @@ LONGEST_FILTER = 40  # characters shown
 class Reason(NamedTuple):
     """The reason for no event.
 
-    cause: "filter" (no frame passed), "frames" (none of TCP), "data" (none) or "protocol". note: a possible second
-    reason, or empty.
+    cause: "filter" (no frame passed), "frames" (none of TCP), "data" (none), "protocol" or "dataset" (left out).
+    note: a possible second reason, or empty.
     """
 
     cause: str
@@ -55,9 +55,11 @@ class Reason(NamedTuple):
 
 
 def no_event(now: Snapshots, config: Config, width: int = UNLIMITED) -> Reason | None:
-    """Return the reason, in at most `width` characters; None where there is an event, or HTTP/1 at least."""
-    if now.events() or _sum(now, "messages.started"):
+    """Return the reason, in at most `width` characters; None where there is an event, or one may follow."""
+    if now.events():
         return None
+    if _sum(now, "messages.started"):
+        return None if "http" in config.events.datasets else _left_out(now, width)
     if not _sum(now, "segments"):
         return _frames(now, config, width)
     return _connections(now, width)
@@ -80,6 +82,14 @@ def mostly(now: Snapshots, before: Snapshots, width: int = UNLIMITED) -> str:
         else:
             parts.append((f", {share} {WORDS[kind]} ({counts[kind]:,})", len(parts)))
     return fit(parts, width, "")
+
+
+def _left_out(now: Snapshots, width: int) -> Reason:
+    """Return which connections would have events if the configuration asked for them."""
+    counts = _connections_by_kind(now)
+    connections = f"{_of(counts['http'], sum(counts.values()))} {_verb(counts['http'])} HTTP/1"
+    why = "http is not in events.datasets"
+    return Reason("dataset", _fitted([(f"no event: {connections}, but {why}", 0)], width, why))
 
 
 def _frames(now: Snapshots, config: Config, width: int) -> Reason | None:

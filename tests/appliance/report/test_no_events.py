@@ -48,6 +48,14 @@ def test_connections_of_several_protocols_most_bytes_first() -> None:
     assert said(now) == "no event: 4 of 25 connections are HTTP/2 (155,592 bytes), 20 TLS (1,234 bytes)"
 
 
+def test_a_dataset_that_is_left_out_is_named() -> None:
+    config = resolve(None, {"source.file": "x.pcap", "workers.count": 1, "events.datasets": ["tls"]})
+    now = snapshots(frames=90, segments=90, connections__http=12, connections__tls=1, messages__started=40)
+    assert said(now, config) == "no event: 12 of 13 connections are HTTP/1, but http is not in events.datasets"
+    assert said(now, config, 50) == "no event: http is not in events.datasets"
+    assert said(now) == ""
+
+
 def test_open_connections_count_too() -> None:
     now = snapshots(frames=9, segments=9, flows=5, connections_open__ssh=2, not_http_bytes__ssh=40)
     assert said(now) == "no event: 2 of 5 connections are SSH (40 bytes), 3 sent no data"
