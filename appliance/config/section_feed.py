@@ -30,7 +30,8 @@ class Feed(Section, frozen=True):
     peers: Annotated[
         int,
         note(
-            "Maximum connections to each port of the feed, fewer if the limit of open files is low.",
+            "Maximum connections to each port of the feed, fewer if the limit of open files is low. Another host "
+            "may have a sixteenth of them.",
             unit="connections",
             ge=8,
             le=1 << 16,

@@ -1,12 +1,12 @@
 """The peers of a public port: the memory that each of them uses, and the choice of a peer to disconnect.
 
-Pure. ZeroMQ bounds each part of a message and the queued messages, but neither the parts of one message nor the memory
-of subscriptions. This module subtracts the whole messages of a peer from the bytes that it sent. The rest is its
-unfinished message. That and its subscriptions are bounded, for one peer and for all together. Bytes that the socket's
-thread has not had yet may all become topics, so they cost as much. Else a burst of subscriptions on many connections
-would fill ZeroMQ's tree of topics, which it walks through for each connection that ends. The number of peers is
-bounded, too. A place is for a peer that talks; newcomers, which are silent so far, have a few places of their own, and
-the oldest of them is disconnected first.
+Pure. ZeroMQ bounds each part of a message and the queued messages, but neither the parts of one message nor the
+memory of subscriptions. This module subtracts the whole messages of a peer from the bytes that it sent. The rest is
+its unfinished message. That and its subscriptions are bounded, for one peer and for all together. Bytes that the
+socket's thread has not had yet may all become topics, so they cost as much. Else a burst of subscriptions on many
+connections would fill ZeroMQ's tree of topics, which it walks through for each connection that ends. The number of
+peers is bounded, too, and so are those of another host. A place is for a peer that talks; newcomers, which are silent
+so far, have a few places of their own, and the oldest of them is disconnected first.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ OVERHEAD = 64  # bytes of a message beside its own, with CURVE; and of a topic i
 TOPIC_BYTE = 16  # the cost of a byte of a topic; ZeroMQ keeps topics in a tree with a node for each byte
 STRANGERS = 4  # silent newcomers may exceed the limit by this part of it
 SHARE = 4  # of the memory for all peers, the part that one may use
+PLACES = 16  # of the peers that may be connected, the part that another host may have
+_THIS_HOST = bytes(8)  # the first 64 bits of ::1
 
 
 def origin(family: int, address: str) -> bytes:
@@ -28,6 +30,11 @@ def origin(family: int, address: str) -> bytes:
         return b""
     packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
     return packed[12:] if packed.startswith(bytes(10) + b"\xff\xff") else packed[:8]
+
+
+def _is_another(where: bytes) -> bool:
+    """Return whether an origin is another host, and not this one or unknown."""
+    return bool(where) and where[0] != 127 and where != _THIS_HOST
 
 
 class _Peer:
@@ -67,6 +74,8 @@ class Peers:
         self.subscribers = 0  # peers with a subscription
         self._peers: dict[int, _Peer] = {}  # the oldest first
         self._talking = 0  # peers that talk
+        self._places: Counter[bytes] = Counter()  # peers by their origin
+        self._crowding: set[bytes] = set()  # origins with too many
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -78,6 +87,9 @@ class Peers:
         """Add a peer."""
         self.go(number)
         self._peers[number] = _Peer(where, self._handshake, self._byte_cost)
+        self._places[where] += 1
+        if self._places[where] > max(1, self.most // PLACES) and _is_another(where):
+            self._crowding.add(where)
 
     def go(self, number: int) -> None:
         """Remove a peer, and its share of the memory."""
@@ -86,6 +98,11 @@ class Peers:
             self.held -= peer.held
             self.subscribers -= bool(peer.topics)
             self._talking -= peer.talks
+            self._places[peer.where] -= 1
+            if self._places[peer.where] <= max(1, self.most // PLACES):
+                self._crowding.discard(peer.where)
+            if not self._places[peer.where]:
+                del self._places[peer.where]
 
     def sent(self, number: int, total: int) -> None:
         """Set the total of bytes that it has sent."""
@@ -144,8 +161,11 @@ class Peers:
         """Return the peer to disconnect because there are too many, or None.
 
         The first choice is the newcomer that has been silent longest. If too many peers talk, it is the last of those
-        from the origin of most peers.
+        from the origin of most peers. Of a host with too many it is likewise one that is silent, or the last one.
         """
+        for crowding in self._crowding:
+            mine = [number for number, peer in self._peers.items() if peer.where == crowding]
+            return next((number for number in mine if not self._peers[number].talks), mine[-1])
         if self._talking > self.most:
             talking = [(number, peer.where) for number, peer in self._peers.items() if peer.talks]
             places = Counter(where for _, where in talking)

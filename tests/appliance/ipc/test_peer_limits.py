@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.ipc.peer_limits import OVERHEAD, SHARE, TOPIC_BYTE, Peers, origin
+from appliance.ipc.peer_limits import OVERHEAD, PLACES, SHARE, TOPIC_BYTE, Peers, origin
 
 MOST_HELD = 4000
 
@@ -139,6 +139,36 @@ def test_where_all_talk_the_last_of_the_most_common_address_goes():
         made.come(number, where)
         made.wants(number, b"", True)
     assert made.crowded_out() == 2
+
+
+def test_another_host_has_a_part_of_the_places_and_its_silent_connections_go_first():
+    made = Peers(PLACES * 3, MOST_HELD)
+    for number in range(4):
+        made.come(number, b"host")
+        made.wants(number, b"", number != 2)
+    made.come(9, b"else")
+    assert made.crowded_out() == 2
+    made.go(2)
+    assert made.crowded_out() is None
+    made.come(4, b"host")
+    made.wants(4, b"", True)
+    assert made.crowded_out() == 4
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (socket.AF_INET, "127.0.0.1"),
+        (socket.AF_INET6, "::1"),
+        (socket.AF_INET6, "::ffff:127.0.0.1"),
+        (socket.AF_UNIX, ""),
+    ],
+)
+def test_this_host_may_have_every_place(family, address):
+    made = Peers(PLACES, MOST_HELD)
+    for number in range(PLACES):
+        made.come(number, origin(family, address))
+    assert made.crowded_out() is None
 
 
 @pytest.mark.parametrize(
