@@ -326,7 +326,7 @@ class Supervisor:
             page["config_error"] = 1
             self.manager.ready(f"not reloaded: {str(error).splitlines()[0]}")
             return
-        self.config = config
+        self.config = self.report.config = config
         self._secrets.configure(config)
         self._metrics.configure(config)
         page.add("generation", 1)

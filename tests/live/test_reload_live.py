@@ -147,6 +147,14 @@ def test_a_process_that_is_started_later_has_the_new_configuration(scene: Scene)
     )
 
 
+def test_the_closing_text_speaks_of_the_configuration_in_force(scene: Scene) -> None:
+    words = ("--workers", 1, "--feed", "off", "--metrics", "off")
+    run = Reloading(scene, '[source]\nfilter = "tcp port 1"\n', *words)
+    run.reload('[source]\nfilter = "tcp port 2"\n')
+    assert run.box.stop() == 143
+    assert "no frame passed the filter tcp port 2" in run.box.errors()
+
+
 def test_a_new_filter_is_in_force(scene: Scene) -> None:
     run = Reloading(scene, "", "--workers", 1, "--feed", "off", "--metrics", "off")
     load = Load(scene)
