@@ -28,7 +28,7 @@ def script(*words: str, tree: Path, **more: str) -> subprocess.CompletedProcess[
         text=True,
         env=told,
         check=False,
-        timeout=10 * PATIENCE_S,  # it may compile everything
+        timeout=20 * PATIENCE_S,  # it may compile everything, beside other tests
     )
 
 

@@ -18,7 +18,6 @@ The pairer relies on a behaviour only after it has observed it: a client that pi
 some batches came whole. No past behaviour proves the next one: a lost request may have been sent early, and from then on
 each response looks like the answer to the next request. So all pairs behind such a loss are UNCERTAIN. They are again sure
 once the client was so much slower than its server, several times in a row, that no response can have been outstanding.
-
 One class, because each rule reads and changes the same state of the order.
 """
 cimport cython
@@ -297,6 +296,7 @@ cdef class Pairer(Waiting):
             transaction.request_done = (
                 unfinished < 0 or self.dropped or self.early is not None or self.ahead is not None or self.waiting)
             self.dropped -= self.dropped > 0
+            self.proven = self.proven and message.peer_ack >= 0     # else its request may come later, with others
             if not transaction.request_done:
                 self.early = transaction
                 self.early_start = unfinished

@@ -249,7 +249,7 @@ cdef class Http2(Application):
             return 0
         self.session.connection.on_time(cx.now - cx.skew)
         self.tunnels.on_time()
-        return self.session.settle(cx)
+        return self.session.report_ended(cx)
 
     cdef int on_close(self, Context cx) except -1:
         self.leave()

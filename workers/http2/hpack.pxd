@@ -31,6 +31,6 @@ cdef class HpackDecoder:
     cdef Fault indexed(self, uint64_t index, HeaderList out) except <Fault>-1
     cdef Fault resize(self, uint64_t limit) noexcept
     cdef int finish(self, Section section, HeaderList out) except -1
-    cdef uint8_t settle(self, Section section, HeaderList out) except? 255
+    cdef uint8_t infer_insertions(self, Section section, HeaderList out) except? 255
     cdef int empty(self) noexcept
     cdef size_t allocated(self) noexcept

@@ -362,7 +362,7 @@ cdef class HpackDecoder:
         if out.malformed:
             self.malformed = True
         if self.lost is not None:
-            flags |= self.settle(section, out)
+            flags |= self.infer_insertions(section, out)
         out.unknown = 0
         if flags & (NAME_UNKNOWN | VALUE_UNKNOWN):
             for place in range(out.count):
@@ -372,7 +372,7 @@ cdef class HpackDecoder:
         out.certainty = EXACT if self.exact else FROM_INFERRED if flags & INFERRED else JOINED
         return 0
 
-    cdef uint8_t settle(self, Section section, HeaderList out) except? 255:
+    cdef uint8_t infer_insertions(self, Section section, HeaderList out) except? 255:
         """Narrow the numbers of lost insertions by a list; fill the fields on which the others agree. Return the flags added."""
         cdef Verdict verdict = self.lost.judge(out, section)
         cdef LostInsertions lost = self.lost

@@ -27,7 +27,7 @@ cdef class Joining(Application):
     cdef int client(self) except -2
     cdef int judge(self, Context cx) except -1
     cdef bint adopt_known(self, Context cx) except -1
-    cdef bint settle(self, Context cx) except -1
+    cdef bint decide(self, Context cx) except -1
     cdef int adopt(self, int client, Context cx) except -1
     cdef int release(self, Context cx) except -1
     cdef int pass_on(self, Context cx) except -1

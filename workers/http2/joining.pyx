@@ -84,7 +84,7 @@ cdef class Joining(Application):
         if chain(<const uint8_t*>first, len(first)) == 0:
             return self.release(cx)
         if self.size > cx.limits.max_join_bytes or cx.tally.head_bytes > cx.limits.max_total_head_bytes:
-            if self.settle(cx):
+            if self.decide(cx):
                 cx.tally.http2[JOINS_GIVEN_UP] += 1
         elif self.size >= self.look_at:
             self.look_at = self.size + (self.size >> 2)
@@ -99,7 +99,7 @@ cdef class Joining(Application):
         self.adopt(client, cx)
         return True
 
-    cdef bint settle(self, Context cx) except -1:
+    cdef bint decide(self, Context cx) except -1:
         """Decide by the bytes that are here; return whether they are read as before."""
         if self.adopt_known(cx):
             return False
@@ -146,21 +146,21 @@ cdef class Joining(Application):
         return 0
 
     cdef int on_gap(self, int side, int64_t count, Context cx) except -1:
-        self.settle(cx)
+        self.decide(cx)
         return (<Transport>self.transport).pass_gap(side, count, cx)
 
     cdef int on_conflict(self, int side, int64_t start, int64_t stop, int marks, Context cx) except -1:
         cdef Application application
-        self.settle(cx)
+        self.decide(cx)
         application = (<Transport>self.transport).application
         return application.on_conflict(side, start, stop, marks, cx)
 
     cdef int on_end(self, int side, bint by_fin, Context cx) except -1:
-        self.settle(cx)
+        self.decide(cx)
         return (<Transport>self.transport).pass_end(side, by_fin, cx)
 
     cdef int on_close(self, Context cx) except -1:
         cdef Application application
-        self.settle(cx)
+        self.decide(cx)
         application = (<Transport>self.transport).application
         return application.on_close(cx)

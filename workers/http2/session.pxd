@@ -25,7 +25,7 @@ cdef class Session(Holder):
     cdef int skip(self, int side, uint64_t count, Context cx) except -1
     cdef int close(self, int side, Context cx) except -1
     cdef int mark(self, int side, int64_t start, int64_t stop, int marks) except -1
-    cdef int settle(self, Context cx) except -1
+    cdef int report_ended(self, Context cx) except -1
     cdef int forget_partial(self, uint64_t ts_ns) except -1
     cdef int count(self, Tally tally) except -1
     cdef int hand_out(self, Tally tally, list out) except -1

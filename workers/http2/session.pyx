@@ -67,7 +67,7 @@ cdef class Session(Holder):
             self.take_part(side, piece, last, piece.length)
         else:
             self.take_part(side, piece, 0, piece.length)
-        return self.settle(cx)
+        return self.report_ended(cx)
 
     cdef int take_part(self, int side, const Piece* piece, uint64_t start, uint64_t stop) except -1:
         """Read a part of a piece."""
@@ -80,12 +80,12 @@ cdef class Session(Holder):
         """Skip lost bytes of a side; count: how many."""
         # The clock depends on the frames of other connections of the worker.
         self.connection.on_gap(side, count, self.seen_ns[side])
-        return self.settle(cx)
+        return self.report_ended(cx)
 
     cdef int close(self, int side, Context cx) except -1:
         """End a side."""
         self.connection.on_close(side, self.seen_ns[side])
-        return self.settle(cx)
+        return self.report_ended(cx)
 
     cdef int mark(self, int side, int64_t start, int64_t stop, int marks) except -1:
         """Mark the open exchanges whose frames of a side lie around these bytes. marks: as in a Piece."""
@@ -108,7 +108,7 @@ cdef class Session(Holder):
         self.hand_out(tally, out)
         return True
 
-    cdef int settle(self, Context cx) except -1:
+    cdef int report_ended(self, Context cx) except -1:
         """Return ended exchanges to the context, count, and keep to the limits of all connections."""
         cdef Tally tally = cx.tally
         if self.connection.out:
@@ -208,7 +208,7 @@ cdef class Session(Holder):
     cdef int finish(self, Context cx) except -1:
         """End the connection."""
         self.connection.done()
-        self.settle(cx)
+        self.report_ended(cx)
         cx.in_flight.leave(self)
         return self.leave(cx.tally)
 

@@ -47,7 +47,7 @@ cdef class ConnectTunnel(StreamReader):
     cdef int64_t inside(self, int side, int64_t offset) noexcept
     cdef int restart(self) except -1
     cdef int finish(self) except -1
-    cdef int settle(self) except -1
+    cdef int note_timeout(self) except -1
 
 
 cdef class WebSocketTunnel(StreamReader):

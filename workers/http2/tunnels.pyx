@@ -18,6 +18,7 @@ from workers.core.context cimport Context
 from workers.core.counts cimport SPEAKS_HTTP
 from workers.detect.detector cimport Detector, Tunnel, enter_tunnel
 from workers.http2.connection cimport Http2Connection
+from workers.http2.frames cimport SEARCHING, FrameReader
 from workers.http2.exchange cimport CLIENT, SERVER, Exchange, HeaderSection
 from workers.http2.header_list cimport AUTHORITY, HOST, PATH, PROTOCOL, SCHEME
 from workers.http2.session cimport Session
@@ -35,10 +36,18 @@ cdef bytes tunnel_name(Exchange exchange):
     return b"connect" if request.find(PATH) == NULL else None   # RFC 9113 section 8.5: a plain CONNECT has none
 
 
-cdef int64_t offset_of(Http2Connection connection, const uint8_t* p) noexcept:
-    """Return the offset in its stream of a byte that is being read; of one that was kept, that behind the newest bytes."""
-    if connection.bytes <= p <= connection.bytes + (connection.offset_end - connection.offset):
+cdef bint is_newest(Http2Connection connection, const uint8_t* p) noexcept:
+    """Return whether a byte that is being read is of the newest piece; else a search for frames has kept it."""
+    return connection.bytes <= p <= connection.bytes + (connection.offset_end - connection.offset)
+
+
+cdef int64_t offset_of(Http2Connection connection, int side, const uint8_t* p) noexcept:
+    """Return the offset in its stream of a byte that is being read. What is kept ends where the newest piece does."""
+    cdef FrameReader reader = connection.reader(side)
+    if is_newest(connection, p):
         return connection.offset + (p - connection.bytes)
+    if reader.found.data <= p <= reader.found.data + reader.found.size:
+        return connection.offset_end - <int64_t>(reader.found.data + reader.found.size - p)
     return connection.offset_end
 
 
@@ -126,7 +135,7 @@ cdef class Tunnels(StreamReaders):
                     tunnel = <ConnectTunnel>exchange.tunnel
                     application = tunnel.transport.application
                     application.on_time(self.cx)
-                    tunnel.settle()
+                    tunnel.note_timeout()
         finally:
             self.session.inside -= 1
         return 0
@@ -190,7 +199,10 @@ cdef class ConnectTunnel(StreamReader):
         piece.length = <uint32_t>count
         piece.offset = stream.next
         piece.ts_ns = ts_ns
-        piece.peer_ack = self.inside(1 - own, connection.peer_ack)
+        # The acknowledgement of bytes that a search kept is not known: the one of the newest piece is later. Nor is what an
+        # acknowledgement covers while the other side's bytes are kept.
+        piece.peer_ack = self.inside(1 - own, connection.peer_ack) \
+            if is_newest(connection, p) and connection.reader(1 - side).state != SEARCHING else -1
         piece.has_ack = piece.peer_ack >= 0
         piece.marks = connection.marks_of_piece
         if piece.marks:
@@ -198,7 +210,7 @@ cdef class ConnectTunnel(StreamReader):
             piece.marked_to = piece.offset + <int64_t>count
         stream.next += <int64_t>count
         place = &self.places[own][self.pieces[own] % PLACES]
-        place.outside = offset_of(connection, p + count)
+        place.outside = offset_of(connection, side, p + count)
         place.inside = stream.next
         self.pieces[own] += 1
         if piece.peer_ack > transport.heard[own]:
@@ -209,7 +221,7 @@ cdef class ConnectTunnel(StreamReader):
         finally:
             tunnels.session.inside -= 1
         transport.heard[own] = max(transport.heard[own], piece.peer_ack)
-        return self.settle()
+        return self.note_timeout()
 
     cdef int lose(self, int side, uint64_t count) except -1:
         cdef Tunnels tunnels = self.tunnels
@@ -226,7 +238,7 @@ cdef class ConnectTunnel(StreamReader):
             self.transport.pass_gap(own, <int64_t>count, tunnels.cx)
         finally:
             tunnels.session.inside -= 1
-        return self.settle()
+        return self.note_timeout()
 
     cdef int lose_place(self, int side) except -1:
         return self.restart()
@@ -243,7 +255,7 @@ cdef class ConnectTunnel(StreamReader):
             transport.heard[side] = -1
         transport.unsettled = False
         transport.become(Detector.__new__(Detector))
-        return self.settle()
+        return self.note_timeout()
 
     cdef int finish(self) except -1:
         """End the present application."""
@@ -293,16 +305,16 @@ cdef class ConnectTunnel(StreamReader):
             self.transport.pass_end(own, whole, tunnels.cx)
         finally:
             tunnels.session.inside -= 1
-        return self.settle()
+        return self.note_timeout()
 
     cdef int close(self) except -1:
         self.finish()
         self.transport.unsettled = False
-        self.settle()
+        self.note_timeout()
         self.transport.application = None       # it may refer to the transport
         return 0
 
-    cdef int settle(self) except -1:
+    cdef int note_timeout(self) except -1:
         """Note whether the application has a timeout."""
         cdef Application application = self.transport.application
         cdef bint waits = self.transport.unsettled and application.waits()

@@ -27,6 +27,6 @@ cdef class Tls(Application):
     cdef bint first_bytes(self, int side, const Piece* piece, Context cx) except -1
     cdef int read(self, int side, const Piece* piece, Context cx) except -1
     cdef int yield_side(self, int side, const Piece* piece, Context cx) except -1
-    cdef int settle(self, Context cx) except -1
+    cdef int write_when_known(self, Context cx) except -1
     cdef int write(self, Context cx) except -1
     cdef int finish(self, Context cx) except -1

@@ -64,9 +64,9 @@ cdef class Tls(Application):
         if self.decryption is None:
             return 0
         self.decryption.data(side, piece)
-        return self.settle(cx)
+        return self.write_when_known(cx)
 
-    cdef int settle(self, Context cx) except -1:
+    cdef int write_when_known(self, Context cx) except -1:
         """Write the event of a handshake that is over, once it is known what becomes of the encrypted data."""
         if self.known and self.handshake is not None and self.decryption.settled():
             return self.write(cx)
@@ -77,7 +77,7 @@ cdef class Tls(Application):
         cdef Decryption decryption = self.decryption
         if decryption is not None:
             decryption.look_again()
-            self.settle(decryption.context)
+            self.write_when_known(decryption.context)
             if self.kept is not None and not decryption.lacks_keys():
                 self.finish(decryption.context)
 
@@ -141,7 +141,7 @@ cdef class Tls(Application):
             self.handshake.skip(side, count, self.last_ns)
         if self.decryption is not None:
             self.decryption.gap(side, count)
-            return self.settle(cx)
+            return self.write_when_known(cx)
         return 0
 
     cdef int on_end(self, int side, bint by_fin, Context cx) except -1:
@@ -153,7 +153,7 @@ cdef class Tls(Application):
         if self.decryption is None:
             return 0
         self.decryption.on_time()
-        return self.settle(cx)
+        return self.write_when_known(cx)
 
     cdef bint waits(self) noexcept:
         return self.decryption is not None and self.decryption.waits()

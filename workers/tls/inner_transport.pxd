@@ -32,7 +32,7 @@ cdef class InnerTransport(Transport):
     cdef int close(self, Context cx) except -1
     cdef int note(self, int side, int64_t outer) except -1
     cdef int64_t offset_of(self, int side, int64_t outer) noexcept
-    cdef int settle(self) noexcept
+    cdef int request_timeouts(self) noexcept
 
 
 cdef InnerTransport inner_transport(Transport outer)

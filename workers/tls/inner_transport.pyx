@@ -79,7 +79,7 @@ cdef class InnerTransport(Transport):
         application.on_data(side, &piece, cx)
         if piece.peer_ack > self.heard[side]:
             self.heard[side] = piece.peer_ack
-        return self.settle()
+        return self.request_timeouts()
 
     cdef int lose(self, int side, int64_t count, Context cx) except -1:
         """Report `count` bytes of plaintext as lost."""
@@ -88,7 +88,7 @@ cdef class InnerTransport(Transport):
         self.streams[side].next += count
         self.streams[side].edge = self.streams[side].next
         self.pass_gap(side, count, cx)
-        return self.settle()
+        return self.request_timeouts()
 
     cdef int finish_side(self, int side, Context cx) except -1:
         """End a side, once."""
@@ -98,7 +98,7 @@ cdef class InnerTransport(Transport):
         self.streams[side].finished = True
         self.streams[side].next += 1
         self.pass_end(side, True, cx)
-        return self.settle()
+        return self.request_timeouts()
 
     cdef int close(self, Context cx) except -1:
         cdef Application application
@@ -111,7 +111,7 @@ cdef class InnerTransport(Transport):
         self.unsettled = False
         return application.on_close(cx)
 
-    cdef int settle(self) noexcept:
+    cdef int request_timeouts(self) noexcept:
         """Let the connection below ask for timeouts."""
         if self.unsettled:
             (<Transport>self.outer).unsettled = True

@@ -92,7 +92,7 @@ cdef class FrameReader:
     cdef bint begin_frame(self, const uint8_t* head, Tally tally) except -1
     cdef bint plausible(self, const uint8_t* head, uint64_t length) noexcept
     cdef int end_frame(self, Tally tally) except -1
-    cdef int trust(self, Tally tally) noexcept
+    cdef int count_found(self, Tally tally) noexcept
     cdef int desync(self, Tally tally) except -1
     cdef int unmask(self, const uint8_t* p, size_t size, Tally tally) except -1
     cdef int inflate(self, bint last, Tally tally) except -1

@@ -93,7 +93,7 @@ cdef class FrameReader:
             else:
                 return 0
         if self.trying > 1 and self.from_start and self.state == HEADER and self.have == 0:
-            self.trust(tally)
+            self.count_found(tally)
         self.from_start = False
         return 0
 
@@ -135,7 +135,7 @@ cdef class FrameReader:
             if odd or not self.plausible(head, length):
                 return False
             if self.trying == THREE:
-                self.trust(tally)
+                self.count_found(tally)
             else:
                 self.trying += 1
         counts = self.current()
@@ -270,7 +270,7 @@ cdef class FrameReader:
         self.state = BROKEN
         return 0
 
-    cdef int trust(self, Tally tally) noexcept:
+    cdef int count_found(self, Tally tally) noexcept:
         """Count what was found since a possible header."""
         cdef Counts* found = &self.found
         cdef Counts* counts = &self.counts

@@ -8,7 +8,7 @@ import random
 from builders import MILLISECOND, Conversation, differences, outcome_of, request, response
 from h2_talk import START, answer, ask, block, message
 from h2_wire import DATA, END_HEADERS, END_STREAM, frame, headers, settings
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 from ws_wire import BINARY, MASK, TEXT
@@ -106,6 +106,8 @@ def test_any_split_of_the_bytes_gives_the_same_events(seed, cut):
     assert content(whole) == content(split)
 
 
+@example(seed=11260, losses=[0.0, 0.0, 0.0, 0.1015625])  # a request that the search for frames has kept
+@example(seed=153286676, losses=[0.10129471024332926])  # … until its response has come
 @how(max_examples=100)
 @given(seed=st.integers(0, 1 << 30), losses=st.lists(st.floats(0, 1), min_size=1, max_size=5))
 def test_losses_invent_no_event(seed, losses):
