@@ -30,6 +30,13 @@ def keeping(scene: Scene, *words: str | int) -> Box:
     return scene.capture("--workers", 2, *record, *words)
 
 
+def send_some(scene: Scene, box: Box) -> None:
+    """Send requests until the keeper has some events to look at. Beside other processes, many would take it long."""
+    load = Load(scene)
+    eventually(lambda: box.count("feed", "to_keeper") >= 300, "the keeper has events")
+    load.stop()
+
+
 def matching(box: Box) -> set[str]:
     """Return the ids of the events that match."""
     wanted = compile_where(WHERE)
@@ -47,12 +54,11 @@ def kept(folder: Path) -> list[str]:
 
 def test_frames_of_chosen_events_are_there_when_the_ring_has_lost_them(scene: Scene) -> None:
     box = keeping(scene)
-    load = Load(scene)
+    send_some(scene, box)
     eventually(lambda: box.count("keeper", "kept_files") >= 1, "frames are kept while the sensor records")
     metrics = Metrics(scene.server)
     assert metrics("appliance_keep_up") == 1
     assert metrics("appliance_keep_events_total") > 0
-    load.stop()
     assert box.stop() == 143
     ring = scene.directory / "ring"
     assert {path.stat().st_mode & 0o777 for path in (ring / "kept").iterdir()} == {0o640}
@@ -75,9 +81,8 @@ def test_frames_of_chosen_events_are_there_when_the_ring_has_lost_them(scene: Sc
 
 def test_a_connection_is_whole_out_of_what_is_kept_and_the_ring(scene: Scene) -> None:
     box = keeping(scene)
-    load = Load(scene)
+    send_some(scene, box)
     eventually(lambda: box.count("keeper", "kept_files") >= 1, "frames are kept")
-    load.stop()
     assert box.stop() == 143
     out = scene.directory / "out.pcapng"
     some = ("--event", box.output, "--where", "path ~ 77")  # most of their connections are in both
